@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT
+ * Numbered logs, the one mechanism for epochs and history records: entry n is made by
+ * create-if-absent and carries the digest of entry n - 1. Entries are removed in order and never
+ * the newest two. Because a removed slot is a free slot, an entry n put, settled or read counts
+ * only if n - 1 is *afterwards* still there with the digest that n carries, and "n + 1 is absent"
+ * means head only if n is *afterwards* still there (design 7). Point reads decide; a list is only
+ * a hint of where to start.
+ * A `struct numlog` is a plain value with borrowed members; one thread at a time. */
+#ifndef BACKEND_HISTORY_NUMLOG_H
+#define BACKEND_HISTORY_NUMLOG_H
+
+#include "backend/store/store.h"
+#include "common/digest.h"
+
+struct numlog {
+    struct store *store;
+    size_t bytes_max; /* of one entry */
+    /* The key of entry n; out holds 256. */
+    void (*key)(void *context, uint64_t n, char *out);
+    void *context;
+};
+
+enum numlog_result {
+    NUMLOG_DONE,      /* put: it is ours and counts. read: `out` is entry n and it counts */
+    NUMLOG_TAKEN,     /* put: another entry has slot n; `out` holds it */
+    NUMLOG_ABSENT,    /* read: nothing in slot n, and n - 1 is still there: n - 1 is the head */
+    NUMLOG_OVERTAKEN, /* n - 1 is gone or differs: the writer is fenced, a reader starts again */
+    NUMLOG_DOUBT,     /* the store did not answer: settle before anything else */
+    NUMLOG_FAILED,    /* refused; nothing was put */
+};
+
+/* Puts entry n (n > 0), whose bytes carry `previous`, the digest of entry n - 1. When the store
+ * says EXISTS or nothing, the slot is read back: our own bytes there are success. `out` may be
+ * NULL. Entry 0 is put without a look at what comes before. */
+enum numlog_result numlog_put(const struct numlog *log, uint64_t n, struct span body,
+                              const struct sha256 *previous, struct buf *out,
+                              struct err *err) MUST_CHECK;
+
+/* Reads entry n. `expected` is the digest of entry n - 1 that we know; NULL reads without the
+ * look back (entry 0, or when the caller checks itself). */
+enum numlog_result numlog_read(const struct numlog *log, uint64_t n, const struct sha256 *expected,
+                               struct buf *out, struct err *err) MUST_CHECK;
+
+/* A number at or below the head to start reading from: the smallest that a list shows, else
+ * `hint`. `prefix` is the list's prefix; entries' names are 16 decimal digits behind it. */
+bool numlog_start(const struct numlog *log, const char *prefix, uint64_t hint, uint64_t *first,
+                  uint64_t *last, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ * The object store as farshore sees it: immutable byte strings under names.
+ * Every store keeps five promises; tests/backend/store/contract.c checks each.
+ *   1. put is all or nothing: no reader ever sees a part of an object.
+ *   2. put never replaces: a taken key is ERR_EXISTS; of racing puts exactly one succeeds.
+ *   3. what put returned true for is durable and is found by every later get.
+ *   4. list is in byte order of keys; it may lag, and no decision rests on a fresh one.
+ *   5. remove of a missing key succeeds.
+ * Any thread may call, several at once. Calls block. Trying again is a wrapper's work, not the
+ * store's. The functions below check arguments once, so implementations re-check nothing.
+ *
+ * A key is 1 to STORE_KEY_MAX bytes of [A-Za-z0-9._-] and `/` between non-empty parts, none of
+ * which is `.` or `..`. Errors worth handling: ERR_TRANSIENT (in doubt: a put may have happened),
+ * ERR_EXISTS, ERR_NOT_FOUND, ERR_DENIED, ERR_FULL. */
+#ifndef BACKEND_STORE_STORE_H
+#define BACKEND_STORE_STORE_H
+
+#include "common/buf.h"
+#include "common/world.h"
+
+#define STORE_KEY_MAX    512u
+#define STORE_OBJECT_MAX (64u << 20) /* no object of farshore's is larger */
+#define STORE_URL_MAX    1024u
+
+struct store;
+
+/* Called for each key in order; false stops the list (which is still a success). */
+typedef bool store_list_fn(void *context, const char *key, uint64_t bytes);
+
+struct store_ops {
+    bool (*put)(struct store *s, const char *key, struct span body, struct err *err);
+    /* Fills `out` whole from `offset`, or fails; an object that ends before it is ERR_CORRUPT. */
+    bool (*get)(struct store *s, const char *key, uint64_t offset, struct mspan out,
+                struct err *err);
+    bool (*size)(struct store *s, const char *key, uint64_t *bytes, struct err *err);
+    /* Keys that start with `prefix` and are greater than `after` (NULL: all). */
+    bool (*list)(struct store *s, const char *prefix, const char *after, store_list_fn *each,
+                 void *context, struct err *err);
+    bool (*remove)(struct store *s, const char *key, struct err *err);
+    void (*close)(struct store *s);
+};
+
+/* An implementation's own state follows this head. `url` is for error texts: no secret in it. */
+struct store {
+    const struct store_ops *ops;
+    char url[STORE_URL_MAX];
+};
+
+/* Opens by URL (`file:///dir`). The folder or container must exist unless `create`.
+ * ERR_INVALID: an unknown scheme or option, named. ERR_NOT_FOUND, ERR_DENIED: said what to do. */
+bool store_open(struct world *w, const char *url, bool create, struct store **out,
+                struct err *err) MUST_CHECK;
+void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
+#define AUTO_STORE CLEANUP(store_close)
+
+bool store_put(struct store *s, const char *key, struct span body, struct err *err) MUST_CHECK;
+bool store_get(struct store *s, const char *key, uint64_t offset, struct mspan out,
+               struct err *err) MUST_CHECK;
+bool store_size(struct store *s, const char *key, uint64_t *bytes, struct err *err) MUST_CHECK;
+bool store_list(struct store *s, const char *prefix, const char *after, store_list_fn *each,
+                void *context, struct err *err) MUST_CHECK;
+bool store_remove(struct store *s, const char *key, struct err *err) MUST_CHECK;
+
+/* The whole object, at most `bytes_max` (larger is ERR_CORRUPT). Replaces what `out` held. */
+bool store_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                struct err *err) MUST_CHECK;
+
+/* Proves under `prefix`, with objects of its own that it removes again where it may, what farshore
+ * relies on: create-if-absent, read-after-write, ranges. `removes`: whether removing is part of
+ * the role. ERR_INVALID names the property that the store lacks and what to change. */
+bool store_check(struct store *s, struct world *w, const char *prefix, bool removes,
+                 struct err *err) MUST_CHECK;
+
+bool store_key_valid(const char *key);
+
+#endif
