@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT
+ * The history of a VM as read from its vault: every applied epoch in order, the recovery points
+ * among them, and the runs that make each point. It follows the records forward and can be
+ * refreshed while in use. Epochs are only ever added, so an index stays valid.
+ * Thread-safe: one refresh at a time, any readers. */
+#ifndef BACKEND_HISTORY_HISTORY_H
+#define BACKEND_HISTORY_HISTORY_H
+
+#include "backend/history/numlog.h"
+#include "backend/history/record.h"
+#include "backend/history/vault.h"
+
+struct history;
+
+struct history_point {
+    uint64_t ms; /* the id */
+    struct generation generation;
+    uint64_t epoch;
+    enum point_kind kind;
+    char label[POINT_LABEL_MAX + 1];
+    uint64_t data_bytes; /* stored bytes of this epoch (and of the passes before it) */
+    bool verified;
+    size_t index; /* of its epoch: see history_epoch */
+};
+
+/* `target` is borrowed. Reads vault and records. ERR_NOT_FOUND: no such VM in this store. */
+bool history_open(struct world *w, struct store *target, const char *vm, const struct keys *keys,
+                  struct history **out, struct err *err) MUST_CHECK;
+void history_close(struct history **h);
+/* Reads records that were added since. */
+bool history_refresh(struct history *h, struct err *err) MUST_CHECK;
+
+const struct vault *history_vault(const struct history *h);
+size_t history_points(struct history *h);
+/* i from 0, oldest first. */
+struct history_point history_point(struct history *h, size_t i);
+/* Newest point with ms <= at_ms / the point with exactly that id / newest verified or of a kind. */
+bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
+/* `P` as users write it (design 14): a point id, an RFC 3339 time, now-5m, latest,
+ * latest-application, latest-verified. ERR_NOT_FOUND, ERR_INVALID say what would do. */
+bool history_resolve(struct history *h, const char *text, struct history_point *out,
+                     struct err *err) MUST_CHECK;
+
+size_t history_epochs(struct history *h);
+/* Copies of epoch `index` and of the disks as they were then. */
+struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation);
+size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX]);
+
+/* Where the log stands: the next record's number, the digest of the last, and the last applied
+ * epoch with the digest of its cache entry (epoch 0: entry 0 of the generation, digest zero when
+ * not yet known). */
+struct history_head {
+    uint64_t next_record;
+    struct sha256 last_record;
+    struct generation generation;
+    uint64_t epoch;
+    struct sha256 entry;
+    uint64_t point_ms;
+};
+struct history_head history_head(struct history *h);
+
+/* A segment's name in a run of the target: which of the VM's stores, and the key below the VM. */
+void segment_name_format(char out[RUN_SEGMENT_NAME_MAX], uint16_t store, const char *key);
+bool segment_name_parse(const char *name, uint16_t *store, char key[RUN_SEGMENT_NAME_MAX]);
+
+#endif

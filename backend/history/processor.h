@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ * The processor of one VM: takes complete epochs from the cache store, copies their frames still
+ * sealed into the target store, compares every digest, appends one history record, then removes
+ * from the cache what is applied (the newest two entries stay). Stateless: killed anywhere and run
+ * again it ends in the same state. Two at once: one appends, the other is overtaken and reads
+ * again. A state machine that is stepped; one thread per processor. */
+#ifndef BACKEND_HISTORY_PROCESSOR_H
+#define BACKEND_HISTORY_PROCESSOR_H
+
+#include "backend/history/history.h"
+
+struct processor_config {
+    struct world *world;
+    const char *vm;
+    const struct keys *keys;
+    struct store **targets; /* index 0: the vault's; others: single disks' own */
+    struct store **caches;
+    size_t store_count;
+};
+
+enum processor_result {
+    PROCESSOR_APPLIED, /* at least one epoch became history */
+    PROCESSOR_IDLE,    /* no complete epoch waits */
+    PROCESSOR_AGAIN,   /* overtaken by another processor, or a torn read: step again */
+    PROCESSOR_FAILED,  /* err says why; state is unharmed, step again later */
+};
+
+struct processor;
+bool processor_open(const struct processor_config *config, struct processor **out,
+                    struct err *err) MUST_CHECK;
+void processor_close(struct processor **p);
+enum processor_result processor_step(struct processor *p, struct err *err) MUST_CHECK;
+
+struct processor_progress {
+    struct generation generation;
+    uint64_t applied_epoch;
+    uint64_t applied_point_ms;
+    uint64_t written_ms; /* the processor's clock */
+    char health[160];    /* "ok" or what is wrong */
+};
+/* The progress objects of a VM in the cache store, newest one; ERR_NOT_FOUND when none. Used by
+ * the source, which may only read there. */
+bool progress_read(struct store *cache, const char *vm, const struct keys *keys,
+                   struct processor_progress *out, struct err *err) MUST_CHECK;
+
+/* --- beginning: run by `enable` with both stores' credentials --- */
+
+/* Makes vault (create-if-absent: ERR_EXISTS when the VM is enabled already), record 0, entry 0 of
+ * the generation's log in the cache, then the record that names the generation. A repeat by the
+ * same caller after a failure half way, with the same vault and generation, completes it. */
+bool history_begin(struct world *w, struct store *target, struct store *cache,
+                   const struct vault *vault, struct generation generation, const struct keys *keys,
+                   struct err *err) MUST_CHECK;
+
+/* Entry 0's digest, which the first epoch carries. */
+bool history_entry0(struct store *cache, const char *vm, const uint8_t vm_id[VM_ID_BYTES],
+                    struct generation generation, const struct keys *keys, struct sha256 *digest,
+                    struct err *err) MUST_CHECK;
+
+#endif
