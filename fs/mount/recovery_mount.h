@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT
+ * The recovery mount: every recovery point of every joined VM as a folder (design 9), read-only or,
+ * with a name for the overlays, writable. One process, libfuse3 low-level API. New points appear
+ * while mounted. */
+#ifndef FS_MOUNT_RECOVERY_MOUNT_H
+#define FS_MOUNT_RECOVERY_MOUNT_H
+
+#include "fs/view/overlay.h"
+
+struct recovery_vm {
+    const char *name;
+    struct view_config view; /* history, keys, targets; the cache is shared */
+};
+
+struct recovery_mount_config {
+    struct world *world;
+    const char *mount_point;
+    const struct recovery_vm *vms;
+    size_t vm_count;
+    const char *writable_name;  /* NULL: read-only */
+    const char *scratch_folder; /* where overlays are kept; with writable_name */
+    uint64_t refresh_ms;        /* how often the histories are looked at again */
+    bool foreground;
+};
+
+/* Mounts and serves until unmounted (foreground), or returns in the parent when the mount is
+ * usable. ERR_BUSY: the mount point is in use. */
+bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err) MUST_CHECK;
+
+#endif
