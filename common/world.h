@@ -17,7 +17,7 @@ struct world_file; /* an open file; owned by who opened it, closed once */
 struct world_stat {
     uint64_t size; /* bytes; of a block device its capacity */
     uint64_t inode;
-    uint64_t device;
+    uint64_t device; /* where it lies; of a block device its own number */
     int64_t mtime_ns;
     int64_t ctime_ns;
     uint64_t allocated; /* bytes really in use */
@@ -57,6 +57,7 @@ struct world {
 /* First member of every world's open file. */
 struct world_file {
     struct world *world;
+    char *path; /* as it was opened, for error texts; the world that opened the file frees it */
 };
 
 struct world *world_real(void);

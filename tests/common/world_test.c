@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/support/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "common/file.h"
+#include "tests/support/tmp_dir.h"
+
+#define MIB (1u << 20)
+
+static int set_up(void **state)
+{
+    static struct tmp_dir dir;
+    tmp_dir_make(&dir);
+    *state = &dir;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    tmp_dir_remove(*state);
+    return 0;
+}
+
+static struct world_file *opened(const struct tmp_dir *dir)
+{
+    struct err err = ERR_NONE;
+    struct world_file *f = NULL;
+    check_ok(file_open(world_real(), tmp_dir_path(dir, "f"), O_RDWR | O_CREAT, 0600, &f, &err),
+             err);
+    return f;
+}
+
+static void fill(struct world_file *f, uint64_t offset, size_t length)
+{
+    struct err err = ERR_NONE;
+    uint8_t *bytes = malloc(length);
+    assert_non_null(bytes);
+    memset(bytes, 0xab, length);
+    bool ok = file_write(f, span_of(bytes, length), offset, &err);
+    free(bytes);
+    check_ok(ok, err);
+}
+
+static void punch_zeroes_exactly_the_range_and_keeps_the_size(void **state)
+{
+    struct world_file *f AUTO_FILE = opened(*state);
+    struct world_stat st;
+    uint8_t out[3 * 4096];
+    struct err err = ERR_NONE;
+    fill(f, 0, sizeof out);
+    assert_int_equal(f->world->ops->punch(f, 100, 8000), 0);
+    check_ok(file_read(f, mspan_of(out, sizeof out), 0, &err), err);
+    for (size_t i = 0; i < sizeof out; i++)
+        assert_int_equal(out[i], i >= 100 && i < 8100 ? 0 : 0xab);
+    assert_int_equal(f->world->ops->punch(f, sizeof out - 1, UINT64_MAX / 4), 0);
+    assert_int_equal(f->world->ops->punch(f, sizeof out + 5, 100), 0);
+    assert_int_equal(f->world->ops->punch(f, 0, 0), 0);
+    assert_int_equal(f->world->ops->stat(f, &st), 0);
+    assert_int_equal(st.size, sizeof out);
+    check_ok(file_read(f, mspan_of(out, 1), sizeof out - 1, &err), err);
+    assert_int_equal(out[0], 0);
+}
+
+/* Where the file system has no holes everything counts as data, which is right as well. */
+static void next_data_covers_all_data_and_ends_with_enxio(void **state)
+{
+    struct world_file *f AUTO_FILE = opened(*state);
+    uint64_t start, end;
+    assert_int_equal(f->world->ops->next_data(f, 0, &start, &end), -ENXIO);
+    assert_int_equal(f->world->ops->truncate(f, 8 * MIB), 0);
+    fill(f, 4 * MIB, 4096);
+    assert_int_equal(f->world->ops->next_data(f, 0, &start, &end), 0);
+    assert_true(start <= 4 * MIB && end >= 4 * MIB + 4096);
+    assert_int_equal(f->world->ops->next_data(f, 4 * MIB + 100, &start, &end), 0);
+    assert_int_equal(start, 4 * MIB + 100);
+    assert_int_equal(f->world->ops->next_data(f, 8 * MIB, &start, &end), -ENXIO);
+}
+
+static void stat_tells_size_identity_and_kind(void **state)
+{
+    struct world_file *f AUTO_FILE = opened(*state);
+    struct world_file *dir AUTO_FILE = NULL;
+    struct world_stat st;
+    struct stat real;
+    fill(f, 0, 5000);
+    assert_int_equal(f->world->ops->stat(f, &st), 0);
+    assert_int_equal(stat(tmp_dir_path(*state, "f"), &real), 0);
+    assert_int_equal(st.size, 5000);
+    assert_int_equal(st.inode, real.st_ino);
+    assert_int_equal(st.device, real.st_dev);
+    assert_int_equal(st.mtime_ns, real.st_mtim.tv_sec * 1000000000ll + real.st_mtim.tv_nsec);
+    assert_false(st.block_device || st.directory);
+    struct err err = ERR_NONE;
+    check_ok(
+        file_open(world_real(), tmp_dir_path(*state, ""), O_RDONLY | O_DIRECTORY, 0, &dir, &err),
+        err);
+    assert_int_equal(dir->world->ops->stat(dir, &st), 0);
+    assert_true(st.directory);
+}
+
+static void descriptors_are_not_inherited(void **state)
+{
+    struct world_file *f AUTO_FILE = opened(*state);
+    assert_true(world_file_fd(f) >= 0);
+    assert_true(fcntl(world_file_fd(f), F_GETFD) & FD_CLOEXEC);
+}
+
+static void failures_are_negative_errno_values(void **state)
+{
+    struct world *w = world_real();
+    struct world_file *f = NULL;
+    const char *gone = tmp_dir_path(*state, "gone/gone");
+    assert_int_equal(w->ops->open(w, gone, O_RDONLY, 0, &f), -ENOENT);
+    assert_int_equal(w->ops->unlink(w, gone), -ENOENT);
+    assert_int_equal(w->ops->rename(w, gone, gone), -ENOENT);
+    assert_int_equal(w->ops->mkdir(w, gone, 0700), -ENOENT);
+    assert_int_equal(w->ops->sync_dir(w, gone), -ENOENT);
+}
+
+static void random_fills_the_whole_buffer(void **state)
+{
+    (void)state;
+    uint8_t bytes[4096] = {0};
+    bool seen[256] = {false};
+    int values = 0;
+    assert_int_equal(world_real()->ops->random(world_real(), bytes, sizeof bytes), 0);
+    for (size_t i = sizeof bytes / 2; i < sizeof bytes; i++)
+        if (!seen[bytes[i]]) {
+            seen[bytes[i]] = true;
+            values++;
+        }
+    assert_true(values > 128);
+}
+
+int main(void)
+{
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        EACH(punch_zeroes_exactly_the_range_and_keeps_the_size),
+        EACH(next_data_covers_all_data_and_ends_with_enxio),
+        EACH(stat_tells_size_identity_and_kind),
+        EACH(descriptors_are_not_inherited),
+        EACH(failures_are_negative_errno_values),
+        EACH(random_fills_the_whole_buffer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
