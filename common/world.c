@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/world.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -227,6 +228,12 @@ static int real_mkdir(struct world *w, const char *path, mode_t mode)
     return RETRY(mkdir(path, mode));
 }
 
+static int real_link(struct world *w, const char *from, const char *to)
+{
+    (void)w;
+    return RETRY(link(from, to));
+}
+
 static int real_sync_dir(struct world *w, const char *path)
 {
     (void)w;
@@ -235,6 +242,36 @@ static int real_sync_dir(struct world *w, const char *path)
         return fd;
     int result = RETRY(fsync(fd));
     close(fd);
+    return result;
+}
+
+static bool is_directory(DIR *dir, const struct dirent *entry)
+{
+    struct stat st;
+    if (entry->d_type != DT_UNKNOWN)
+        return entry->d_type == DT_DIR;
+    return fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int real_list_dir(struct world *w, const char *path, world_dir_fn *each, void *context)
+{
+    (void)w;
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return -errno;
+    bool more = true;
+    int result = 0;
+    while (more) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (entry == NULL) {
+            result = -errno;
+            break;
+        }
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            more = each(context, entry->d_name, is_directory(dir, entry));
+    }
+    closedir(dir);
     return result;
 }
 
@@ -282,7 +319,9 @@ static const struct world_ops real_ops = {
     .rename = real_rename,
     .unlink = real_unlink,
     .mkdir = real_mkdir,
+    .link = real_link,
     .sync_dir = real_sync_dir,
+    .list_dir = real_list_dir,
     .realtime_ns = real_realtime_ns,
     .boottime_ns = real_boottime_ns,
     .random = real_random,

@@ -25,6 +25,9 @@ struct world_stat {
     bool directory;
 };
 
+/* Called for each name in a folder but `.` and `..`; false stops. */
+typedef bool world_dir_fn(void *context, const char *name, bool directory);
+
 struct world_ops {
     /* `flags` as open(2); O_CLOEXEC is always added. */
     int (*open)(struct world *w, const char *path, int flags, mode_t mode, struct world_file **out);
@@ -42,7 +45,10 @@ struct world_ops {
     int (*rename)(struct world *w, const char *from, const char *to);
     int (*unlink)(struct world *w, const char *path);
     int (*mkdir)(struct world *w, const char *path, mode_t mode);
+    int (*link)(struct world *w, const char *from, const char *to); /* never replaces: -EEXIST */
     int (*sync_dir)(struct world *w, const char *path);
+    /* In no order. A folder that changes meanwhile may show either state of what changed. */
+    int (*list_dir)(struct world *w, const char *path, world_dir_fn *each, void *context);
 
     uint64_t (*realtime_ns)(struct world *w);                 /* since 1970, may jump */
     uint64_t (*boottime_ns)(struct world *w);                 /* since boot, never back */

@@ -46,7 +46,9 @@ struct store {
     char url[STORE_URL_MAX];
 };
 
-/* Opens by URL (`file:///dir`). The folder or container must exist unless `create`.
+/* Opens by URL (`file:///dir`). The folder or container must exist unless `create`; a folder must
+ * have been opened with `create` once, so that a mount point whose file system is not mounted is
+ * not taken for an empty store.
  * ERR_INVALID: an unknown scheme or option, named. ERR_NOT_FOUND, ERR_DENIED: said what to do. */
 bool store_open(struct world *w, const char *url, bool create, struct store **out,
                 struct err *err) MUST_CHECK;
@@ -54,6 +56,7 @@ void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
 #define AUTO_STORE CLEANUP(store_close)
 
 bool store_put(struct store *s, const char *key, struct span body, struct err *err) MUST_CHECK;
+/* An empty `out` asks nothing of the store and succeeds. */
 bool store_get(struct store *s, const char *key, uint64_t offset, struct mspan out,
                struct err *err) MUST_CHECK;
 bool store_size(struct store *s, const char *key, uint64_t *bytes, struct err *err) MUST_CHECK;
