@@ -13,7 +13,7 @@
 #include "backend/store/store.h"
 
 #define VM_NAME_MAX         63u
-#define GENERATION_NAME_MAX 24u
+#define GENERATION_NAME_MAX 32u
 #define KEY_MAX             256u
 
 struct generation {

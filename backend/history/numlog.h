@@ -20,6 +20,7 @@ struct numlog {
     void *context;
 };
 
+/* All but DONE and ABSENT say why in `err`: TAKEN is ERR_EXISTS, OVERTAKEN is ERR_FENCED. */
 enum numlog_result {
     NUMLOG_DONE,      /* put: it is ours and counts. read: `out` is entry n and it counts */
     NUMLOG_TAKEN,     /* put: another entry has slot n; `out` holds it */
@@ -30,19 +31,23 @@ enum numlog_result {
 };
 
 /* Puts entry n (n > 0), whose bytes carry `previous`, the digest of entry n - 1. When the store
- * says EXISTS or nothing, the slot is read back: our own bytes there are success. `out` may be
- * NULL. Entry 0 is put without a look at what comes before. */
+ * says EXISTS or nothing, the slot is read back: our own bytes there are success. Nothing there is
+ * DOUBT, as the put may still arrive; putting the same bytes again is always right. An entry whose
+ * put ends OVERTAKEN may stay behind as a stray that counts for nobody. `out` may be NULL. Entry 0
+ * is put without a look at what comes before (`previous` NULL). */
 enum numlog_result numlog_put(const struct numlog *log, uint64_t n, struct span body,
                               const struct sha256 *previous, struct buf *out,
                               struct err *err) MUST_CHECK;
 
 /* Reads entry n. `expected` is the digest of entry n - 1 that we know; NULL reads without the
- * look back (entry 0, or when the caller checks itself). */
+ * look back (entry 0, or when the caller checks itself), and then ABSENT says no more than that
+ * the slot is empty. Whether entry n carries `expected` is for the caller, who can decode it. */
 enum numlog_result numlog_read(const struct numlog *log, uint64_t n, const struct sha256 *expected,
                                struct buf *out, struct err *err) MUST_CHECK;
 
 /* A number at or below the head to start reading from: the smallest that a list shows, else
- * `hint`. `prefix` is the list's prefix; entries' names are 16 decimal digits behind it. */
+ * `hint`; `last` is the largest, a hint as well. `prefix` is the list's prefix and ends in '/';
+ * entries' names are 16 decimal digits behind it. */
 bool numlog_start(const struct numlog *log, const char *prefix, uint64_t hint, uint64_t *first,
                   uint64_t *last, struct err *err) MUST_CHECK;
 

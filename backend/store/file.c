@@ -215,7 +215,14 @@ static bool link_in(struct file_store *fs, const char *tmp, const char *key, str
     if (result == -ENOENT)
         return err_set(err, ERR_TRANSIENT, "store %s: %s vanished while it was put", fs->store.url,
                        tmp);
-    return result >= 0 ? sync_folder(fs, folder, err) : fail(fs, -result, "put", key, err);
+    if (result < 0)
+        return fail(fs, -result, "put", key, err);
+    if (sync_folder(fs, folder, err))
+        return true;
+    if (err !=
+        NULL) /* the object is there, though perhaps not for long: whatever failed, in doubt */
+        err->kind = ERR_TRANSIENT;
+    return false;
 }
 
 /* Content synced, then the name, then the name synced: a power cut leaves a whole object or none,
