@@ -158,6 +158,20 @@ bool file_replace(struct world *w, const char *path, mode_t mode, struct span da
     return sync_parent(w, path, err);
 }
 
+bool file_create(struct world *w, const char *path, mode_t mode, struct span data, struct err *err)
+{
+    struct err why = ERR_NONE;
+    if (!check_path(path, 0, err))
+        return false;
+    if (write_new(w, path, mode, data, &why) && sync_parent(w, path, &why))
+        return true;
+    if (why.kind != ERR_EXISTS)
+        (void)w->ops->unlink(w, path); /* half a file would refuse the next attempt */
+    if (err != NULL)
+        *err = why;
+    return false;
+}
+
 bool file_remove(struct world *w, const char *path, struct err *err)
 {
     if (!check_path(path, 0, err))

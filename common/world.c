@@ -202,6 +202,7 @@ static int real_stat(struct world_file *file, struct world_stat *out)
         .device = f->block_device ? st.st_rdev : st.st_dev,
         .mtime_ns = ns_of(st.st_mtim),
         .ctime_ns = ns_of(st.st_ctim),
+        .mode = st.st_mode & 07777,
         .block_device = f->block_device,
         .directory = S_ISDIR(st.st_mode),
     };

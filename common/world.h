@@ -21,6 +21,7 @@ struct world_stat {
     int64_t mtime_ns;
     int64_t ctime_ns;
     uint64_t allocated; /* bytes really in use */
+    uint32_t mode;      /* permission bits */
     bool block_device;
     bool directory;
 };

@@ -33,6 +33,9 @@ bool keys_from_vm_key(const uint8_t vm_key[VM_KEY_BYTES], struct keys **out,
 void keys_release(struct keys **keys); /* wipes; NULL inside is fine */
 #define AUTO_KEYS CLEANUP(keys_release)
 
+/* The same without the data key, for a processor that copies and verifies frames unopened. */
+bool keys_without_data(const struct keys *keys, struct keys **out, struct err *err) MUST_CHECK;
+
 /* The key file: 64 hex digits and a newline, mode 0600 (a wider one is refused). `keys_file_make`
  * refuses to replace. */
 bool keys_file_make(struct world *w, const char *path, struct err *err) MUST_CHECK;
@@ -60,14 +63,15 @@ bool seal(struct sealer *s, uint32_t counter, struct span aad, struct span plain
 bool unseal(struct sealer *s, uint32_t counter, struct span aad, struct span sealed,
             struct mspan out, struct err *err) MUST_CHECK;
 
-/* salt = HMAC-SHA256(key, 32 fresh random bytes, generation, epoch, attempt, content digest). */
+/* salt = HMAC-SHA256(salt key of `which`, 32 fresh random bytes, generation, epoch, attempt,
+ * content digest). */
 bool salt_make(const struct keys *keys, enum seal_key which, struct world *w,
                uint64_t generation_id, uint64_t epoch, uint64_t attempt,
                const struct sha256 *content, struct seal_salt *out, struct err *err) MUST_CHECK;
 
 /* Keyed digest of one whole 4 KiB block (a last partial block is padded with zeros), truncated
- * HMAC-SHA256 under the history key. Never all zero and never all 0xff: those mean "a hole" and
- * "unknown" in the digest file. */
+ * HMAC-SHA256 under a key that comes of the history key. Allocates nothing, locks nothing. Never
+ * all zero and never all 0xff: those mean "a hole" and "unknown" in the digest file. */
 struct block_digest keys_block_digest(const struct keys *keys, const uint8_t block[4096]);
 /* The same for the sealed bytes of a frame, under another label. */
 struct block_digest keys_frame_digest(const struct keys *keys, struct span sealed);

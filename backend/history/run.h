@@ -52,11 +52,12 @@ void run_builder_release(struct run_builder **b);
 /* Index of a segment name in the table, added when new. */
 bool run_builder_segment(struct run_builder *b, const char *name, uint32_t *index,
                          struct err *err) MUST_CHECK;
-/* Adjacent holes join. Out of order or overlapping: asserted. */
+/* Adjacent holes join, and so do adjacent unreadable entries. Out of order or overlapping:
+ * asserted. */
 bool run_builder_add(struct run_builder *b, const struct run_entry *entry,
                      struct err *err) MUST_CHECK;
 uint64_t run_builder_entries(const struct run_builder *b);
-/* Appends the encoded run to `out`. */
+/* Appends the encoded run to `out`. Once: nothing is added afterwards. */
 bool run_builder_finish(struct run_builder *b, const struct keys *keys,
                         const struct seal_salt *salt, struct buf *out, struct err *err) MUST_CHECK;
 
@@ -72,7 +73,8 @@ struct run_source {
 
 struct run; /* an open run: its root in memory, and decoded pages, cached up to a bound */
 
-/* Reads and checks the root. Any thread may look up in one run at once. */
+/* Reads and checks the root. Any thread may look up in one run at once. `keys` and what `source`
+ * refers to are borrowed and outlive the run. */
 bool run_open(const struct keys *keys, const uint8_t vm[VM_ID_BYTES], struct run_source source,
               struct run **out, struct err *err) MUST_CHECK;
 void run_close(struct run **r);
@@ -82,6 +84,10 @@ const struct run_head *run_head(const struct run *r);
 uint32_t run_segments(const struct run *r);
 const char *run_segment_name(const struct run *r, uint32_t index);
 uint64_t run_entries(const struct run *r);
+
+/* False when the run surely holds nothing of that 1 MiB region (block / REGION_BLOCKS): asks the
+ * filter in the root, fetches nothing. */
+bool run_may_touch(const struct run *r, uint16_t disk, uint64_t region);
 
 /* The entry that holds (disk, block), or the first one after it on the same disk: *found false
  * when there is none. */

@@ -55,6 +55,21 @@ static void errors_name_the_path(void **state)
     check_says(err, "write-only");
 }
 
+static void create_makes_a_whole_file_and_never_touches_one_that_is_there(void **state)
+{
+    struct err err = ERR_NONE;
+    const char *path = tmp_dir_path(*state, "once");
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct stat st;
+    check_ok(file_create(world_real(), path, 0600, span_of_text("first"), &err), err);
+    check_fails(file_create(world_real(), path, 0600, span_of_text("second"), &err), err,
+                ERR_EXISTS);
+    check_ok(file_load(world_real(), path, 100, &out, &err), err);
+    assert_true(span_equal(buf_span(&out), span_of_text("first")));
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+}
+
 static void load_takes_the_whole_file_and_refuses_a_longer_one(void **state)
 {
     struct err err = ERR_NONE;
@@ -127,6 +142,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         EACH(what_is_written_is_read_and_zeros_follow),
         EACH(errors_name_the_path),
+        EACH(create_makes_a_whole_file_and_never_touches_one_that_is_there),
         EACH(load_takes_the_whole_file_and_refuses_a_longer_one),
         EACH(replace_leaves_the_new_content_mode_and_nothing_else),
         EACH(remove_of_a_missing_file_is_success),
