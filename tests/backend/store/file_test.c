@@ -2,12 +2,14 @@
 #include "tests/backend/store/contract.h"
 #include "tests/support/check.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <time.h>
 
 #include "common/file.h"
+#include "tests/support/fake_world.h"
 #include "tests/support/tmp_dir.h"
 
 static struct store *open_url(const char *url, bool create)
@@ -185,6 +187,122 @@ static void a_put_leaves_no_temporary_file(void **state)
     assert_int_equal(rmdir(tmp_dir_path(*state, "s/.tmp")), 0);
 }
 
+static const char *text_of(unsigned n)
+{
+    static char text[32];
+    snprintf(text, sizeof text, "object %u", n);
+    return text;
+}
+
+static const char *name_of(unsigned n)
+{
+    static char name[32];
+    snprintf(name, sizeof name, "vm/g%u/parts/%u", n / 2, n);
+    return name;
+}
+
+/* Puts until power fails at call `nth`; how many succeeded, of four. */
+static unsigned put_until(struct world *w, uint64_t nth)
+{
+    struct err err = ERR_NONE;
+    struct store *s AUTO_STORE = NULL;
+    unsigned n = 0;
+    check_ok(store_open(w, "file:///s", true, &s, &err), err);
+    fake_world_fail(w, FAKE_ANY, nth, EIO, true);
+    while (n < 4 && store_put(s, name_of(n), span_of_text(text_of(n)), &err))
+        n++;
+    return n;
+}
+
+static void a_put_is_whole_or_not_there_and_stays_at_every_power_cut(void **state)
+{
+    unsigned done = 0;
+    (void)state;
+    for (uint64_t nth = 1; done < 4; nth++) {
+        for (uint64_t seed = 0; seed < 16; seed++) {
+            struct world *w = fake_world_make(seed);
+            struct store *s = NULL;
+            struct err err = ERR_NONE;
+            done = put_until(w, nth);
+            fake_world_power_cut(w, seed);
+            check_ok(store_open(w, "file:///s", false, &s, &err), err);
+            for (unsigned n = 0; n < 4; n++) {
+                struct buf out AUTO_BUF = BUF_NONE;
+                if (store_load(s, name_of(n), 100, &out, &err))
+                    assert_true(span_equal(buf_span(&out), span_of_text(text_of(n))));
+                else if (n < done || err.kind != ERR_NOT_FOUND)
+                    fail_msg("call %u, seed %u: object %u: %s", (unsigned)nth, (unsigned)seed, n,
+                             err.text);
+            }
+            store_close(&s);
+            fake_world_release(&w);
+        }
+    }
+}
+
+/* Another process has made the folders and not yet synced them when we put into them. */
+static void folders_that_somebody_else_made_are_synced_too(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 32; seed++) {
+        struct world *w = fake_world_make(seed);
+        struct store *s = NULL;
+        struct err err = ERR_NONE;
+        uint64_t bytes;
+        check_ok(store_open(w, "file:///s", true, &s, &err), err);
+        assert_int_equal(w->ops->mkdir(w, "/s/vm", 0700), 0);
+        assert_int_equal(w->ops->mkdir(w, "/s/vm/g", 0700), 0);
+        check_ok(store_put(s, "vm/g/1", span_of_text("x"), &err), err);
+        fake_world_power_cut(w, seed);
+        check_ok(store_size(s, "vm/g/1", &bytes, &err), err);
+        store_close(&s);
+        fake_world_release(&w);
+    }
+}
+
+/* The name was taken, says the store: then it stays taken. */
+static void a_name_reported_taken_stays_so(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 32; seed++) {
+        struct world *w = fake_world_make(seed);
+        struct store *s = NULL;
+        struct err err = ERR_NONE;
+        uint64_t bytes;
+        check_ok(store_open(w, "file:///s", true, &s, &err), err);
+        fake_world_fail(w, FAKE_SYNC_DIR, 1, ENOSPC, false);
+        check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_TRANSIENT);
+        check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_EXISTS);
+        fake_world_power_cut(w, seed);
+        check_ok(store_size(s, "k", &bytes, &err), err);
+        store_close(&s);
+        fake_world_release(&w);
+    }
+}
+
+static void a_full_disk_is_full_and_leaves_nothing(void **state)
+{
+    struct world *w = fake_world_make(1);
+    struct store *s = NULL;
+    struct err err = ERR_NONE;
+    uint64_t bytes;
+    (void)state;
+    check_ok(store_open(w, "file:///s", true, &s, &err), err);
+    fake_world_fail(w, FAKE_PWRITE, 1, ENOSPC, false);
+    check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_FULL);
+    fake_world_fail(w, FAKE_SYNC, 1, EDQUOT, false);
+    check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_FULL);
+    check_fails(store_size(s, "k", &bytes, &err), err, ERR_NOT_FOUND);
+    fake_world_fail(w, FAKE_LINK, 1, EPERM, false);
+    check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_INVALID);
+    check_says(err, "hard links");
+    fake_world_fail(w, FAKE_OPEN, 1, ESTALE, false);
+    check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_TRANSIENT);
+    check_ok(store_put(s, "k", span_of_text("x"), &err), err);
+    store_close(&s);
+    fake_world_release(&w);
+}
+
 int main(void)
 {
     struct tmp_dir dir;
@@ -203,6 +321,10 @@ int main(void)
         EACH(opening_sweeps_old_leftovers_and_only_those),
         EACH(what_is_not_an_object_is_not_listed_nor_followed),
         EACH(a_put_leaves_no_temporary_file),
+        cmocka_unit_test(a_put_is_whole_or_not_there_and_stays_at_every_power_cut),
+        cmocka_unit_test(folders_that_somebody_else_made_are_synced_too),
+        cmocka_unit_test(a_name_reported_taken_stays_so),
+        cmocka_unit_test(a_full_disk_is_full_and_leaves_nothing),
     };
     return failures + cmocka_run_group_tests(tests, NULL, NULL);
 }
