@@ -55,6 +55,8 @@ uint16_t disks_read(struct reader *r, struct epoch_disk disks[VM_DISKS_MAX]);
 
 /* --- fields that several kinds share; a bad value fails the reader --- */
 
+bool generation_valid(struct generation g);
+bool epoch_kind_valid(enum epoch_kind kind, enum point_kind point_kind);
 void generation_put(struct buf *out, struct generation g);
 struct generation generation_read(struct reader *r);
 /* Printable: no control characters. */

@@ -8,6 +8,8 @@
 
 #include "backend/history/epoch.h"
 
+#define VAULT_BYTES_MAX (1u << 20)
+
 /* One pair of stores; index 0 is the VM's own, others belong to single disks. */
 struct vault_stores {
     char cache[STORE_URL_MAX];
