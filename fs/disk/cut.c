@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/cut.h"
+
+#include "common/file.h"
+#include "common/log.h"
+#include "fs/disk/source_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+
+void source_cut(struct source *s, bool protect)
+{
+    uint32_t closing = gate_epoch(&s->gate);
+    assert((closing & 1) == dirty_active(s->dirty));
+    atomic_store(&s->cut_lost, false);
+    dirty_freeze(s->dirty);
+    /* Before the gate: a write that gets the next epoch must see what it has to protect. All ones
+     * in the epoch field with position zero never equals CUT_IDLE. */
+    if (protect)
+        atomic_store(&s->cut_word, (uint64_t)(closing & CUT_EPOCH_MASK) << CUT_EPOCH_BIT);
+    gate_cut(&s->gate);
+}
+
+bool source_cut_drained(const struct source *s)
+{
+    return gate_drained(&s->gate);
+}
+
+bool source_cut_lost(const struct source *s)
+{
+    return atomic_load(&s->cut_lost);
+}
+
+static unsigned frozen_map(const struct source *s)
+{
+    assert(dirty_frozen(s->dirty));
+    return 1u - dirty_active(s->dirty);
+}
+
+/* The first block at or after `from` that holds local data or that the replica has something for:
+ * everything before it is zero here and there. */
+static bool next_of_interest(struct source *s, size_t disk, uint64_t from, uint64_t *block,
+                             bool *found, struct err *err)
+{
+    uint64_t start, end;
+    bool local;
+    struct extent shipped;
+    bool remote;
+    if (!source_next_data(s, disk, from << BLOCK_SHIFT, &start, &end, &local, err))
+        return false;
+    if (!digest_file_next(s->disks[disk].digests, from, &shipped, &remote, err))
+        return err_wrap(err, "disk %s", s->disks[disk].name);
+    uint64_t first = local ? start >> BLOCK_SHIFT : UINT64_MAX;
+    if (remote && shipped.first < first)
+        first = shipped.first;
+    *found = first != UINT64_MAX;
+    *block = first > from ? first : from;
+    return true;
+}
+
+bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent *out, bool *found,
+                     struct err *err)
+{
+    unsigned map = frozen_map(s);
+    *found = false;
+    while (dirty_next(s->dirty, map, disk, from, out)) {
+        bool huge = out->count >= REGION_BLOCKS;
+        if (!huge) {
+            *found = true;
+            break;
+        }
+        uint64_t block;
+        bool any;
+        if (!next_of_interest(s, disk, out->first, &block, &any, err))
+            return false;
+        if (!any)
+            block = blocks_of_bytes(s->disks[disk].size);
+        if (block < extent_end(*out)) {
+            out->count = extent_end(*out) - block;
+            out->first = block;
+            *found = true;
+            break;
+        }
+        from = extent_end(*out);
+    }
+    if (*found && out->count > CUT_TAKE_BLOCKS_MAX)
+        out->count = CUT_TAKE_BLOCKS_MAX;
+    return true;
+}
+
+/* One block at a time, to find out which of them the device cannot read. */
+static void read_each(struct source_disk *d, struct extent extent, struct mspan out,
+                      uint64_t *unreadable)
+{
+    for (uint64_t i = 0; i < extent.count; i++) {
+        struct err err = ERR_NONE;
+        struct mspan block = mspan_part(out, i * BLOCK_SIZE, BLOCK_SIZE);
+        if (file_read(d->file, block, (extent.first + i) << BLOCK_SHIFT, &err))
+            continue;
+        *unreadable |= 1ull << i;
+        log_error("disk %s: block %llu ships as unreadable: %s", d->name,
+                  (unsigned long long)(extent.first + i), err.text);
+    }
+}
+
+static bool prefer_saved(struct source *s, size_t disk, struct extent extent, struct mspan out,
+                         uint64_t *unreadable, struct err *err)
+{
+    for (uint64_t i = 0; i < extent.count; i++) {
+        bool found;
+        if (!undo_load(s->undo, disk, extent.first + i, out.data + i * BLOCK_SIZE, &found, err))
+            return false;
+        if (found)
+            *unreadable &= ~(1ull << i);
+    }
+    return true;
+}
+
+bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct mspan out,
+                     uint64_t *unreadable, struct err *err)
+{
+    assert(extent.count <= CUT_TAKE_BLOCKS_MAX && out.length == extent.count * BLOCK_SIZE);
+    struct source_disk *d = &s->disks[disk];
+    uint64_t word = atomic_load(&s->cut_word);
+    struct range_hold hold CLEANUP(range_cleanup) = {0};
+    struct err read_err = ERR_NONE;
+
+    *unreadable = 0;
+    range_lock(d->locks, extent, &hold);
+    if (!file_read(d->file, out, extent.first << BLOCK_SHIFT, &read_err))
+        read_each(d, extent, out, unreadable);
+    if (word == CUT_IDLE)
+        return true;
+    if (!prefer_saved(s, disk, extent, out, unreadable, err))
+        return false;
+    assert(cut_position(disk, extent.first) >= cut_word_position(word));
+    atomic_store(&s->cut_word, (uint64_t)cut_word_epoch(word) << CUT_EPOCH_BIT |
+                                   cut_position(disk, extent_end(extent)));
+    return true;
+}
+
+/* Nobody saves a block for this cut from here on. */
+static void stop_protecting(struct source *s)
+{
+    assert(gate_drained(&s->gate));
+    pthread_rwlock_wrlock(&s->cut_lock);
+    atomic_store(&s->cut_word, CUT_IDLE);
+    undo_clear(s->undo);
+    pthread_rwlock_unlock(&s->cut_lock);
+}
+
+void source_cut_commit(struct source *s)
+{
+    stop_protecting(s);
+    dirty_commit(s->dirty);
+}
+
+void source_cut_abandon(struct source *s)
+{
+    stop_protecting(s);
+    dirty_abandon(s->dirty);
+}
+
+struct digest_file *source_digests(struct source *s, size_t disk)
+{
+    return s->disks[disk].digests;
+}
+
+uint64_t source_dirty_blocks(const struct source *s)
+{
+    return dirty_blocks(s->dirty, 0) + dirty_blocks(s->dirty, 1);
+}
+
+uint64_t source_undo_bytes(const struct source *s)
+{
+    return undo_blocks(s->undo) * BLOCK_SIZE;
+}
+
+uint64_t source_first_write_ms(struct source *s, bool take)
+{
+    return take ? atomic_exchange(&s->first_write_ms, 0) : atomic_load(&s->first_write_ms);
+}
+
+void source_first_write_restore(struct source *s, uint64_t ms)
+{
+    if (ms != 0)
+        atomic_store(&s->first_write_ms, ms);
+}
+
+bool source_sync(struct source *s, struct err *err)
+{
+    for (size_t i = 0; i < s->disk_count; i++)
+        if (!source_flush(s, i, err))
+            return false;
+    return true;
+}
+
+bool source_sync_failed(const struct source *s)
+{
+    for (size_t i = 0; i < s->disk_count; i++)
+        if (atomic_load(&s->disks[i].sync_failed))
+            return true;
+    return false;
+}
+
+static bool void_region(struct source_disk *d, uint64_t region, struct err *err)
+{
+    struct block_digest unknown[REGION_BLOCKS];
+    for (size_t i = 0; i < REGION_BLOCKS; i++)
+        unknown[i] = digest_unknown;
+    uint64_t first = region * REGION_BLOCKS;
+    uint64_t left = blocks_of_bytes(d->size) - first;
+    return digest_file_write(d->digests, first, left < REGION_BLOCKS ? left : REGION_BLOCKS,
+                             unknown, err);
+}
+
+bool source_distrust(struct source *s, struct err *err)
+{
+    for (size_t i = 0; i < s->disk_count; i++) {
+        struct source_disk *d = &s->disks[i];
+        if (!atomic_load(&d->sync_failed))
+            continue;
+        /* What the page cache shows may never have reached the device. */
+        if (world_file_fd(d->file) >= 0)
+            posix_fadvise(world_file_fd(d->file), 0, 0, POSIX_FADV_DONTNEED);
+        uint64_t region;
+        for (uint64_t from = 0; marks_next(d->marks, from, &region); from = region + 1) {
+            if (!void_region(d, region, err))
+                return err_wrap(err, "disk %s", d->name);
+            uint32_t epoch = gate_enter(&s->gate);
+            dirty_set_regions(s->dirty, epoch & 1, i, region, 1);
+            gate_leave(&s->gate, epoch);
+        }
+        if (!digest_file_sync(d->digests, err))
+            return err_wrap(err, "disk %s", d->name);
+    }
+    return true;
+}
+
+struct sweep_context {
+    struct source *source;
+    size_t disk;
+};
+
+static bool region_dirty(void *context, uint64_t region)
+{
+    struct sweep_context *c = context;
+    return dirty_region(c->source->dirty, c->disk, region);
+}
+
+#define SWEEP_REGIONS_MAX 65536u
+
+bool source_sweep(struct source *s, bool all_quiet, struct err *err)
+{
+    uint64_t now_ms = s->world->ops->boottime_ns(s->world) / 1000000;
+    for (size_t i = 0; i < s->disk_count; i++) {
+        struct sweep_context context = {.source = s, .disk = i};
+        uint64_t limit = all_quiet ? UINT64_MAX : SWEEP_REGIONS_MAX;
+        if (!marks_sweep(s->disks[i].marks, now_ms, all_quiet, region_dirty, &context, limit, err))
+            return err_wrap(err, "disk %s", s->disks[i].name);
+    }
+    return true;
+}
+
+void source_mark_dirty(struct source *s, size_t disk, struct extent extent)
+{
+    uint32_t epoch = gate_enter(&s->gate);
+    dirty_set(s->dirty, epoch & 1, disk, extent);
+    gate_leave(&s->gate, epoch);
+}
+
+size_t source_find_disk(const struct source *s, uint16_t number)
+{
+    size_t i = 0;
+    while (i < s->disk_count && s->disks[i].number != number)
+        i++;
+    return i;
+}
+
+uint16_t source_disk_number(const struct source *s, size_t disk)
+{
+    return s->disks[disk].number;
+}
+
+uint16_t source_disk_store(const struct source *s, size_t disk)
+{
+    return s->disks[disk].store;
+}
+
+bool source_disk_stat(const struct source *s, size_t disk, struct world_stat *out)
+{
+    return s->world->ops->stat(s->disks[disk].file, out) == 0;
+}

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/source.h"
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "common/log.h"
+#include "fs/disk/source_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
+{
+    return dirty_memory_bytes(disk_bytes, disk_count, DIRTY_LEAVES_DEFAULT);
+}
+
+static bool open_local(struct source_disk *d, struct world *w, struct err *err)
+{
+    if (!file_open(w, d->path, O_RDWR, 0, &d->file, err))
+        return err_wrap(err, "disk %s", d->name);
+    struct world_stat st;
+    int rc = w->ops->stat(d->file, &st);
+    if (rc < 0)
+        return err_errno(err, -rc, "disk %s: cannot look at %s", d->name, d->path);
+    if (st.size < d->size)
+        return err_set(err, ERR_INVALID,
+                       "disk %s: %s has %llu bytes but was enabled with %llu; shrinking is not "
+                       "possible: restore its size, or disable and enable the VM",
+                       d->name, d->path, (unsigned long long)st.size, (unsigned long long)d->size);
+    return true;
+}
+
+static bool open_disk(struct source *s, struct source_disk *d,
+                      const struct source_disk_config *config, uint64_t key_id,
+                      const char *folder, struct err *err)
+{
+    char path[4096];
+    snprintf(d->name, sizeof d->name, "%s", config->name);
+    d->path = strdup(config->path);
+    if (d->path == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    d->number = config->number;
+    d->store = config->store;
+    d->size = config->size_bytes;
+    if (!open_local(d, s->world, err))
+        return false;
+    if (!range_locks_make(&d->locks))
+        return err_set(err, ERR_FULL, "out of memory");
+    snprintf(path, sizeof path, "%s/%s.marks", folder, d->name);
+    if (!marks_open(s->world, path, d->size, &d->marks, err))
+        return err_wrap(err, "disk %s", d->name);
+    snprintf(path, sizeof path, "%s/%s.digests", folder, d->name);
+    if (!digest_file_open(s->world, path, key_id, d->number, &d->digests, err))
+        return err_wrap(err, "disk %s", d->name);
+    return true;
+}
+
+/* The keeper's memory is gone or new: the durable marks are all that is believed. */
+static void dirty_from_marks(struct source *s)
+{
+    for (size_t i = 0; i < s->disk_count; i++) {
+        const struct marks *marks = s->disks[i].marks;
+        uint64_t regions = marks_regions(marks);
+        uint64_t first;
+        for (uint64_t from = 0; marks_next(marks, from, &first); from = first) {
+            uint64_t end = first + 1;
+            while (end < regions && marks_test(marks, end))
+                end++;
+            dirty_set_regions(s->dirty, dirty_active(s->dirty), i, first, end - first);
+            first = end;
+        }
+    }
+}
+
+static bool open_maps(struct source *s, const struct source_config *config, struct err *err)
+{
+    uint64_t sizes[VM_DISKS_MAX];
+    for (size_t i = 0; i < s->disk_count; i++)
+        sizes[i] = s->disks[i].size;
+    if (!dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
+                      DIRTY_LEAVES_DEFAULT, config->memory_fresh, &s->dirty, err))
+        return false;
+    if (config->memory_fresh)
+        dirty_from_marks(s);
+    gate_init(&s->gate, 2 + dirty_active(s->dirty));
+    if (!dirty_empty(s->dirty, dirty_active(s->dirty)))
+        source_note_write(s);
+    return undo_make(s->world, config->state_folder, config->undo_memory_bytes,
+                     config->undo_file_bytes, &s->undo, err);
+}
+
+bool source_open(const struct source_config *config, struct source **out, struct err *err)
+{
+    assert(config->disk_count > 0 && config->disk_count <= VM_DISKS_MAX);
+    struct source *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    s->world = config->world;
+    pthread_rwlock_init(&s->cut_lock, NULL);
+    atomic_store(&s->cut_word, CUT_IDLE);
+    for (size_t i = 0; i < config->disk_count; i++) {
+        assert(i == 0 || config->disks[i].number > config->disks[i - 1].number);
+        s->disk_count = i + 1;
+        if (!open_disk(s, &s->disks[i], &config->disks[i], config->key_id, config->state_folder,
+                       err))
+            goto fail;
+    }
+    if (!open_maps(s, config, err))
+        goto fail;
+    *out = s;
+    return true;
+fail:
+    source_close(&s);
+    return false;
+}
+
+void source_close(struct source **source)
+{
+    struct source *s = *source;
+    if (s == NULL)
+        return;
+    *source = NULL;
+    for (size_t i = 0; i < s->disk_count; i++) {
+        struct source_disk *d = &s->disks[i];
+        digest_file_close(&d->digests);
+        marks_close(&d->marks);
+        range_locks_release(&d->locks);
+        file_close(&d->file);
+        free(d->path);
+    }
+    undo_release(&s->undo);
+    dirty_detach(&s->dirty);
+    pthread_rwlock_destroy(&s->cut_lock);
+    free(s);
+}
+
+size_t source_disks(const struct source *s)
+{
+    return s->disk_count;
+}
+
+static const struct source_disk *disk_at(const struct source *s, size_t disk)
+{
+    assert(disk < s->disk_count);
+    return &s->disks[disk];
+}
+
+const char *source_disk_name(const struct source *s, size_t disk)
+{
+    return disk_at(s, disk)->name;
+}
+
+uint64_t source_disk_bytes(const struct source *s, size_t disk)
+{
+    return disk_at(s, disk)->size;
+}
+
+int source_disk_fd(const struct source *s, size_t disk)
+{
+    return world_file_fd(disk_at(s, disk)->file);
+}
+
+bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out, struct err *err)
+{
+    const struct source_disk *d = disk_at(s, disk);
+    assert(offset <= d->size && out.length <= d->size - offset);
+    return file_read(d->file, out, offset, err);
+}
+
+void source_note_write(struct source *s)
+{
+    if (atomic_load_explicit(&s->first_write_ms, memory_order_relaxed) != 0)
+        return;
+    uint64_t none = 0;
+    uint64_t now = s->world->ops->boottime_ns(s->world) / 1000000;
+    atomic_compare_exchange_strong(&s->first_write_ms, &none, now > 0 ? now : 1);
+}
+
+/* Does a cut still need the old content of this block? The caller owns the block's range lock, so
+ * a take of it cannot run at the same time. */
+static bool cut_needs(struct source *s, uint32_t epoch, size_t disk, uint64_t block)
+{
+    uint64_t word = atomic_load(&s->cut_word);
+    return word != CUT_IDLE && cut_word_epoch(word) == ((epoch - 1) & CUT_EPOCH_MASK) &&
+           cut_position(disk, block) >= cut_word_position(word) &&
+           dirty_test(s->dirty, (epoch - 1) & 1, disk, block);
+}
+
+/* Copy before write. When it fails the cut is lost, never the guest's write. */
+static void save_old(struct source *s, uint32_t epoch, size_t disk, uint64_t block)
+{
+    if (undo_has(s->undo, disk, block))
+        return;
+    uint8_t old[BLOCK_SIZE];
+    struct err err = ERR_NONE;
+    if (!file_read(s->disks[disk].file, mspan_of(old, sizeof old), block << BLOCK_SHIFT, &err)) {
+        log_warning("cut %u is abandoned: %s", epoch - 1, err.text);
+        atomic_store(&s->cut_lost, true);
+    } else if (!undo_save(s->undo, disk, block, old)) {
+        atomic_store(&s->cut_lost, true);
+    }
+}
+
+static void copy_before_write(struct source *s, uint32_t epoch, size_t disk, struct extent extent)
+{
+    if (atomic_load(&s->cut_word) == CUT_IDLE || atomic_load(&s->cut_lost))
+        return;
+    /* Held against commit and abandon, which empty the undo space: a block saved after that would
+     * be taken for the old content of the next cut. */
+    pthread_rwlock_rdlock(&s->cut_lock);
+    for (uint64_t b = extent.first; b < extent_end(extent); b++) {
+        if (cut_needs(s, epoch, disk, b) && !atomic_load(&s->cut_lost))
+            save_old(s, epoch, disk, b);
+    }
+    pthread_rwlock_unlock(&s->cut_lock);
+}
+
+struct change {
+    struct range_hold hold;
+    uint32_t epoch;
+};
+
+/* Everything that must have happened before bytes of the disk may change. Ends with the range
+ * locked and the write counted, also when it fails. */
+static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_t length,
+                         struct change *c, struct err *err)
+{
+    struct source_disk *d = &s->disks[disk];
+    struct extent extent = extent_of_bytes(offset, length);
+    range_lock(d->locks, extent, &c->hold);
+    c->epoch = gate_enter(&s->gate);
+    source_note_write(s);
+    dirty_set(s->dirty, c->epoch & 1, disk, extent);
+    /* Mark before writing. A crash between the two ships an unchanged block and costs bandwidth;
+     * the other order forgets a changed one and costs data. */
+    if (!marks_ensure(d->marks, extent, err))
+        return err_wrap(err, "disk %s", d->name);
+    copy_before_write(s, c->epoch, disk, extent);
+    return true;
+}
+
+static void change_end(struct source *s, struct change *c)
+{
+    gate_leave(&s->gate, c->epoch);
+    range_unlock(&c->hold);
+}
+
+bool source_write(struct source *s, size_t disk, uint64_t offset, struct span data, struct err *err)
+{
+    const struct source_disk *d = disk_at(s, disk);
+    assert(offset <= d->size && data.length <= d->size - offset);
+    if (data.length == 0)
+        return true;
+    struct change c;
+    bool ok = change_begin(s, disk, offset, data.length, &c, err) &&
+              file_write(d->file, data, offset, err);
+    change_end(s, &c);
+    return ok;
+}
+
+bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length, struct err *err)
+{
+    const struct source_disk *d = disk_at(s, disk);
+    assert(offset <= d->size && length <= d->size - offset);
+    if (length == 0)
+        return true;
+    struct change c;
+    bool ok = change_begin(s, disk, offset, length, &c, err);
+    if (ok) {
+        int rc = s->world->ops->punch(d->file, offset, length);
+        if (rc < 0)
+            ok = err_errno(err, -rc, "disk %s: cannot punch a hole into %s", d->name, d->path);
+    }
+    change_end(s, &c);
+    return ok;
+}
+
+bool source_flush(struct source *s, size_t disk, struct err *err)
+{
+    struct source_disk *d = &s->disks[disk];
+    disk_at(s, disk);
+    if (atomic_load(&d->sync_failed))
+        return err_set(err, ERR_IO,
+                       "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
+                       "device, then unmount and mount again",
+                       d->name, d->path);
+    if (file_sync(d->file, err))
+        return true;
+    atomic_store(&d->sync_failed, true);
+    return err_wrap(err, "disk %s", d->name);
+}
+
+bool source_next_data(struct source *s, size_t disk, uint64_t from, uint64_t *start, uint64_t *end,
+                      bool *found, struct err *err)
+{
+    const struct source_disk *d = disk_at(s, disk);
+    *found = false;
+    if (from >= d->size)
+        return true;
+    int rc = s->world->ops->next_data(d->file, from, start, end);
+    if (rc == -ENXIO)
+        return true;
+    if (rc < 0)
+        return err_errno(err, -rc, "disk %s: cannot find data in %s", d->name, d->path);
+    if (*start >= d->size)
+        return true;
+    if (*end > d->size)
+        *end = d->size;
+    *found = true;
+    return true;
+}
+
+bool source_mark_all(struct source *s, struct err *err)
+{
+    for (size_t i = 0; i < s->disk_count; i++) {
+        struct source_disk *d = &s->disks[i];
+        if (!marks_set_all(d->marks, err))
+            return err_wrap(err, "disk %s", d->name);
+        /* Under the gate: the bits belong to the epoch that is active while they are set. */
+        uint32_t epoch = gate_enter(&s->gate);
+        dirty_set_regions(s->dirty, epoch & 1, i, 0, marks_regions(d->marks));
+        gate_leave(&s->gate, epoch);
+    }
+    source_note_write(s);
+    return true;
+}

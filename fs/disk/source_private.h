@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT
+ * What source.c and cut.c share. Nobody else includes it.
+ * Lock order: range lock, then cut_lock, then the locks inside marks and undo. */
+#ifndef FS_DISK_SOURCE_PRIVATE_H
+#define FS_DISK_SOURCE_PRIVATE_H
+
+#include "backend/history/epoch.h"
+#include "fs/disk/cut.h"
+#include "fs/disk/dirty.h"
+#include "fs/disk/gate.h"
+#include "fs/disk/marks.h"
+#include "fs/disk/range_lock.h"
+#include "fs/disk/undo.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct source_disk {
+    char name[DISK_NAME_MAX + 1];
+    char *path;
+    uint16_t number;
+    uint16_t store;
+    uint64_t size;
+    struct world_file *file;
+    struct range_locks *locks;
+    struct marks *marks;
+    struct digest_file *digests; /* ship machine's thread only */
+    _Atomic bool sync_failed;    /* sticky until the next mount */
+};
+
+struct source {
+    struct world *world;
+    size_t disk_count;
+    struct source_disk disks[VM_DISKS_MAX];
+    struct gate gate;
+    struct dirty *dirty;
+    struct undo *undo;
+    _Atomic uint64_t first_write_ms; /* boot time; 0: no write since the last cut */
+
+    /* The open cut's epoch and how far it was taken, in one word, so that a writer sees both of
+     * one cut. Writers read it under their range lock; the ship machine's thread moves it. */
+    _Atomic uint64_t cut_word;
+    _Atomic bool cut_lost;
+    /* Read-held while an old block is read and saved (I/O is granted), write-held to empty the
+     * undo space. */
+    pthread_rwlock_t cut_lock;
+};
+
+/* epoch (low 20 bits) << 44 | disk << 38 | block; an idle word has every bit set. */
+#define CUT_IDLE       UINT64_MAX
+#define CUT_EPOCH_MASK 0xfffffu
+#define CUT_EPOCH_BIT  44
+#define CUT_DISK_BIT   38
+_Static_assert(DISK_BYTES_MAX >> BLOCK_SHIFT <= 1ull << CUT_DISK_BIT, "a block number fits");
+_Static_assert(VM_DISKS_MAX <= 1u << (CUT_EPOCH_BIT - CUT_DISK_BIT), "a disk index fits");
+
+static inline uint64_t cut_position(size_t disk, uint64_t block)
+{
+    return (uint64_t)disk << CUT_DISK_BIT | block;
+}
+
+static inline uint64_t cut_word_position(uint64_t word)
+{
+    return word & ((1ull << CUT_EPOCH_BIT) - 1);
+}
+
+static inline uint32_t cut_word_epoch(uint64_t word)
+{
+    return (uint32_t)(word >> CUT_EPOCH_BIT);
+}
+
+/* Notes the time of the first write since the last cut. */
+void source_note_write(struct source *s);
+
+#endif
