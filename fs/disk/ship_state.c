@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/ship_state.h"
+
+#include "common/file.h"
+#include "common/json.h"
+#include "fs/disk/cut.h"
+
+#include <stdio.h>
+
+#define STATE_BYTES_MAX (256u << 10)
+#define PATH_BYTES      4096u
+
+static void state_path(char out[PATH_BYTES], const char *folder, const char *name)
+{
+    snprintf(out, PATH_BYTES, "%s/%s", folder, name);
+}
+
+static bool load_json(struct world *w, const char *path, cJSON **out, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    if (!file_load(w, path, STATE_BYTES_MAX, &text, err))
+        return false;
+    if (json_parse(buf_span(&text), out, err))
+        return true;
+    err->kind = ERR_CORRUPT;
+    return err_wrap(err, "%s is damaged", path);
+}
+
+static bool save_json(struct world *w, const char *path, const cJSON *json, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    if (!json_write(json, true, &text, err))
+        return false;
+    buf_put_u8(&text, '\n');
+    return buf_ok(&text, err) && file_replace(w, path, 0600, buf_span(&text), err);
+}
+
+static bool parse_state(const cJSON *json, struct ship_state *out, struct err *err)
+{
+    const char *generation, *digest, *fenced;
+    if (!json_text(json, "generation", &generation, err) ||
+        !json_u64(json, "epoch", &out->epoch, err) || !json_text(json, "digest", &digest, err) ||
+        !json_u64(json, "point_ms", &out->point_ms, err) ||
+        !json_u64(json, "point_epoch", &out->point_epoch, err) ||
+        !json_bool(json, "initial_done", &out->initial_done, err) ||
+        !json_bool(json, "paused", &out->paused, err) || !json_text(json, "fenced", &fenced, err))
+        return false;
+    if (!generation_parse(generation, &out->generation) ||
+        !hex_parse(digest, out->digest.bytes, sizeof out->digest.bytes))
+        return err_set(err, ERR_CORRUPT, "a member has a wrong form");
+    snprintf(out->fenced, sizeof out->fenced, "%s", fenced);
+    out->begun = true;
+    return true;
+}
+
+bool ship_state_load(struct world *w, const char *folder, struct generation g,
+                     struct ship_state *out, struct err *err)
+{
+    char path[PATH_BYTES];
+    cJSON *json AUTO_JSON = NULL;
+    struct err load = ERR_NONE;
+    state_path(path, folder, "ship.json");
+    *out = (struct ship_state){.generation = g};
+    if (!load_json(w, path, &json, &load)) {
+        if (load.kind == ERR_NOT_FOUND)
+            return true;
+        *err = load;
+        return false;
+    }
+    if (!parse_state(json, out, err)) {
+        err->kind = ERR_CORRUPT;
+        return err_wrap(err, "%s is damaged", path);
+    }
+    if (out->generation.id != g.id || out->generation.number != g.number)
+        return err_set(err, ERR_FENCED, "%s belongs to another generation than the VM's settings",
+                       path);
+    return true;
+}
+
+bool ship_state_save(struct world *w, const char *folder, const struct ship_state *state,
+                     struct err *err)
+{
+    char path[PATH_BYTES];
+    char generation[GENERATION_NAME_MAX];
+    char digest[2 * SHA256_BYTES + 1];
+    cJSON *json AUTO_JSON = NULL;
+    state_path(path, folder, "ship.json");
+    generation_name(state->generation, generation);
+    hex_of(state->digest.bytes, sizeof state->digest.bytes, digest);
+    return json_make(&json, err) && json_add_text(json, "generation", generation, err) &&
+           json_add_u64(json, "epoch", state->epoch, err) &&
+           json_add_text(json, "digest", digest, err) &&
+           json_add_u64(json, "point_ms", state->point_ms, err) &&
+           json_add_u64(json, "point_epoch", state->point_epoch, err) &&
+           json_add_bool(json, "initial_done", state->initial_done, err) &&
+           json_add_bool(json, "paused", state->paused, err) &&
+           json_add_text(json, "fenced", state->fenced, err) && save_json(w, path, json, err);
+}
+
+/* Signed times do not fit json_u64: written as text, compared as text. */
+static void look_of(const struct world_stat *st, char out[160])
+{
+    snprintf(out, 160, "device %llu inode %llu size %llu mtime %lld ctime %lld",
+             (unsigned long long)st->device, (unsigned long long)st->inode,
+             (unsigned long long)st->size, (long long)st->mtime_ns, (long long)st->ctime_ns);
+}
+
+static bool add_look(cJSON *disks, const struct source *s, size_t disk, struct err *err)
+{
+    struct world_stat st;
+    char look[160];
+    if (!source_disk_stat(s, disk, &st))
+        return err_set(err, ERR_IO, "disk %s: cannot look at its file", source_disk_name(s, disk));
+    look_of(&st, look);
+    return json_add_text(disks, source_disk_name(s, disk), look, err);
+}
+
+bool clean_record_make(struct world *w, const char *folder, const struct source *s,
+                       const struct ship_state *state, struct err *err)
+{
+    char path[PATH_BYTES];
+    char digest[2 * SHA256_BYTES + 1];
+    cJSON *json AUTO_JSON = NULL;
+    cJSON *disks;
+    state_path(path, folder, "clean.json");
+    hex_of(state->digest.bytes, sizeof state->digest.bytes, digest);
+    if (!json_make(&json, err) || !json_add_text(json, "digest", digest, err) ||
+        !json_add_object(json, "disks", &disks, err))
+        return false;
+    for (size_t i = 0; i < source_disks(s); i++)
+        if (!add_look(disks, s, i, err))
+            return false;
+    return save_json(w, path, json, err);
+}
+
+static bool compare(const cJSON *json, const struct source *s, const struct ship_state *state,
+                    enum clean_record *out, char why[200], struct err *err)
+{
+    char digest[2 * SHA256_BYTES + 1];
+    const char *was;
+    const cJSON *disks;
+    *out = CLEAN_DIFFERS;
+    hex_of(state->digest.bytes, sizeof state->digest.bytes, digest);
+    if (!json_text(json, "digest", &was, err) || !json_object(json, "disks", &disks, err))
+        return false;
+    if (strcmp(was, digest) != 0) {
+        snprintf(why, 200, "the log moved on since the clean stop");
+        return true;
+    }
+    for (size_t i = 0; i < source_disks(s); i++) {
+        struct world_stat st;
+        char look[160];
+        const char *name = source_disk_name(s, i);
+        if (!source_disk_stat(s, i, &st))
+            return err_set(err, ERR_IO, "disk %s: cannot look at its file", name);
+        look_of(&st, look);
+        bool block_device = st.block_device; /* it has no times that tell of writes */
+        if (!block_device && json_has(disks, name)) {
+            if (!json_text(disks, name, &was, err))
+                return false;
+            if (strcmp(was, look) == 0)
+                continue;
+        }
+        snprintf(why, 200, "disk %s %s", name,
+                 block_device ? "is a block device that was not held since the last mount"
+                              : "was written or replaced while it was not mounted");
+        return true;
+    }
+    *out = CLEAN_EQUAL;
+    return true;
+}
+
+bool clean_record_take(struct world *w, const char *folder, const struct source *s,
+                       const struct ship_state *state, enum clean_record *out, char why[200],
+                       struct err *err)
+{
+    char path[PATH_BYTES];
+    cJSON *json AUTO_JSON = NULL;
+    struct err load = ERR_NONE;
+    state_path(path, folder, "clean.json");
+    *out = CLEAN_ABSENT;
+    why[0] = '\0';
+    if (!load_json(w, path, &json, &load)) {
+        if (load.kind == ERR_NOT_FOUND)
+            return true;
+        *err = load;
+        return false;
+    }
+    if (!compare(json, s, state, out, why, err))
+        return err_wrap(err, "%s", path);
+    return file_remove(w, path, err);
+}

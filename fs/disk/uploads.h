@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT
+ * Parts on their way to a cache store, several at once. Memory is bounded by the number in flight:
+ * uploads_add waits for a free place. With no threads (a simulator's machine) a part is put within
+ * uploads_add. A transient failure is tried again a few times; the first that stays is the batch's
+ * result. uploads_cancel may come from any thread; all else from one. */
+#ifndef FS_DISK_UPLOADS_H
+#define FS_DISK_UPLOADS_H
+
+#include "backend/store/store.h"
+
+#define UPLOADS_MAX 32u
+
+struct uploads;
+
+/* `threads` 0: inline; else at most UPLOADS_MAX. */
+bool uploads_make(struct world *w, unsigned threads, struct uploads **out,
+                  struct err *err) MUST_CHECK;
+void uploads_release(struct uploads **u); /* waits for what is in flight */
+
+/* Takes over `body`. After a failure in this batch parts are dropped; uploads_wait tells. */
+void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body);
+/* Waits for all parts of the batch and starts a new one; false: the first failure. */
+bool uploads_wait(struct uploads *u, struct err *err) MUST_CHECK;
+void uploads_cancel(struct uploads *u, bool cancelled); /* no more tries while set */
+
+#endif
