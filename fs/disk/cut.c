@@ -144,10 +144,8 @@ bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct
 static void stop_protecting(struct source *s)
 {
     assert(gate_drained(&s->gate));
-    pthread_rwlock_wrlock(&s->cut_lock);
     atomic_store(&s->cut_word, CUT_IDLE);
     undo_clear(s->undo);
-    pthread_rwlock_unlock(&s->cut_lock);
 }
 
 void source_cut_commit(struct source *s)

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define BATCH_BLOCKS  1024u /* 4 MiB of plain data share one salt */
-#define BATCH_PIECES  4096u
+#define BATCH_BLOCKS 1024u /* 4 MiB of plain data share one salt */
+#define BATCH_PIECES 4096u
 
 /* One future run entry; frames are sealed together, when the salt can bind all of them. */
 struct piece {
@@ -202,10 +202,8 @@ static bool batch_flush(struct pack *p, struct err *err)
         return false;
     for (size_t i = 0; i < p->piece_count; i++) {
         const struct piece *piece = &p->pieces[i];
-        struct run_entry entry = {.kind = piece->kind,
-                                  .disk = piece->disk,
-                                  .first = piece->first,
-                                  .count = piece->count};
+        struct run_entry entry = {
+            .kind = piece->kind, .disk = piece->disk, .first = piece->first, .count = piece->count};
         if (piece->kind == RUN_DATA && !seal_piece(p, piece, &salt, counter++, &entry, err))
             return false;
         if (!run_builder_add(p->run, &entry, err))
@@ -347,6 +345,5 @@ bool pack_finish(struct pack *p, struct epoch_entry *entry, struct buf *out, str
     entry->parts = p->parts;
     entry->part_count = p->part_count;
     entry->run = buf_span(&p->encoded_run);
-    return entry_salt(p, entry, &salt, err) &&
-           epoch_encode(entry, p->config.keys, &salt, out, err);
+    return entry_salt(p, entry, &salt, err) && epoch_encode(entry, p->config.keys, &salt, out, err);
 }

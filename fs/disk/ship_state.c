@@ -43,6 +43,7 @@ static bool parse_state(const cJSON *json, struct ship_state *out, struct err *e
         !json_u64(json, "point_ms", &out->point_ms, err) ||
         !json_u64(json, "point_epoch", &out->point_epoch, err) ||
         !json_bool(json, "initial_done", &out->initial_done, err) ||
+        !json_bool(json, "pass_open", &out->pass_open, err) ||
         !json_bool(json, "paused", &out->paused, err) || !json_text(json, "fenced", &fenced, err))
         return false;
     if (!generation_parse(generation, &out->generation) ||
@@ -93,6 +94,7 @@ bool ship_state_save(struct world *w, const char *folder, const struct ship_stat
            json_add_u64(json, "point_ms", state->point_ms, err) &&
            json_add_u64(json, "point_epoch", state->point_epoch, err) &&
            json_add_bool(json, "initial_done", state->initial_done, err) &&
+           json_add_bool(json, "pass_open", state->pass_open, err) &&
            json_add_bool(json, "paused", state->paused, err) &&
            json_add_text(json, "fenced", state->fenced, err) && save_json(w, path, json, err);
 }

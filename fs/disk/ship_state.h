@@ -17,8 +17,9 @@ struct ship_state {
     uint64_t point_ms;    /* newest point; 0 = none yet */
     uint64_t point_epoch; /* its epoch; 0 = none yet */
     bool initial_done;    /* a point was made since replication (or a resync) began */
+    bool pass_open;       /* a pass was shipped since the newest point */
     bool paused;
-    char fenced[200];     /* why; empty = not fenced */
+    char fenced[200]; /* why; empty = not fenced */
 };
 
 /* A missing file is a state that has not begun. ERR_CORRUPT, ERR_FENCED (another generation). */

@@ -37,12 +37,20 @@ struct shipper_config {
     struct store **caches; /* index 0: the VM's; others: single disks' own */
     size_t cache_count;
     const char *state_folder;
-    uint64_t cut_interval_ms; /* 1000 to 3600000 */
-    unsigned uploads_max;     /* parts in flight */
+    uint64_t cut_interval_ms;  /* CUT_INTERVAL_MIN_MS to CUT_INTERVAL_MAX_MS */
+    unsigned uploads_max;      /* parts in flight; 0: put within the step (a simulator) */
+    uint64_t pass_above_bytes; /* more dirty data than this ships as a pass, without a point: at
+                                  most the source's undo memory and file together */
 };
+
+#define CUT_INTERVAL_MIN_MS 1000u
+#define CUT_INTERVAL_MAX_MS 3600000u
+#define CUT_INTERVAL_MS     5000u
+#define HEARTBEAT_MS        300000u
 
 struct shipper;
 
+/* Compares the local files with what a clean stop recorded, and voids that record. */
 bool shipper_open(const struct shipper_config *config, struct shipper **out,
                   struct err *err) MUST_CHECK;
 void shipper_close(struct shipper **s);

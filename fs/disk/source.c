@@ -34,8 +34,8 @@ static bool open_local(struct source_disk *d, struct world *w, struct err *err)
 }
 
 static bool open_disk(struct source *s, struct source_disk *d,
-                      const struct source_disk_config *config, uint64_t key_id,
-                      const char *folder, struct err *err)
+                      const struct source_disk_config *config, uint64_t key_id, const char *folder,
+                      struct err *err)
 {
     char path[4096];
     snprintf(d->name, sizeof d->name, "%s", config->name);
@@ -99,7 +99,7 @@ bool source_open(const struct source_config *config, struct source **out, struct
     if (s == NULL)
         return err_set(err, ERR_FULL, "out of memory");
     s->world = config->world;
-    pthread_rwlock_init(&s->cut_lock, NULL);
+    s->adopted = !config->memory_fresh;
     atomic_store(&s->cut_word, CUT_IDLE);
     for (size_t i = 0; i < config->disk_count; i++) {
         assert(i == 0 || config->disks[i].number > config->disks[i - 1].number);
@@ -133,8 +133,12 @@ void source_close(struct source **source)
     }
     undo_release(&s->undo);
     dirty_detach(&s->dirty);
-    pthread_rwlock_destroy(&s->cut_lock);
     free(s);
+}
+
+bool source_adopted(const struct source *s)
+{
+    return s->adopted;
 }
 
 size_t source_disks(const struct source *s)
@@ -190,32 +194,31 @@ static bool cut_needs(struct source *s, uint32_t epoch, size_t disk, uint64_t bl
 }
 
 /* Copy before write. When it fails the cut is lost, never the guest's write. */
-static void save_old(struct source *s, uint32_t epoch, size_t disk, uint64_t block)
+static void save_old(struct source *s, uint32_t era, size_t disk, uint64_t block)
 {
     if (undo_has(s->undo, disk, block))
         return;
     uint8_t old[BLOCK_SIZE];
     struct err err = ERR_NONE;
     if (!file_read(s->disks[disk].file, mspan_of(old, sizeof old), block << BLOCK_SHIFT, &err)) {
-        log_warning("cut %u is abandoned: %s", epoch - 1, err.text);
+        log_warning("the cut is abandoned: %s", err.text);
         atomic_store(&s->cut_lost, true);
-    } else if (!undo_save(s->undo, disk, block, old)) {
+    } else if (!undo_save(s->undo, era, disk, block, old)) {
         atomic_store(&s->cut_lost, true);
     }
 }
 
+/* The era is read before the cut is looked at: should the cut end in between, the save is dropped
+ * and cannot turn up in the next one. */
 static void copy_before_write(struct source *s, uint32_t epoch, size_t disk, struct extent extent)
 {
     if (atomic_load(&s->cut_word) == CUT_IDLE || atomic_load(&s->cut_lost))
         return;
-    /* Held against commit and abandon, which empty the undo space: a block saved after that would
-     * be taken for the old content of the next cut. */
-    pthread_rwlock_rdlock(&s->cut_lock);
+    uint32_t era = undo_era(s->undo);
     for (uint64_t b = extent.first; b < extent_end(extent); b++) {
         if (cut_needs(s, epoch, disk, b) && !atomic_load(&s->cut_lost))
-            save_old(s, epoch, disk, b);
+            save_old(s, era, disk, b);
     }
-    pthread_rwlock_unlock(&s->cut_lock);
 }
 
 struct change {
@@ -283,10 +286,11 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
     struct source_disk *d = &s->disks[disk];
     disk_at(s, disk);
     if (atomic_load(&d->sync_failed))
-        return err_set(err, ERR_IO,
-                       "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
-                       "device, then unmount and mount again",
-                       d->name, d->path);
+        return err_set(
+            err, ERR_IO,
+            "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
+            "device, then unmount and mount again",
+            d->name, d->path);
     if (file_sync(d->file, err))
         return true;
     atomic_store(&d->sync_failed, true);

@@ -47,6 +47,8 @@ bool source_open(const struct source_config *config, struct source **out,
                  struct err *err) MUST_CHECK;
 void source_close(struct source **s); /* no I/O in flight, the shipper stopped */
 
+/* Did it take over a dead worker's memory? */
+bool source_adopted(const struct source *s);
 size_t source_disks(const struct source *s);
 const char *source_disk_name(const struct source *s, size_t disk);
 uint64_t source_disk_bytes(const struct source *s, size_t disk);

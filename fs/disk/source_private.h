@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * What source.c and cut.c share. Nobody else includes it.
- * Lock order: range lock, then cut_lock, then the locks inside marks and undo. */
+ * Lock order: a range lock, then the locks inside marks and undo. */
 #ifndef FS_DISK_SOURCE_PRIVATE_H
 #define FS_DISK_SOURCE_PRIVATE_H
 
@@ -12,7 +12,6 @@
 #include "fs/disk/range_lock.h"
 #include "fs/disk/undo.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 
 struct source_disk {
@@ -30,6 +29,7 @@ struct source_disk {
 
 struct source {
     struct world *world;
+    bool adopted;
     size_t disk_count;
     struct source_disk disks[VM_DISKS_MAX];
     struct gate gate;
@@ -41,9 +41,6 @@ struct source {
      * one cut. Writers read it under their range lock; the ship machine's thread moves it. */
     _Atomic uint64_t cut_word;
     _Atomic bool cut_lost;
-    /* Read-held while an old block is read and saved (I/O is granted), write-held to empty the
-     * undo space. */
-    pthread_rwlock_t cut_lock;
 };
 
 /* epoch (low 20 bits) << 44 | disk << 38 | block; an idle word has every bit set. */

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define TRIES_MAX      4u
-#define TRY_PAUSE_MS   200u /* doubled after each try */
+#define TRIES_MAX    4u
+#define TRY_PAUSE_MS 200u /* doubled after each try */
 
 struct upload {
     struct store *store;

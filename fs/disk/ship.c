@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/ship.h"
+
+#include "common/log.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define STEP_CHUNKS      64u          /* at most 16 MiB are read in one step */
+#define PASS_EPOCH_BYTES (256u << 20) /* a pass commits an epoch about this often */
+#define PASSES_HOPEFUL   3u           /* passes without progress until `not-converging` */
+#define SWEEP_MS         60000u
+#define DRAIN_POLL_MS    1u
+
+uint64_t ship_now_ms(const struct shipper *s)
+{
+    return s->config.world->ops->boottime_ns(s->config.world) / 1000000;
+}
+
+static uint64_t clock_ms(const struct shipper *s)
+{
+    return s->config.world->ops->realtime_ns(s->config.world) / 1000000;
+}
+
+void ship_abandon(struct shipper *s, const char *why)
+{
+    struct err ignored; /* parts of a cut that is given up */
+    pack_release(&s->pack);
+    if (!uploads_wait(s->uploads, &ignored))
+        log_debug("%s: a part of an abandoned cut: %s", s->vm, ignored.text);
+    source_cut_abandon(s->config.source);
+    source_first_write_restore(s->config.source, s->cut_first_ms);
+    s->seen.abandoned_cuts++;
+    log_warning("%s: a cut was abandoned, its blocks ship with the next one: %s", s->vm, why);
+    if (s->cut_ticket != 0) {
+        struct err err;
+        err_set(&err, ERR_TRANSIENT, "the cut for this point was abandoned: %s; ask again", why);
+        ship_answer(s, s->cut_ticket, 0, 0, &err);
+    }
+    s->cut_ticket = 0;
+    s->phase = SHIP_SETTLE;
+}
+
+/* Takes over what was asked for since the last look; true when a point is wanted. */
+static bool take_requests(struct shipper *s)
+{
+    LOCK_SCOPE(&s->lock);
+    if (s->requests.ticket <= s->answered_ticket)
+        return false;
+    s->cut_ticket = s->requests.ticket;
+    s->cut_kind = s->requests.kind;
+    snprintf(s->cut_label, sizeof s->cut_label, "%s", s->requests.label);
+    s->requests.kind = POINT_CRASH;
+    s->requests.label[0] = '\0';
+    return true;
+}
+
+static bool point_wanted(struct shipper *s)
+{
+    LOCK_SCOPE(&s->lock);
+    return s->requests.ticket > s->answered_ticket;
+}
+
+static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
+{
+    struct source *source = s->config.source;
+    s->pass = dirty_bytes > s->config.pass_above_bytes;
+    s->cut_ticket = 0;
+    s->cut_kind = POINT_CRASH;
+    s->cut_label[0] = '\0';
+    if (!s->pass)
+        take_requests(s);
+    if (s->pass && s->passes == 0)
+        s->pass_began_ms = now;
+    /* Before the cut: a write behind it may note its time early, never lose it. */
+    s->cut_first_ms = source_first_write_ms(source, true);
+    source_cut(source, !s->pass);
+    s->cut_clock_ms = clock_ms(s);
+    s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
+    s->at_disk = 0;
+    s->at_block = 0;
+    s->next_cut_ms = now + s->config.cut_interval_ms;
+    s->seen.pass_bytes_total = s->pass ? dirty_bytes : 0;
+    s->seen.pass_bytes_done = 0;
+    s->phase = SHIP_DRAIN;
+}
+
+/* A proof for the intent marks: what is clean now is durable in the cache store, and is synced
+ * here after it was written. */
+static void sweep(struct shipper *s, bool all_quiet)
+{
+    struct err err = ERR_NONE;
+    if (!source_sync(s->config.source, &err) || !source_sweep(s->config.source, all_quiet, &err))
+        log_warning("%s: intent marks stay set: %s", s->vm, err.text);
+    s->next_sweep_ms = ship_now_ms(s) + SWEEP_MS;
+}
+
+static bool apply_requests(struct shipper *s, struct err *err)
+{
+    bool paused, changed, resync;
+    {
+        LOCK_SCOPE(&s->lock);
+        paused = s->requests.paused;
+        changed = s->requests.pause_changed;
+        resync = s->requests.resync;
+        s->requests.pause_changed = false;
+        s->requests.resync = false;
+    }
+    if (resync) {
+        if (!source_mark_all(s->config.source, err))
+            return false;
+        s->state.initial_done = false;
+        snprintf(s->resync_reason, sizeof s->resync_reason, "asked for");
+        s->next_cut_ms = 0;
+    }
+    if (changed || resync) {
+        s->state.paused = changed ? paused : s->state.paused;
+        return ship_state_save(s->config.world, s->folder, &s->state, err);
+    }
+    return true;
+}
+
+static uint64_t step_idle(struct shipper *s)
+{
+    struct err err = ERR_NONE;
+    uint64_t now = ship_now_ms(s);
+    if (!apply_requests(s, &err))
+        return ship_stall(s, &err);
+    if (source_sync_failed(s->config.source) && !s->distrusted) {
+        if (!source_distrust(s->config.source, &err))
+            return ship_stall(s, &err);
+        s->distrusted = true;
+    }
+    if (now >= s->next_look_ms)
+        ship_look(s);
+    if (s->state.paused)
+        return s->config.cut_interval_ms;
+    uint64_t dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    bool wanted = point_wanted(s);
+    bool first = s->state.point_epoch == 0 || !s->state.initial_done || s->state.pass_open;
+    bool due = now >= s->next_cut_ms || s->passes > 0 || s->final;
+    if (wanted || (due && (dirty_bytes > 0 || first))) {
+        begin_cut(s, dirty_bytes, now);
+        return 0;
+    }
+    if (dirty_bytes == 0 && now >= s->next_sweep_ms)
+        sweep(s, false);
+    if (now >= s->last_entry_ms + HEARTBEAT_MS && dirty_bytes == 0)
+        return ship_heartbeat(s);
+    return now < s->next_cut_ms ? s->next_cut_ms - now : s->config.cut_interval_ms;
+}
+
+static uint64_t step_drain(struct shipper *s)
+{
+    if (!source_cut_drained(s->config.source))
+        return DRAIN_POLL_MS;
+    s->phase = SHIP_TAKE;
+    return 0;
+}
+
+static bool begin_pack(struct shipper *s, struct err *err)
+{
+    struct pack_config config = {.world = s->config.world,
+                                 .keys = s->config.keys,
+                                 .encrypt = s->config.encrypt,
+                                 .vm = s->vm,
+                                 .generation = s->state.generation,
+                                 .caches = s->caches,
+                                 .cache_count = s->config.cache_count,
+                                 .uploads = s->uploads};
+    memcpy(config.vm_id, s->config.vm_id, sizeof config.vm_id);
+    return pack_begin(&config, s->state.epoch + 1, &s->pack, err);
+}
+
+/* Takes and packs the next chunk; *more false at the end of the last disk. */
+static bool take_chunk(struct shipper *s, bool *more, struct err *err)
+{
+    struct source *source = s->config.source;
+    struct extent e;
+    bool found = false;
+    *more = true;
+    while (s->at_disk < source_disks(source)) {
+        if (!source_cut_next(source, s->at_disk, s->at_block, &e, &found, err))
+            return false;
+        if (found)
+            break;
+        s->at_disk++;
+        s->at_block = 0;
+    }
+    *more = found;
+    if (!found)
+        return true;
+    struct pack_disk disk = {.number = source_disk_number(source, s->at_disk),
+                             .store = source_disk_store(source, s->at_disk),
+                             .digests = source_digests(source, s->at_disk)};
+    struct mspan data = mspan_of(s->chunk, e.count * BLOCK_SIZE);
+    uint64_t unreadable;
+    if (!source_cut_take(source, s->at_disk, e, data, &unreadable, err))
+        return false;
+    s->at_block = extent_end(e);
+    if (s->pass)
+        s->seen.pass_bytes_done += data.length;
+    return pack_add(s->pack, &disk, e, span_of_mspan(data), unreadable, err);
+}
+
+static uint64_t fail_cut(struct shipper *s, const struct err *err)
+{
+    ship_abandon(s, err->text);
+    return ship_stall(s, err);
+}
+
+static uint64_t step_take(struct shipper *s)
+{
+    struct err err = ERR_NONE;
+    bool more = true;
+    if (s->pack == NULL && !begin_pack(s, &err))
+        return fail_cut(s, &err);
+    for (unsigned i = 0; i < STEP_CHUNKS && more; i++) {
+        if (!take_chunk(s, &more, &err))
+            return fail_cut(s, &err);
+        if (s->pass && pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES)
+            break;
+    }
+    if (source_cut_lost(s->config.source)) {
+        ship_abandon(s, "no room is left to keep old blocks while it is read");
+        return 0;
+    }
+    if (!more || (s->pass && pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES))
+        s->phase = SHIP_PUT;
+    return 0;
+}
+
+void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write_ms)
+{
+    /* Beyond the bound the newest stand for each other: the age of the oldest stays right. */
+    if (s->unapplied_count == SHIP_UNAPPLIED_MAX)
+        s->unapplied_count--;
+    s->unapplied[s->unapplied_count++] =
+        (struct unapplied){.epoch = epoch, .first_write_ms = first_write_ms};
+}
+
+static uint64_t oldest(uint64_t a_ms, uint64_t b_ms)
+{
+    if (a_ms == 0 || b_ms == 0)
+        return a_ms + b_ms;
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+static void end_pass(struct shipper *s)
+{
+    uint64_t bytes = s->seen.pass_bytes_total;
+    s->pending_first_ms = oldest(s->pending_first_ms, s->cut_first_ms);
+    s->passes++;
+    if (s->pass_dirty_least == 0 || bytes < s->pass_dirty_least) {
+        s->pass_dirty_least = bytes;
+        s->passes = 1;
+    }
+}
+
+static void end_point(struct shipper *s, bool made)
+{
+    if (made) {
+        ship_note_unapplied(s, s->state.epoch, oldest(s->pending_first_ms, s->cut_first_ms));
+        s->pending_first_ms = 0;
+        s->passes = 0;
+        s->pass_dirty_least = 0;
+        s->resync_reason[0] = '\0';
+    }
+    if (s->cut_ticket != 0)
+        ship_answer(s, s->cut_ticket, s->state.point_ms, s->state.point_epoch, NULL);
+    s->cut_ticket = 0;
+}
+
+/* Nothing that was dirty differs from the replica, and nobody asked for a point. */
+static bool nothing_to_say(const struct shipper *s)
+{
+    if (!pack_empty(s->pack))
+        return false;
+    return s->pass || (s->cut_ticket == 0 && s->state.initial_done && !s->state.pass_open);
+}
+
+static uint64_t step_put(struct shipper *s)
+{
+    bool whole = s->at_disk == source_disks(s->config.source);
+    bool silent = nothing_to_say(s);
+    if (silent) {
+        struct err ignored; /* an empty pack uploaded nothing */
+        pack_release(&s->pack);
+        if (!uploads_wait(s->uploads, &ignored))
+            return fail_cut(s, &ignored);
+    } else {
+        uint64_t wait = ship_put(s);
+        if (s->phase != SHIP_PUT)
+            return wait;
+    }
+    s->retry_ms = 0;
+    if (!whole) {
+        s->phase = SHIP_TAKE; /* the pass goes on in the next epoch */
+        return 0;
+    }
+    source_cut_commit(s->config.source);
+    if (s->pass)
+        end_pass(s);
+    else
+        end_point(s, !silent);
+    s->phase = SHIP_IDLE;
+    if (ship_now_ms(s) >= s->next_sweep_ms)
+        sweep(s, false);
+    return 0;
+}
+
+uint64_t ship_step(struct shipper *s)
+{
+    switch (s->phase) {
+    case SHIP_SETTLE:
+        return ship_settle(s);
+    case SHIP_IDLE:
+        return step_idle(s);
+    case SHIP_DRAIN:
+        return step_drain(s);
+    case SHIP_TAKE:
+        return step_take(s);
+    case SHIP_PUT:
+        return step_put(s);
+    case SHIP_FENCED:
+        break;
+    }
+    return s->config.cut_interval_ms;
+}

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/ship.h"
+
+#include "backend/history/processor.h"
+#include "common/log.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#define RETRY_FIRST_MS 1000u
+#define RETRY_MAX_MS   30000u
+#define LOOK_MS        2000u
+
+uint64_t ship_stall(struct shipper *s, const struct err *err)
+{
+    s->retry_ms = s->retry_ms == 0 ? RETRY_FIRST_MS : s->retry_ms * 2;
+    if (s->retry_ms > RETRY_MAX_MS)
+        s->retry_ms = RETRY_MAX_MS;
+    if (s->seen.state != REPLICATION_STALLED || strcmp(s->seen.reason, err->text) != 0)
+        log_warning("%s: replication is stalled, the guest is not: %s", s->vm, err->text);
+    s->seen.state = REPLICATION_STALLED;
+    snprintf(s->seen.reason, sizeof s->seen.reason, "%.250s", err->text);
+    return s->retry_ms;
+}
+
+void ship_fence(struct shipper *s, const char *why)
+{
+    struct err err = ERR_NONE;
+    if (s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT)
+        ship_abandon(s, why);
+    s->phase = SHIP_FENCED;
+    snprintf(s->state.fenced, sizeof s->state.fenced, "%s", why);
+    log_error("%s: fenced: %s. The guest goes on locally and nothing more is shipped", s->vm, why);
+    if (!ship_state_save(s->config.world, s->folder, &s->state, &err))
+        log_error("%s: the fence could not be recorded: %s", s->vm, err.text);
+    err_set(&err, ERR_FENCED, "replication is fenced: %s", why);
+    ship_answer(s, UINT64_MAX, 0, 0, &err);
+}
+
+void ship_answer(struct shipper *s, uint64_t ticket, uint64_t point_ms, uint64_t epoch,
+                 const struct err *err)
+{
+    LOCK_SCOPE(&s->lock);
+    struct point_result *r = &s->results[s->result_count++ % POINT_RESULTS_MAX];
+    *r = (struct point_result){.ticket = ticket, .point_ms = point_ms, .epoch = epoch};
+    if (err != NULL)
+        r->err = *err;
+    s->answered_ticket = ticket;
+    pthread_cond_broadcast(&s->change);
+}
+
+void ship_fill_disks(const struct shipper *s, struct epoch_entry *entry)
+{
+    const struct source *source = s->config.source;
+    entry->disk_count = (uint16_t)source_disks(source);
+    for (size_t i = 0; i < source_disks(source); i++) {
+        struct epoch_disk *d = &entry->disks[i];
+        snprintf(d->name, sizeof d->name, "%s", source_disk_name(source, i));
+        d->disk = source_disk_number(source, i);
+        d->store = source_disk_store(source, i);
+        d->size_bytes = source_disk_bytes(source, i);
+    }
+}
+
+/* The slot after our head holds this attempt of ours: the replica now has what it says. */
+static bool settle_ours(struct shipper *s, const struct journal_attempt *a, struct err *err)
+{
+    struct ship_state next = s->state;
+    next.epoch = journal_slot(s->journal);
+    next.digest = a->digest;
+    if (a->kind == EPOCH_CUT) {
+        next.point_ms = a->point_ms;
+        next.point_epoch = next.epoch;
+        next.initial_done = true;
+        next.pass_open = false;
+    } else if (a->kind == EPOCH_PASS) {
+        next.pass_open = true;
+    }
+    /* Digest files first, then the head, then the journal goes: stopped in between, the next
+     * settling does it again. The other order would believe digests that were never written. */
+    if (!changes_use(a->changes, CHANGES_APPLY, s->config.source, err) ||
+        !ship_state_save(s->config.world, s->folder, &next, err) || !journal_clear(s->journal, err))
+        return false;
+    s->state = next;
+    s->last_entry_ms = ship_now_ms(s);
+    return true;
+}
+
+static bool settle_absent(struct shipper *s, struct err *err)
+{
+    for (size_t i = 0; i < journal_attempts(s->journal); i++)
+        if (!changes_use(journal_attempt(s->journal, i)->changes, CHANGES_VOID, s->config.source,
+                         err))
+            return false;
+    return true;
+}
+
+static const struct journal_attempt *find_ours(const struct shipper *s, struct span stored)
+{
+    struct sha256 digest = sha256_of(stored);
+    for (size_t i = 0; i < journal_attempts(s->journal); i++)
+        if (digests_equal(&journal_attempt(s->journal, i)->digest, &digest, sizeof digest))
+            return journal_attempt(s->journal, i);
+    return NULL;
+}
+
+static bool begin_log(struct shipper *s, struct err *err)
+{
+    if (s->state.begun)
+        return true;
+    if (!history_entry0(s->caches[0], s->vm, s->config.vm_id, s->state.generation, s->config.keys,
+                        &s->state.digest, err))
+        return false;
+    s->state.begun = true;
+    return ship_state_save(s->config.world, s->folder, &s->state, err);
+}
+
+static void fence_foreign(struct shipper *s, uint64_t slot)
+{
+    char why[160];
+    snprintf(why, sizeof why, "epoch %llu in the cache store was written by another source",
+             (unsigned long long)slot);
+    ship_fence(s, why);
+}
+
+static void fence_overtaken(struct shipper *s)
+{
+    char why[160];
+    snprintf(why, sizeof why,
+             "our newest entry, epoch %llu, is gone from the cache store or differs",
+             (unsigned long long)s->state.epoch);
+    ship_fence(s, why);
+}
+
+uint64_t ship_settle(struct shipper *s)
+{
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    if (!begin_log(s, &err))
+        return ship_stall(s, &err);
+    if (journal_slot(s->journal) != 0 && journal_slot(s->journal) <= s->state.epoch)
+        if (!journal_clear(s->journal, &err))
+            return ship_stall(s, &err);
+    uint64_t slot = s->state.epoch + 1;
+    enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, &stored, &err);
+    const struct journal_attempt *ours = NULL;
+    bool ok = true;
+    switch (result) {
+    case NUMLOG_DONE:
+        ours = find_ours(s, buf_span(&stored));
+        if (ours == NULL) {
+            fence_foreign(s, slot);
+            return 0;
+        }
+        ok = settle_ours(s, ours, &err);
+        break;
+    case NUMLOG_ABSENT:
+        ok = settle_absent(s, &err);
+        break;
+    case NUMLOG_OVERTAKEN:
+        fence_overtaken(s);
+        return 0;
+    case NUMLOG_TAKEN:
+    case NUMLOG_DOUBT:
+    case NUMLOG_FAILED:
+        ok = false;
+        break;
+    }
+    if (!ok)
+        return ship_stall(s, &err);
+    s->seen.state = REPLICATION_PROTECTED;
+    s->seen.reason[0] = '\0';
+    s->phase = SHIP_IDLE;
+    return 0;
+}
+
+static void fill_entry(struct shipper *s, enum epoch_kind kind, struct epoch_entry *entry)
+{
+    *entry = (struct epoch_entry){.kind = kind,
+                                  .generation = s->state.generation,
+                                  .epoch = s->state.epoch + 1,
+                                  .previous = s->state.digest,
+                                  .clock_ms = s->cut_clock_ms,
+                                  .point_kind = s->cut_kind};
+    memcpy(entry->vm, s->config.vm_id, sizeof entry->vm);
+    if (kind != EPOCH_PASS)
+        entry->point_ms = s->cut_point_ms;
+    if (kind == EPOCH_CUT)
+        snprintf(entry->label, sizeof entry->label, "%s", s->cut_label);
+    ship_fill_disks(s, entry);
+}
+
+/* Puts the encoded entry into the next slot. The attempt is durable in the journal before that:
+ * whoever comes after a crash must be able to tell our entry from a foreign one. */
+static enum numlog_result put_entry(struct shipper *s, enum epoch_kind kind, struct span body,
+                                    struct span changes, struct err *err)
+{
+    struct buf other AUTO_BUF = BUF_NONE;
+    struct journal_attempt attempt = {.attempt = pack_attempt(s->pack),
+                                      .digest = sha256_of(body),
+                                      .kind = kind,
+                                      .point_ms = s->cut_point_ms,
+                                      .changes = changes};
+    uint64_t slot = s->state.epoch + 1;
+    if (!journal_add(s->journal, slot, &attempt, err))
+        return NUMLOG_FAILED;
+    enum numlog_result result = numlog_put(&s->log, slot, body, &s->state.digest, &other, err);
+    if (result == NUMLOG_TAKEN && find_ours(s, buf_span(&other)) != NULL)
+        result = NUMLOG_DOUBT; /* an earlier attempt of ours: settling will find it */
+    return result;
+}
+
+/* What to do about an entry that did not get its slot. The open cut, if any, is given up. */
+static uint64_t put_failed(struct shipper *s, enum numlog_result result, const struct err *err)
+{
+    if (result == NUMLOG_TAKEN) {
+        fence_foreign(s, s->state.epoch + 1);
+        return 0;
+    }
+    if (result == NUMLOG_OVERTAKEN) {
+        fence_overtaken(s);
+        return 0;
+    }
+    if (s->phase == SHIP_PUT)
+        ship_abandon(s, err->text);
+    s->phase = SHIP_SETTLE;
+    return ship_stall(s, err);
+}
+
+static uint64_t put_kind(struct shipper *s, enum epoch_kind kind)
+{
+    struct buf body AUTO_BUF = BUF_NONE;
+    struct epoch_entry entry;
+    struct err err = ERR_NONE;
+    fill_entry(s, kind, &entry);
+    enum numlog_result result = NUMLOG_FAILED;
+    if (pack_finish(s->pack, &entry, &body, &err))
+        result = put_entry(s, kind, buf_span(&body), pack_changes(s->pack), &err);
+    if (result != NUMLOG_DONE)
+        return put_failed(s, result, &err);
+    s->seen.shipped_bytes += pack_stored_bytes(s->pack);
+    size_t last = journal_attempts(s->journal) - 1;
+    if (!settle_ours(s, journal_attempt(s->journal, last), &err)) {
+        /* It is in the log, but we could not write that down: settling does it later. */
+        if (s->phase == SHIP_PUT)
+            ship_abandon(s, err.text);
+        s->phase = SHIP_SETTLE;
+        return ship_stall(s, &err);
+    }
+    pack_release(&s->pack);
+    return 0;
+}
+
+uint64_t ship_put(struct shipper *s)
+{
+    return put_kind(s, s->pass ? EPOCH_PASS : EPOCH_CUT);
+}
+
+uint64_t ship_heartbeat(struct shipper *s)
+{
+    struct err err = ERR_NONE;
+    struct pack_config config = {.world = s->config.world,
+                                 .keys = s->config.keys,
+                                 .vm = s->vm,
+                                 .generation = s->state.generation,
+                                 .caches = s->caches,
+                                 .cache_count = s->config.cache_count,
+                                 .uploads = s->uploads};
+    memcpy(config.vm_id, s->config.vm_id, sizeof config.vm_id);
+    if (!pack_begin(&config, s->state.epoch + 1, &s->pack, &err))
+        return ship_stall(s, &err);
+    s->cut_clock_ms = s->config.world->ops->realtime_ns(s->config.world) / 1000000;
+    s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
+    s->cut_kind = POINT_CRASH;
+    uint64_t wait = put_kind(s, EPOCH_HEARTBEAT);
+    pack_release(&s->pack);
+    return wait;
+}
+
+void ship_look(struct shipper *s)
+{
+    struct processor_progress progress;
+    struct err err = ERR_NONE;
+    s->next_look_ms = ship_now_ms(s) + LOOK_MS;
+    if (!progress_read(s->caches[0], s->vm, s->config.keys, &progress, &err)) {
+        if (err.kind != ERR_NOT_FOUND)
+            log_debug("%s: no news from the processor: %s", s->vm, err.text);
+        return;
+    }
+    if (progress.generation.id != s->state.generation.id)
+        return;
+    s->seen.applied_epoch = progress.applied_epoch;
+    s->seen.applied_ms = progress.applied_point_ms;
+    size_t done = 0;
+    while (done < s->unapplied_count && s->unapplied[done].epoch <= progress.applied_epoch)
+        done++;
+    s->unapplied_count -= done;
+    memmove(s->unapplied, s->unapplied + done, s->unapplied_count * sizeof *s->unapplied);
+}

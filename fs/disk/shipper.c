@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/shipper.h"
+
+#include "common/log.h"
+#include "fs/disk/ship.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define BACKLOG_CUTS    6u /* a lag of so many cut intervals is a backlog */
+#define PASSES_HOPELESS 3u /* passes that did not shrink what is dirty */
+#define LATE_MS         3600000u
+
+const char *replication_state_name(enum replication_state state)
+{
+    static const char *const names[] = {
+        [REPLICATION_INITIAL] = "initial-replication",
+        [REPLICATION_PROTECTED] = "protected",
+        [REPLICATION_BACKLOG] = "backlog",
+        [REPLICATION_NOT_CONVERGING] = "not-converging",
+        [REPLICATION_PAUSED] = "paused",
+        [REPLICATION_RESYNC] = "resync",
+        [REPLICATION_STALLED] = "stalled",
+        [REPLICATION_FENCED] = "fenced",
+    };
+    return names[state];
+}
+
+static void log_key(void *context, uint64_t n, char *out)
+{
+    const struct shipper *s = context;
+    key_epoch(out, s->vm, s->config.generation, n);
+}
+
+static void begin_resync(struct shipper *s, const char *why)
+{
+    s->state.initial_done = false;
+    snprintf(s->resync_reason, sizeof s->resync_reason, "%s", why);
+    log_warning("%s: resync: %s; every block is compared with the replica", s->vm, why);
+}
+
+/* What happened to the local files while they were not ours (design 6.8). */
+static bool check_local(struct shipper *s, struct err *err)
+{
+    struct source *source = s->config.source;
+    enum clean_record clean;
+    char why[200];
+    if (source_adopted(source) || !s->state.begun)
+        return true;
+    if (!clean_record_take(s->config.world, s->folder, source, &s->state, &clean, why, err))
+        return false;
+    for (size_t i = 0; clean == CLEAN_ABSENT && i < source_disks(source); i++) {
+        struct world_stat st;
+        if (source_disk_stat(source, i, &st) && st.block_device) {
+            clean = CLEAN_DIFFERS;
+            snprintf(why, sizeof why, "disk %s is a block device that was not held all the time",
+                     source_disk_name(source, i));
+        }
+    }
+    if (clean != CLEAN_DIFFERS)
+        return true;
+    if (!source_mark_all(source, err))
+        return false;
+    begin_resync(s, why);
+    return ship_state_save(s->config.world, s->folder, &s->state, err);
+}
+
+static bool open_machine(struct shipper *s, struct err *err)
+{
+    const struct shipper_config *c = &s->config;
+    char path[sizeof s->folder + 16];
+    snprintf(path, sizeof path, "%s/journal", s->folder);
+    s->chunk = malloc((size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_SIZE);
+    if (s->chunk == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!ship_state_load(c->world, s->folder, c->generation, &s->state, err) ||
+        !journal_open(c->world, path, c->generation, &s->journal, err) ||
+        !uploads_make(c->world, c->uploads_max, &s->uploads, err) || !check_local(s, err))
+        return false;
+    s->log = (struct numlog){
+        .store = s->caches[0], .bytes_max = EPOCH_BYTES_MAX, .key = log_key, .context = s};
+    s->phase = s->state.fenced[0] != '\0' ? SHIP_FENCED : SHIP_SETTLE;
+    s->requests.paused = s->state.paused;
+    s->last_entry_ms = ship_now_ms(s);
+    if (s->state.point_epoch > 0) /* until progress says that it is applied */
+        ship_note_unapplied(s, s->state.point_epoch, s->last_entry_ms);
+    ship_publish(s);
+    return true;
+}
+
+bool shipper_open(const struct shipper_config *config, struct shipper **out, struct err *err)
+{
+    assert(config->cache_count > 0 && config->cache_count <= VM_DISKS_MAX + 1);
+    assert(config->cut_interval_ms >= CUT_INTERVAL_MIN_MS &&
+           config->cut_interval_ms <= CUT_INTERVAL_MAX_MS);
+    struct shipper *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    s->config = *config;
+    memcpy(s->caches, config->caches, config->cache_count * sizeof *s->caches);
+    snprintf(s->vm, sizeof s->vm, "%s", config->vm);
+    snprintf(s->folder, sizeof s->folder, "%s", config->state_folder);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (!open_machine(s, err)) {
+        shipper_close(&s);
+        return false;
+    }
+    *out = s;
+    return true;
+}
+
+void shipper_close(struct shipper **shipper)
+{
+    struct shipper *s = *shipper;
+    if (s == NULL)
+        return;
+    assert(!s->running);
+    *shipper = NULL;
+    pack_release(&s->pack);
+    uploads_release(&s->uploads);
+    journal_close(&s->journal);
+    free(s->chunk);
+    pthread_cond_destroy(&s->change);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+uint64_t shipper_step(struct shipper *s)
+{
+    uint64_t wait_ms = ship_step(s);
+    ship_publish(s);
+    return wait_ms;
+}
+
+static struct timespec deadline_after(uint64_t ms)
+{
+    struct timespec t;
+    if (ms > LATE_MS)
+        ms = LATE_MS;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += (time_t)(ms / 1000);
+    t.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
+static void *ship_thread(void *context)
+{
+    struct shipper *s = context;
+    pthread_mutex_lock(&s->lock);
+    while (!s->stopping) {
+        uint64_t seen = s->requests.ticket;
+        pthread_mutex_unlock(&s->lock);
+        uint64_t wait_ms = shipper_step(s);
+        struct timespec until = deadline_after(wait_ms);
+        pthread_mutex_lock(&s->lock);
+        /* A request cuts the wait short, but not a step that polls something. */
+        if (wait_ms > 0 && !s->stopping && s->requests.ticket == seen)
+            pthread_cond_timedwait(&s->change, &s->lock, &until);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return NULL;
+}
+
+bool shipper_start(struct shipper *s, struct err *err)
+{
+    assert(!s->running);
+    int rc = pthread_create(&s->thread, NULL, ship_thread, s);
+    if (rc != 0)
+        return err_errno(err, rc, "cannot start the shipper's thread");
+    s->running = true;
+    return true;
+}
+
+static void join(struct shipper *s)
+{
+    if (!s->running)
+        return;
+    uploads_cancel(s->uploads, true);
+    pthread_mutex_lock(&s->lock);
+    s->stopping = true;
+    pthread_cond_broadcast(&s->change);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->thread, NULL);
+    s->running = false;
+    uploads_cancel(s->uploads, false);
+}
+
+static bool all_shipped(const struct shipper *s)
+{
+    return s->phase == SHIP_IDLE && source_dirty_blocks(s->config.source) == 0 && s->passes == 0 &&
+           s->state.initial_done;
+}
+
+/* Steps on until nothing is dirty, the time is over, or nothing more can be shipped. */
+static bool ship_rest(struct shipper *s, uint64_t timeout_ms, struct err *err)
+{
+    uint64_t end = ship_now_ms(s) + timeout_ms;
+    s->final = true;
+    while (!all_shipped(s)) {
+        if (s->phase == SHIP_FENCED)
+            return err_set(err, ERR_FENCED, "replication is fenced: %s", s->state.fenced);
+        if (s->state.paused)
+            return err_set(err, ERR_INVALID,
+                           "replication is paused; what is left ships after "
+                           "`farshore resume`");
+        if (ship_now_ms(s) >= end)
+            return err_set(err, ERR_TRANSIENT,
+                           "%llu bytes could not be shipped in time%s%s; they ship after the next "
+                           "mount",
+                           (unsigned long long)(source_dirty_blocks(s->config.source) * BLOCK_SIZE),
+                           s->seen.reason[0] ? ": " : "", s->seen.reason);
+        uint64_t wait_ms = shipper_step(s);
+        if (wait_ms > 0) {
+            struct timespec pause = {.tv_sec = (time_t)(wait_ms / 1000),
+                                     .tv_nsec = (long)(wait_ms % 1000) * 1000000};
+            nanosleep(&pause, NULL);
+        }
+    }
+    return true;
+}
+
+static void end_open_cut(struct shipper *s)
+{
+    while (s->phase == SHIP_DRAIN)
+        shipper_step(s);
+    if (s->phase == SHIP_TAKE || s->phase == SHIP_PUT)
+        ship_abandon(s, "the mount ends");
+}
+
+bool shipper_stop(struct shipper *s, bool final_cut, uint64_t timeout_ms, struct err *err)
+{
+    join(s);
+    bool shipped = !final_cut || ship_rest(s, timeout_ms, err);
+    end_open_cut(s);
+    /* The clean record is worth making also when something is left to ship: marks cover that. */
+    struct err local = ERR_NONE;
+    if (!source_sync(s->config.source, &local) || !source_sweep(s->config.source, true, &local) ||
+        !clean_record_make(s->config.world, s->folder, s->config.source, &s->state, &local)) {
+        log_warning("%s: the stop is not recorded as clean: %s", s->vm, local.text);
+        if (shipped)
+            *err = local;
+        return false;
+    }
+    return shipped;
+}
+
+bool shipper_request_point(struct shipper *s, enum point_kind kind, const char *label,
+                           uint64_t *ticket, struct err *err)
+{
+    LOCK_SCOPE(&s->lock);
+    if (s->status.state == REPLICATION_FENCED)
+        return err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
+    if (s->requests.paused)
+        return err_set(err, ERR_INVALID, "replication is paused; run `farshore resume %s` first",
+                       s->vm);
+    if (strlen(label) > POINT_LABEL_MAX)
+        return err_set(err, ERR_INVALID, "a label has at most %u characters", POINT_LABEL_MAX);
+    if (kind == POINT_APPLICATION || s->requests.kind != POINT_APPLICATION)
+        s->requests.kind = kind;
+    if (label[0] != '\0')
+        snprintf(s->requests.label, sizeof s->requests.label, "%s", label);
+    *ticket = ++s->requests.ticket;
+    pthread_cond_broadcast(&s->change);
+    return true;
+}
+
+/* The first answer that covers the ticket; NULL while there is none. */
+static const struct point_result *answer_locked(const struct shipper *s, uint64_t ticket)
+{
+    size_t kept = s->result_count < POINT_RESULTS_MAX ? s->result_count : POINT_RESULTS_MAX;
+    for (size_t i = s->result_count - kept; i < s->result_count; i++)
+        if (s->results[i % POINT_RESULTS_MAX].ticket >= ticket)
+            return &s->results[i % POINT_RESULTS_MAX];
+    return NULL;
+}
+
+bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, uint64_t *point_ms,
+                        uint64_t *epoch, struct err *err)
+{
+    struct timespec until = deadline_after(timeout_ms);
+    LOCK_SCOPE(&s->lock);
+    const struct point_result *r;
+    while ((r = answer_locked(s, ticket)) == NULL) {
+        if (s->stopping)
+            return err_set(err, ERR_CANCELLED, "the mount ends before the point was made");
+        if (pthread_cond_timedwait(&s->change, &s->lock, &until) == ETIMEDOUT &&
+            answer_locked(s, ticket) == NULL)
+            return err_set(err, ERR_TRANSIENT,
+                           "the point is not durable in the cache store yet (state %s%s%s); it is "
+                           "made as soon as it can be",
+                           replication_state_name(s->status.state), s->status.reason[0] ? ": " : "",
+                           s->status.reason);
+    }
+    if (r->err.kind != ERR_OK) {
+        *err = r->err;
+        return false;
+    }
+    *point_ms = r->point_ms;
+    *epoch = r->epoch;
+    return true;
+}
+
+void shipper_pause(struct shipper *s, bool paused)
+{
+    LOCK_SCOPE(&s->lock);
+    s->requests.paused = paused;
+    s->requests.pause_changed = true;
+    pthread_cond_broadcast(&s->change);
+}
+
+bool shipper_resync(struct shipper *s, struct err *err)
+{
+    LOCK_SCOPE(&s->lock);
+    if (s->status.state == REPLICATION_FENCED)
+        return err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
+    s->requests.resync = true;
+    pthread_cond_broadcast(&s->change);
+    return true;
+}
+
+static uint64_t age_seconds(uint64_t now_ms, uint64_t first_ms)
+{
+    return first_ms == 0 || first_ms >= now_ms ? 0 : (now_ms - first_ms) / 1000;
+}
+
+static uint64_t older(uint64_t a_ms, uint64_t b_ms)
+{
+    if (a_ms == 0 || b_ms == 0)
+        return a_ms + b_ms;
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+static void judge_state(const struct shipper *s, struct shipper_status *out)
+{
+    uint64_t backlog = s->config.cut_interval_ms * BACKLOG_CUTS / 1000;
+    if (s->phase == SHIP_FENCED) {
+        out->state = REPLICATION_FENCED;
+        snprintf(out->reason, sizeof out->reason, "%s", s->state.fenced);
+    } else if (s->state.paused) {
+        out->state = REPLICATION_PAUSED;
+    } else if (s->retry_ms > 0 && s->seen.state == REPLICATION_STALLED) {
+        out->state = REPLICATION_STALLED;
+    } else if (s->resync_reason[0] != '\0') {
+        out->state = REPLICATION_RESYNC;
+        snprintf(out->reason, sizeof out->reason, "%s", s->resync_reason);
+    } else if (!s->state.initial_done) {
+        out->state = REPLICATION_INITIAL;
+    } else if (s->passes > PASSES_HOPELESS) {
+        out->state = REPLICATION_NOT_CONVERGING;
+        snprintf(out->reason, sizeof out->reason, "the guest changes more than can be shipped");
+    } else {
+        out->state = out->cache_lag_seconds > backlog ? REPLICATION_BACKLOG : REPLICATION_PROTECTED;
+    }
+}
+
+void ship_publish(struct shipper *s)
+{
+    struct shipper_status out = s->seen;
+    bool open = s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
+    uint64_t now = ship_now_ms(s);
+    uint64_t waiting = older(source_first_write_ms(s->config.source, false), s->pending_first_ms);
+    if (open)
+        waiting = older(waiting, s->cut_first_ms);
+    out.generation = s->state.generation;
+    out.epoch = s->state.epoch;
+    out.point_ms = s->state.point_ms;
+    out.cache_lag_seconds = age_seconds(now, waiting);
+    for (size_t i = 0; i < s->unapplied_count && i < 1; i++)
+        waiting = older(waiting, s->unapplied[i].first_write_ms);
+    out.rpo_seconds = age_seconds(now, waiting);
+    out.dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    out.undo_bytes = source_undo_bytes(s->config.source);
+    uint64_t pass_ms = now - s->pass_began_ms;
+    if (s->pass && open && pass_ms > 0)
+        out.rate_bytes_per_second = out.pass_bytes_done * 1000 / pass_ms;
+    judge_state(s, &out);
+    LOCK_SCOPE(&s->lock);
+    s->status = out;
+}
+
+void shipper_status(struct shipper *s, struct shipper_status *out)
+{
+    LOCK_SCOPE(&s->lock);
+    *out = s->status;
+}
