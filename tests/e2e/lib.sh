@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+# What every end-to-end test shares: two hosts as two config roots, a VM, and the promise that
+# nothing is left mounted or running. Source it with: . lib.sh SOURCE_FOLDER BINARY
+# shellcheck shell=bash
+set -euo pipefail
+
+SOURCE=$1
+FARSHORE=$2
+ORACLE=$(dirname "$FARSHORE")/tests/oracle
+[ "$(id -u)" -eq 0 ] || { echo "SKIP: needs root (FUSE for other users, loop devices)"; exit 77; }
+[ -e /dev/fuse ] || { echo "SKIP: no /dev/fuse here"; exit 77; }
+
+TMP=$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")
+PIDS=()
+
+# As the source host or the target host: each has folders of its own.
+a() { FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$TMP/a/state FARSHORE_RUN=$TMP/a/run "$@"; }
+b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TMP/b/run "$@"; }
+A() { a "$FARSHORE" "$@"; }
+B() { b "$FARSHORE" "$@"; }
+
+say() { printf '== %s\n' "$*"; }
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+
+cleanup() {
+    local status=$?
+    set +e
+    for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
+    # Innermost first: file systems on loop devices, the devices, then FUSE.
+    findmnt -rno TARGET | grep "^$TMP/" | grep -v '/\(src\|rec\)[^/]*$' | tac | xargs -r -n1 umount
+    losetup -nO NAME,BACK-FILE -a | awk -v t="$TMP/" 'index($2, t) == 1 {print $1}' |
+        xargs -r -n1 losetup -d
+    findmnt -rno TARGET | grep "^$TMP/" | tac | xargs -r -n1 umount -f -l
+    pkill -KILL -f "$TMP/" 2>/dev/null
+    if [ $status -ne 0 ] && [ $status -ne 77 ]; then
+        for log in "$TMP"/*/state/*.log "$TMP"/*/run/*.log "$TMP"/*.log; do
+            [ -f "$log" ] && { echo "--- $log"; tail -40 "$log"; }
+        done
+    fi
+    rm -rf --one-file-system "$TMP"
+    exit $status
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+# enable_vm VM SIZE DISK...: raw sparse disks, protected with file:// stores of its own
+enable_vm() {
+    local vm=$1 size=$2 disks=()
+    shift 2
+    mkdir -p "$TMP/disks"
+    for disk in "$@"; do
+        truncate -s "$size" "$TMP/disks/$disk.raw"
+        disks+=(--disk "$disk=$TMP/disks/$disk.raw")
+    done
+    A enable "$vm" "${disks[@]}" --cache "file://$TMP/cache" --target "file://$TMP/target"
+    key=$TMP/a/config/keys/$vm.key
+}
+
+mount_vm() { mkdir -p "$TMP/src"; A mount "$1" "$TMP/src" "${@:2}"; }
+join_vm() { B join "file://$TMP/target" --key "$TMP/a/config/keys/$1.key"; }
+point_ids() { B points "$1" --json | jq -r '.points[].id'; }
+
+# Every point of VM opened on a recovery mount at DIR and put before the oracle.
+check_points() {
+    local vm=$1 dir=$2 log=$3 n=0
+    shift 3
+    for id in $(point_ids "$vm"); do
+        local images=()
+        for disk in "$@"; do images+=("$dir/$vm/points/$id/$disk.img"); done
+        "$ORACLE" check "$log" 0 "${images[@]}" >"$TMP/oracle.out" ||
+            { cat "$TMP/oracle.out"; fail "point $id is no cut of what was written"; }
+        n=$((n + 1))
+    done
+    echo "$n points are good"
+}
+
+expect_exit() { # CODE TEXT COMMAND...: fails with that code, and says TEXT in one line
+    local code=$1 text=$2 got=0
+    shift 2
+    "$@" >"$TMP/out" 2>"$TMP/err" || got=$?
+    [ "$got" -eq "$code" ] || { cat "$TMP/out" "$TMP/err"; fail "exit $got, not $code: $*"; }
+    grep -qi -- "$text" "$TMP/err" || { cat "$TMP/err"; fail "no word of \"$text\": $*"; }
+    [ "$(wc -l <"$TMP/err")" -eq 1 ] || { cat "$TMP/err"; fail "more than one line: $*"; }
+}
