@@ -31,10 +31,9 @@ make_tree() { # DIR
     (cd "$1" && find tree -type f -print0 | sort -z | xargs -0 sha256sum) >"$TMP/$(basename "$1").sums"
     sync -f "$1"
 }
-make_tree "$TMP/fs-ext4" &
-make_tree "$TMP/fs-xfs" &
-wait %2 %3 2>/dev/null || wait -n || true
-wait $(jobs -rp | grep -v "^${PIDS[0]}$") 2>/dev/null || true
+make_tree "$TMP/fs-ext4" & makers=$!
+make_tree "$TMP/fs-xfs" & makers="$makers $!"
+for maker in $makers; do wait "$maker"; done
 
 say "churn goes on while points are cut"
 churn() { # DIR
@@ -53,7 +52,7 @@ for i in 1 2 3 4 5; do
     A point fs --wait=target --timeout 120 >"$TMP/point"
 done
 touch "$TMP/stop"
-wait $churners
+for churner in $churners; do wait "$churner"; done
 point=$(cat "$TMP/point")
 
 say "point $point"
