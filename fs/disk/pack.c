@@ -194,6 +194,23 @@ static bool seal_piece(struct pack *p, const struct piece *piece, const struct s
     return true;
 }
 
+static void note_changes(struct pack *p, const struct piece *piece)
+{
+    switch (piece->kind) {
+    case RUN_DATA:
+        changes_add_digests(&p->changes, piece->disk, piece->first, piece->count,
+                            &p->digests[piece->block]);
+        break;
+    case RUN_HOLE:
+        changes_add_hole(&p->changes, piece->disk, piece->first, piece->count);
+        break;
+    case RUN_UNREADABLE:
+        for (uint64_t i = 0; i < piece->count; i++)
+            changes_add_digests(&p->changes, piece->disk, piece->first + i, 1, &digest_unknown);
+        break;
+    }
+}
+
 static bool batch_flush(struct pack *p, struct err *err)
 {
     struct seal_salt salt;
@@ -208,7 +225,10 @@ static bool batch_flush(struct pack *p, struct err *err)
             return false;
         if (!run_builder_add(p->run, &entry, err))
             return false;
+        note_changes(p, piece);
     }
+    if (!buf_ok(&p->changes, err))
+        return false;
     p->piece_count = 0;
     p->batch_blocks = 0;
     if (p->open[p->batch_store].body.length >= EPOCH_PART_BYTES)
@@ -245,14 +265,12 @@ static bool add_block(struct pack *p, const struct pack_disk *disk, uint64_t blo
             return false;
     if (unreadable) {
         piece_add(p, RUN_UNREADABLE, disk->number, block);
-        changes_add_digests(&p->changes, disk->number, block, 1, &digest_unknown);
         return true;
     }
     if (is_zero(data)) {
         if (digest_is_zero(replica))
             return true;
         piece_add(p, RUN_HOLE, disk->number, block);
-        changes_add_hole(&p->changes, disk->number, block, 1);
         return true;
     }
     struct block_digest digest = keys_block_digest(p->config.keys, data);
@@ -263,7 +281,6 @@ static bool add_block(struct pack *p, const struct pack_disk *disk, uint64_t blo
     memcpy(p->plain + p->batch_blocks * BLOCK_SIZE, data, BLOCK_SIZE);
     p->batch_blocks++;
     p->plain_bytes += BLOCK_SIZE;
-    changes_add_digests(&p->changes, disk->number, block, 1, &digest);
     return true;
 }
 
@@ -282,7 +299,7 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
         if (!add_block(p, disk, extent.first + i, data.data + i * BLOCK_SIZE,
                        (unreadable >> i & 1) != 0, &replica[i], err))
             return false;
-    return buf_ok(&p->changes, err);
+    return true;
 }
 
 /* The open parts go up, but for a small and only one, which rides in the end object. */
