@@ -3,6 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/loop.h>
+#include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "common/file.h"
@@ -135,6 +138,56 @@ static void random_fills_the_whole_buffer(void **state)
     assert_true(values > 128);
 }
 
+/* A loop device over a file of the test's; the kernel takes it back when the last descriptor is
+ * closed. -1 where we may not, or where there are none. */
+static int attach_loop(const char *backing, char device[32])
+{
+    int control AUTO_FD = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    int file AUTO_FD = open(backing, O_RDWR | O_CLOEXEC);
+    int number = control >= 0 ? ioctl(control, LOOP_CTL_GET_FREE) : -1;
+    struct loop_config config = {.fd = (uint32_t)file, .info.lo_flags = LO_FLAGS_AUTOCLEAR};
+    if (number < 0 || file < 0)
+        return -1;
+    snprintf(device, 32, "/dev/loop%d", number);
+    int loop = open(device, O_RDWR | O_CLOEXEC);
+    if (loop >= 0 && ioctl(loop, LOOP_CONFIGURE, &config) == 0)
+        return loop;
+    if (loop >= 0)
+        close(loop);
+    return -1;
+}
+
+static void a_block_device_has_its_capacity_and_is_punched_to_the_byte(void **state)
+{
+    struct world_file *backing AUTO_FILE = opened(*state);
+    struct world_file *f AUTO_FILE = NULL;
+    struct world_stat st;
+    struct err err = ERR_NONE;
+    char device[32];
+    uint8_t out[5 * 4096];
+    uint64_t start, end;
+    assert_int_equal(backing->world->ops->truncate(backing, MIB), 0);
+    int loop AUTO_FD = attach_loop(backing->path, device);
+    if (loop < 0) {
+        print_message("SKIP: no loop device for us here\n");
+        skip();
+    }
+    check_ok(file_open(world_real(), device, O_RDWR, 0, &f, &err), err);
+    assert_int_equal(f->world->ops->stat(f, &st), 0);
+    assert_true(st.block_device);
+    assert_int_equal(st.size, MIB);
+    fill(f, 0, sizeof out);
+    assert_int_equal(f->world->ops->punch(f, 100, 3 * 4096), 0);
+    check_ok(file_read(f, mspan_of(out, sizeof out), 0, &err), err);
+    for (size_t i = 0; i < sizeof out; i++)
+        assert_int_equal(out[i], i >= 100 && i < 100 + 3 * 4096 ? 0 : 0xab);
+    assert_int_equal(f->world->ops->punch(f, MIB - 10, 4096), 0);
+    assert_int_equal(f->world->ops->next_data(f, 5000, &start, &end), 0);
+    assert_true(start == 5000 && end == MIB);
+    assert_int_equal(f->world->ops->next_data(f, MIB, &start, &end), -ENXIO);
+    check_ok(file_sync(f, &err), err);
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -145,6 +198,7 @@ int main(void)
         EACH(descriptors_are_not_inherited),
         EACH(failures_are_negative_errno_values),
         EACH(random_fills_the_whole_buffer),
+        EACH(a_block_device_has_its_capacity_and_is_punched_to_the_byte),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
