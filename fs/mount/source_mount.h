@@ -2,22 +2,34 @@
  * The worker's side of a source mount: serves FUSE requests from a `struct source`, one file
  * NAME.img per disk. Several threads read one shared /dev/fuse descriptor (never clone_fd) into a
  * pool of buffers that is mapped in and locked beforehand, so that a kill costs the guest nothing.
- * Nothing is allocated on the write path. */
+ * Nothing of ours is allocated on the write path (libfuse takes a small request head from the heap,
+ * which is locked).
+ *
+ * A worker calls, in this order: worker_inherit, source_open on the inherited memory,
+ * source_mount_open, worker_report_ready, source_mount_serve, source_mount_close, source_close, and
+ * when source_mount_unmounted said so worker_report_finished. */
 #ifndef FS_MOUNT_SOURCE_MOUNT_H
 #define FS_MOUNT_SOURCE_MOUNT_H
 
 #include "fs/disk/source.h"
 #include "fs/mount/keeper.h"
 
+#define SOURCE_MOUNT_THREADS 4u
+
 struct source_mount;
 
-/* Adopts the connection: replays FUSE_INIT when a worker lived before, takes flock(LOCK_EX) on
- * every local file (waiting for a dead worker's last I/O), then asks for RESEND. */
+/* Adopts the connection: takes flock(LOCK_EX) on every local file (waiting for a dead worker's last
+ * I/O), hands libfuse the recorded FUSE_INIT, and asks for RESEND when a worker lived before.
+ * ERR_BUSY when somebody else holds the lock of a local file at the first start. Both arguments
+ * must outlive the mount. */
 bool source_mount_open(struct source *source, const struct worker_inheritance *inherited,
                        struct source_mount **out, struct err *err) MUST_CHECK;
-/* Serves until the file system is unmounted or source_mount_stop is called. */
+/* Serves until the file system is unmounted or source_mount_stop is called. Meanwhile it replaces a
+ * keeper that died. One thread, once. */
 bool source_mount_serve(struct source_mount *m, struct err *err) MUST_CHECK;
 void source_mount_stop(struct source_mount *m); /* any thread; serve returns soon */
+/* After serve: the file system is gone (else: stopped, and a next worker may go on). */
+bool source_mount_unmounted(const struct source_mount *m);
 void source_mount_close(struct source_mount **m);
 
 #endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ * What a worker takes over from its keeper and says to it. See keeper.h. */
+#include "fs/mount/keeper_page.h"
+
+#include "common/cleanup.h"
+#include "common/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static bool page_valid(const struct keeper_page *page, uint64_t file_bytes, struct err *err)
+{
+    if (page->magic != KEEPER_PAGE_MAGIC || page->version != KEEPER_PAGE_VERSION)
+        return err_set(err, ERR_INVALID,
+                       "the keeper of this mount is of another version of farshore: unmount, then "
+                       "mount again");
+    if (page->lock_count > KEEPER_LOCKS_MAX || page->init_bytes > sizeof page->init ||
+        page->memory_bytes > file_bytes || file_bytes - page->memory_bytes != KEEPER_PAGE_BYTES)
+        return err_set(err, ERR_CORRUPT, "the keeper's memory is damaged");
+    return true;
+}
+
+static bool map_kept(struct keeper_page **out, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(KEPT_MEMORY_FD, &st) < 0 || st.st_size < (off_t)KEEPER_PAGE_BYTES)
+        return err_set(err, ERR_INVALID, "not started by a keeper: use `farshore mount`");
+    void *base =
+        mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, KEPT_MEMORY_FD, 0);
+    if (base == MAP_FAILED)
+        return err_errno(err, errno, "mapping the keeper's memory");
+    if (!page_valid(base, (uint64_t)st.st_size, err)) {
+        munmap(base, (size_t)st.st_size);
+        return false;
+    }
+    *out = base;
+    return true;
+}
+
+/* Programs that the worker runs must not hold what is kept. */
+static bool close_on_exec(size_t lock_count, struct err *err)
+{
+    for (int fd = KEPT_FUSE_FD; fd < KEPT_LOCK_FD + (int)lock_count; fd++)
+        if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+            return err_errno(err, errno, "descriptor %d of the keeper", fd);
+    return true;
+}
+
+bool worker_inherit(struct worker_inheritance *out, struct err *err)
+{
+    enum crew_role role = crew_role_take();
+    struct keeper_page *page;
+
+    if (role == CREW_NONE)
+        return err_set(err, ERR_INVALID, "not started by a keeper: use `farshore mount`");
+    signal(SIGPIPE, SIG_IGN);
+    process_harden(false);
+    if (!map_kept(&page, err) || !close_on_exec(page->lock_count, err))
+        return false;
+    if (role == CREW_KEEPER)
+        _exit(keeper_continue(page));
+    prctl(PR_SET_NAME, "farshore-worker");
+    *out = (struct worker_inheritance){.fuse_fd = KEPT_FUSE_FD,
+                                       .memory = (uint8_t *)page + KEEPER_PAGE_BYTES,
+                                       .memory_bytes = page->memory_bytes,
+                                       .memory_fresh = atomic_load(&page->starts) <= 1,
+                                       .restarts = atomic_load(&page->starts) - 1,
+                                       .lock_count = page->lock_count,
+                                       .page = page};
+    for (size_t i = 0; i < out->lock_count; i++)
+        out->lock_fds[i] = KEPT_LOCK_FD + (int)i;
+    return true;
+}
+
+void worker_report_ready(void)
+{
+    report_send(KEPT_STATUS_FD, REPORT_READY, NULL);
+}
+
+void worker_report_failure(const struct err *err)
+{
+    report_send(KEPT_STATUS_FD, REPORT_FAILURE, err);
+}
+
+void worker_report_finished(const struct worker_inheritance *inherited)
+{
+    atomic_store(&inherited->page->finished, 1);
+}
+
+pid_t worker_keeper_pid(const struct worker_inheritance *inherited)
+{
+    return atomic_load(&inherited->page->keeper_pid);
+}
+
+bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd, pid_t *pid,
+                    struct err *err)
+{
+    int status AUTO_FD = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int self AUTO_FD = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+    if (status < 0 || self < 0)
+        return err_errno(err, errno, "preparing a new keeper");
+    if (!fd_raise(&status, err) || !fd_raise(&self, err))
+        return false;
+    const struct handover h = {.fuse_fd = KEPT_FUSE_FD,
+                               .memory_fd = KEPT_MEMORY_FD,
+                               .status_fd = status,
+                               .peer_fd = self,
+                               .lock_fds = inherited->lock_fds,
+                               .lock_count = inherited->lock_count};
+    if (!crew_spawn(inherited->page, CREW_KEEPER, &h, pid, err))
+        return false;
+    *pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
+    if (*pidfd < 0)
+        return err_errno(err, errno, "watching the new keeper");
+    return true;
+}

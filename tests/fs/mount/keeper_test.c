@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/mount/keeper.h"
+
+#include "common/cleanup.h"
+#include "mount_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define DEADLY_OFFSET 8192
+
+static int make(void **state)
+{
+    *state = calloc(1, sizeof(struct mounted));
+    return *state == NULL;
+}
+
+static int take_away(void **state)
+{
+    mounted_remove(*state);
+    unsetenv("MOUNT_START_FAILS");
+    unsetenv("FAKE_DEADLY_OFFSET");
+    free(*state);
+    return 0;
+}
+
+static void start(struct mounted *m, const char *const *options)
+{
+    mounted_make(m);
+    if (mounted_start(m, options) != 0)
+        fail_msg("mount_main: %s", m->output);
+}
+
+static int open_image(const struct mounted *m)
+{
+    int fd = open(mounted_path(m, "a.img"), O_RDWR | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    return fd;
+}
+
+static void write_and_see(const struct mounted *m, int fd, char letter)
+{
+    int raw AUTO_FD = open(tmp_dir_path(&m->dir, "a.raw"), O_RDONLY | O_CLOEXEC);
+    char seen = 0;
+
+    assert_int_equal(pwrite(fd, &letter, 1, 5), 1);
+    assert_int_equal(pread(raw, &seen, 1, 5), 1);
+    assert_int_equal(seen, letter);
+}
+
+static void file_touch(const char *path)
+{
+    int fd AUTO_FD = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+}
+
+static void a_killed_worker_is_replaced_and_open_files_go_on(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    for (int i = 0; i < 5; i++) {
+        pid_t worker = mounted_worker(m);
+        mounted_kill(worker, SIGKILL);
+        write_and_see(m, fd, (char)('a' + i));
+        assert_true(mounted_worker(m) != worker);
+    }
+}
+
+/* mount_main's worker counts its lives in the first word behind the keeper's page. */
+static void kept_memory_outlives_workers_and_only_what_is_touched_takes_room(void **state)
+{
+    static const char *const huge[] = {"-m", "8589934592", NULL};
+    struct mounted *m = *state;
+    struct stat st;
+    char path[64];
+    uint64_t lives = 0;
+
+    start(m, huge);
+    int fd AUTO_FD = open_image(m);
+    mounted_kill(mounted_worker(m), SIGKILL);
+    write_and_see(m, fd, 'x');
+    snprintf(path, sizeof path, "/proc/%d/fd/4", mounted_worker(m));
+    int memory AUTO_FD = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(memory >= 0);
+    assert_int_equal(pread(memory, &lives, sizeof lives, 64 << 10), sizeof lives);
+    assert_int_equal(lives, 2);
+    assert_int_equal(fstat(memory, &st), 0);
+    assert_true(st.st_size > 8ll << 30);
+    assert_true(st.st_blocks * 512 < 1 << 20);
+}
+
+static void a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on(void **state)
+{
+    struct mounted *m = *state;
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", DEADLY_OFFSET);
+    setenv("FAKE_DEADLY_OFFSET", text, 1);
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    assert_int_equal(pwrite(fd, text, 1, DEADLY_OFFSET), -1);
+    assert_int_equal(errno, EIO);
+    write_and_see(m, fd, 'y');
+    assert_int_equal(pwrite(fd, text, 1, DEADLY_OFFSET), -1);
+    assert_int_equal(errno, EIO);
+}
+
+/* More than SUSPECT_DEATHS_MAX kills while one request is in hand. */
+static void sigkill_blames_no_request(void **state)
+{
+    struct mounted *m = *state;
+    int raw, status;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    pid_t writer = fork();
+    if (writer == 0) {
+        char data[512] = {1};
+        for (int i = 0; i < 20000; i++)
+            if (pwrite(fd, data, sizeof data, 4096) != (ssize_t)sizeof data)
+                _exit(1);
+        _exit(0);
+    }
+    for (int i = 0; i < 10; i++) {
+        mounted_kill(mounted_worker(m), SIGKILL);
+        raw = access(mounted_path(m, "a.img"), F_OK); /* waits until one serves again */
+        assert_int_equal(raw, 0);
+    }
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_int_equal(status, 0);
+}
+
+static void a_second_mount_on_the_same_folder_is_refused_as_busy(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    assert_int_equal(mounted_start(m, NULL), 1);
+    assert_non_null(strstr(m->output, "busy: "));
+    assert_non_null(strstr(m->output, "farshore unmount"));
+    write_and_see(m, open_image(m), 'z');
+}
+
+static void another_file_systems_mount_point_is_refused_as_busy(void **state)
+{
+    struct mounted *m = *state;
+
+    mounted_make(m);
+    assert_int_equal(mount("none", tmp_dir_path(&m->dir, "mnt"), "tmpfs", 0, ""), 0);
+    assert_int_equal(mounted_start(m, NULL), 1);
+    assert_non_null(strstr(m->output, "busy: "));
+    assert_non_null(strstr(m->output, "tmpfs"));
+}
+
+static void a_first_worker_that_fails_undoes_the_mount_and_its_words_come_back(void **state)
+{
+    struct mounted *m = *state;
+
+    mounted_make(m);
+    file_touch(tmp_dir_path(&m->dir, "fail"));
+    setenv("MOUNT_START_FAILS", tmp_dir_path(&m->dir, "fail"), 1);
+    assert_int_equal(mounted_start(m, NULL), 1);
+    assert_non_null(strstr(m->output, "fenced: this worker was told not to start"));
+    wait_until(nothing_is_left, m);
+}
+
+static void a_locked_local_file_is_refused_as_busy(void **state)
+{
+    struct mounted *m = *state;
+
+    mounted_make(m);
+    int raw AUTO_FD = open(tmp_dir_path(&m->dir, "b.raw"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(flock(raw, LOCK_EX), 0);
+    assert_int_equal(mounted_start(m, NULL), 1);
+    assert_non_null(strstr(m->output, "busy: disk b"));
+    wait_until(nothing_is_left, m);
+}
+
+static void umount_ends_worker_and_keeper(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    assert_int_equal(umount2(tmp_dir_path(&m->dir, "mnt"), 0), 0);
+    wait_until(nothing_is_left, m);
+}
+
+static void umount_by_force_ends_worker_and_keeper_and_the_mount(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    umount2(tmp_dir_path(&m->dir, "mnt"), MNT_FORCE);
+    wait_until(nothing_is_left, m);
+}
+
+static bool log_says_in_use(const struct mounted *m)
+{
+    FILE *log = fopen(tmp_dir_path(&m->dir, "log"), "re");
+    char line[4096];
+    bool found = false;
+
+    while (log != NULL && fgets(line, sizeof line, log) != NULL)
+        found |= strstr(line, "in use: serving on") != NULL;
+    if (log != NULL)
+        fclose(log);
+    return found;
+}
+
+static void sigterm_unmounts_but_never_under_an_open_file(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd = open_image(m);
+    assert_int_equal(kill(mounted_keeper(m), SIGTERM), 0);
+    wait_until(log_says_in_use, m);
+    write_and_see(m, fd, 'w');
+    close(fd);
+    assert_int_equal(kill(mounted_keeper(m), SIGTERM), 0);
+    wait_until(nothing_is_left, m);
+}
+
+static void a_keeper_that_dies_alone_is_replaced_and_keeps_on_keeping(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    pid_t worker = mounted_worker(m);
+    for (int i = 0; i < 3; i++) {
+        mounted_kill(mounted_keeper(m), SIGKILL);
+        mounted_keeper(m);
+    }
+    assert_int_equal(mounted_worker(m), worker);
+    for (int i = 0; i < 2; i++) {
+        mounted_kill(mounted_worker(m), SIGKILL);
+        write_and_see(m, fd, (char)('k' + i));
+        mounted_kill(mounted_keeper(m), SIGKILL);
+        mounted_keeper(m);
+        write_and_see(m, fd, (char)('p' + i));
+    }
+    assert_int_equal(close(fd), 0);
+    fd = -1;
+    assert_int_equal(umount2(tmp_dir_path(&m->dir, "mnt"), 0), 0);
+    wait_until(nothing_is_left, m);
+}
+
+static bool mount_is_dead(const struct mounted *m)
+{
+    struct statvfs sv;
+
+    return statvfs(tmp_dir_path(&m->dir, "mnt"), &sv) < 0 && errno == ENOTCONN;
+}
+
+static void a_mount_whose_processes_were_all_killed_is_cleared_away_by_the_next(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    pid_t keeper = mounted_keeper(m), worker = mounted_worker(m);
+    assert_int_equal(kill(worker, SIGSTOP), 0); /* or it makes a new keeper meanwhile */
+    mounted_kill(keeper, SIGKILL);
+    mounted_kill(worker, SIGKILL);
+    wait_until(mount_is_dead, m);
+    if (mounted_start(m, NULL) != 0)
+        fail_msg("mount_main: %s", m->output);
+    int fd AUTO_FD = open_image(m);
+    write_and_see(m, fd, 'n');
+}
+
+static void when_no_worker_can_start_for_long_requests_fail_and_the_mount_ends(void **state)
+{
+    static const char *const soon[] = {"-g", "1", NULL};
+    struct mounted *m = *state;
+    char letter = 'q';
+
+    mounted_make(m);
+    setenv("MOUNT_START_FAILS", tmp_dir_path(&m->dir, "fail"), 1);
+    if (mounted_start(m, soon) != 0)
+        fail_msg("mount_main: %s", m->output);
+    int fd AUTO_FD = open_image(m);
+    file_touch(tmp_dir_path(&m->dir, "fail"));
+    mounted_kill(mounted_worker(m), SIGKILL);
+    assert_int_equal(pwrite(fd, &letter, 1, 0), -1);
+    assert_true(errno == ENOTCONN || errno == ECONNABORTED);
+    wait_until(nothing_is_left, m);
+}
+
+static void a_process_that_no_keeper_started_is_not_a_worker(void **state)
+{
+    struct worker_inheritance inherited;
+    struct err err = ERR_NONE;
+
+    (void)state;
+    assert_false(worker_inherit(&inherited, &err));
+    assert_int_equal(err.kind, ERR_INVALID);
+}
+
+static void a_worker_program_without_an_absolute_path_is_refused(void **state)
+{
+    char relative[] = "worker";
+    char *argv[] = {relative, NULL};
+    const struct keeper_config config = {.mount_point = "/nowhere", .vm = "v", .worker_argv = argv};
+    struct err err = ERR_NONE;
+
+    (void)state;
+    assert_false(keeper_run(&config, &err));
+    assert_int_equal(err.kind, ERR_INVALID);
+}
+
+#define MOUNT_TEST(f) cmocka_unit_test_setup_teardown(f, make, take_away)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        MOUNT_TEST(a_killed_worker_is_replaced_and_open_files_go_on),
+        MOUNT_TEST(kept_memory_outlives_workers_and_only_what_is_touched_takes_room),
+        MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
+        MOUNT_TEST(sigkill_blames_no_request),
+        MOUNT_TEST(a_second_mount_on_the_same_folder_is_refused_as_busy),
+        MOUNT_TEST(another_file_systems_mount_point_is_refused_as_busy),
+        MOUNT_TEST(a_first_worker_that_fails_undoes_the_mount_and_its_words_come_back),
+        MOUNT_TEST(a_locked_local_file_is_refused_as_busy),
+        MOUNT_TEST(umount_ends_worker_and_keeper),
+        MOUNT_TEST(umount_by_force_ends_worker_and_keeper_and_the_mount),
+        MOUNT_TEST(sigterm_unmounts_but_never_under_an_open_file),
+        MOUNT_TEST(a_keeper_that_dies_alone_is_replaced_and_keeps_on_keeping),
+        MOUNT_TEST(a_mount_whose_processes_were_all_killed_is_cleared_away_by_the_next),
+        MOUNT_TEST(when_no_worker_can_start_for_long_requests_fail_and_the_mount_ends),
+        cmocka_unit_test(a_process_that_no_keeper_started_is_not_a_worker),
+        cmocka_unit_test(a_worker_program_without_an_absolute_path_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
