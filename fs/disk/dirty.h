@@ -28,6 +28,7 @@
 #include <stddef.h>
 
 #define DIRTY_LEAVES_DEFAULT (256u << 10) /* 8 MiB of leaves: 256 Ki scattered dirty regions */
+#define DIRTY_RUN_REGIONS    64u          /* dirty_next looks no further ahead than this */
 
 struct dirty;
 
@@ -35,8 +36,8 @@ struct dirty;
 size_t dirty_memory_bytes(const uint64_t *disk_bytes, size_t disk_count, size_t leaves);
 
 /* `fresh`: formats it (all clean). Else adopts what a dead worker left: geometry must be equal
- * (ERR_CORRUPT), frozen bits are merged, leaked leaves found again. The memory outlives the maps.
- */
+ * (ERR_CORRUPT), frozen bits are merged, leaked leaves found again; ERR_NOT_FOUND when it died
+ * before it had formatted the memory. The memory outlives the maps. */
 bool dirty_attach(void *memory, size_t bytes, const uint64_t *disk_bytes, size_t disk_count,
                   size_t leaves, bool fresh, struct dirty **out, struct err *err) MUST_CHECK;
 void dirty_detach(struct dirty **d);
@@ -53,7 +54,8 @@ bool dirty_test(const struct dirty *d, unsigned map, size_t disk, uint64_t block
 /* Is anything in the region dirty in either map? Any thread. */
 bool dirty_region(const struct dirty *d, size_t disk, uint64_t region);
 
-/* The next run of dirty blocks at or after `from`, cut at the disk's end; false when none. */
+/* The next run of dirty blocks at or after `from`, cut at the disk's end; false when none. A very
+ * long run comes in pieces, so that a caller who takes a little at a time pays for a little. */
 bool dirty_next(const struct dirty *d, unsigned map, size_t disk, uint64_t from,
                 struct extent *out);
 bool dirty_empty(const struct dirty *d, unsigned map);      /* any thread */
