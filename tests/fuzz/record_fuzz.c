@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ * Byte 0: 0 means that the rest is a record as stored, else it is the plain body. */
+#include "tests/fuzz/fuzz.h"
+
+static const uint8_t vm[VM_ID_BYTES] = {0xa0};
+
+/* What is believed is written again as the same bytes. */
+static void check_canonical(const struct record *r, struct span body)
+{
+    struct seal_salt salt = {{3}};
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct buf again AUTO_BUF = BUF_NONE;
+    struct span tail;
+    struct envelope_kind kind = {
+        .noun = "history record", .magic = "FSRECORD", .bytes_max = RECORD_BYTES_MAX, .vm = r->vm};
+    FUZZ_CHECK(record_encode(r, fuzz_keys(), &salt, &stored, NULL));
+    FUZZ_CHECK(envelope_open(&kind, fuzz_keys(), buf_span(&stored), &again, &tail, NULL));
+    FUZZ_CHECK(span_equal(buf_span(&again), body));
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size < 1)
+        return 0;
+    struct err err = ERR_NONE;
+    struct record r CLEANUP(record_release) = {.epochs = NULL};
+    struct span rest = span_of(data + 1, size - 1);
+    if (data[0] == 0) {
+        if (!record_decode(rest, fuzz_keys(), vm, 1, &r, &err))
+            FUZZ_CHECK(err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
+    } else if (record_body_parse(rest, &r, &err)) {
+        check_canonical(&r, rest);
+    } else {
+        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+    }
+    return 0;
+}
