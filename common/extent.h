@@ -12,9 +12,8 @@
 #define FRAME_BLOCKS_MAX 16u          /* 64 KiB: what one frame may hold */
 #define REGION_BLOCKS    256u         /* 1 MiB: what one intent mark and one dirty leaf cover */
 #define REGION_SHIFT     20           /* bytes to region */
-#define DISK_BYTES_MAX   (1ull << 50) /* 1 PiB: every sum of offset and length stays far from 2^64 \
-                                       */
-#define VM_DISKS_MAX 64u
+#define DISK_BYTES_MAX   (1ull << 50) /* 1 PiB: every sum stays far from 2^64 */
+#define VM_DISKS_MAX     64u
 
 struct extent {
     uint64_t first; /* block index */

@@ -1,0 +1,18 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Every C file is as .clang-format says, and no line of a script or page ends in a space.
+set -u
+cd "$1" || exit 2
+if ! command -v clang-format >/dev/null; then
+    echo "SKIP: clang-format is not installed"
+    exit 77
+fi
+failed=0
+find common backend fs tools tests \( -name '*.c' -o -name '*.h' \) -print0 |
+    xargs -0 clang-format --dry-run --Werror || failed=1
+if grep -rnE '[[:space:]]+$' --include='*.sh' --include='*.md' --include='*.c' --include='*.h' \
+    --include='CMakeLists.txt' common backend fs tools tests docs README.md CMakeLists.txt; then
+    echo "lines that end in space"
+    failed=1
+fi
+exit $failed
