@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ * Where farshore keeps things on a host, and the settings of a VM: CONFIG/vms/VM.json, strict
+ * JSON, replaced atomically; its key is CONFIG/keys/VM.key, its state lies in STATE/vms/VM, its
+ * control socket is RUN/VM.sock. One thread per settings. */
+#ifndef TOOLS_CONFIG_H
+#define TOOLS_CONFIG_H
+
+#include "backend/history/vault.h"
+#include "common/file.h"
+
+#include <limits.h>
+
+#define CUT_INTERVAL_DEFAULT_S 5u
+#define CUT_INTERVAL_MAX_S     3600u
+#define SETTINGS_BYTES_MAX     (2u << 20)
+#define FOLDER_BYTES_MAX       1024u
+#define PATH_BYTES_MAX         (FOLDER_BYTES_MAX + 128u)
+
+struct paths {
+    char config[FOLDER_BYTES_MAX];
+    char state[FOLDER_BYTES_MAX];
+    char run[FOLDER_BYTES_MAX];
+};
+
+/* FARSHORE_CONFIG, _STATE and _RUN name them; else root has /etc, /var/lib and /run/farshore, and
+ * other users the XDG folders. Always absolute. */
+bool paths_find(struct paths *out, struct err *err) MUST_CHECK;
+/* The same from given facts, for tests. `env` is getenv or its like. */
+bool paths_from(char *(*env)(const char *name), bool root, const char *cwd, struct paths *out,
+                struct err *err) MUST_CHECK;
+
+/* Names of a VM's own files. */
+void path_settings(const struct paths *p, const char *vm, char out[PATH_BYTES_MAX]);
+void path_key(const struct paths *p, const char *vm, char out[PATH_BYTES_MAX]);
+void path_state(const struct paths *p, const char *vm, char out[PATH_BYTES_MAX]);
+void path_lock(const struct paths *p, const char *vm, char out[PATH_BYTES_MAX]);
+
+enum role {
+    ROLE_ENABLING, /* an enable that has not finished: it is repeated with the same identity */
+    ROLE_SOURCE,   /* its disks are here */
+    ROLE_TARGET,   /* it is processed and recovered here */
+};
+const char *role_name(enum role r);
+
+struct settings_disk {
+    char name[DISK_NAME_MAX + 1];
+    char path[PATH_MAX]; /* empty on a target */
+    uint16_t number;     /* in runs and frames */
+    uint16_t store;      /* index in `stores` */
+    uint64_t size_bytes;
+};
+
+struct settings {
+    char name[VM_NAME_MAX + 1];
+    uint8_t vm[VM_ID_BYTES];
+    enum role role;
+    bool encrypted;
+    uint64_t created_ms;
+    struct generation generation; /* of a source; number 0 on a target */
+    uint64_t cut_interval_s;
+    uint16_t disk_count;
+    struct settings_disk *disks; /* room for VM_DISKS_MAX */
+    uint16_t store_count;
+    struct vault_stores *stores; /* room for VM_DISKS_MAX + 1; 0 is the VM's own */
+};
+
+bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
+void settings_release(struct settings *s);
+#define AUTO_SETTINGS CLEANUP(settings_release)
+
+/* The text is the world: everything in it is checked. `out` was made empty. */
+bool settings_parse(struct span text, struct settings *out, struct err *err) MUST_CHECK;
+bool settings_write(const struct settings *s, struct buf *out, struct err *err) MUST_CHECK;
+
+/* Makes `out`. ERR_NOT_FOUND lists the VMs that are known here. */
+bool settings_load(struct world *w, const struct paths *p, const char *vm, struct settings *out,
+                   struct err *err) MUST_CHECK;
+bool settings_save(struct world *w, const struct paths *p, const struct settings *s,
+                   struct err *err) MUST_CHECK;
+
+/* The VMs known here, in byte order. */
+struct vm_names {
+    char (*names)[VM_NAME_MAX + 1];
+    size_t count;
+};
+bool vm_names_list(const struct paths *p, struct vm_names *out, struct err *err) MUST_CHECK;
+void vm_names_release(struct vm_names *n);
+#define AUTO_VM_NAMES CLEANUP(vm_names_release)
+
+/* Index of the pair of stores, added when new. ERR_INVALID: the table is full. */
+bool settings_store(struct settings *s, const char *cache, const char *target, uint16_t *index,
+                    struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/verb.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define NAME_BYTES_MAX 32u
+
+const struct verb *const verbs[] = {NULL};
+
+enum exit_code exit_code_of(enum err_kind kind)
+{
+    switch (kind) {
+    case ERR_OK:
+        return EXIT_DONE;
+    case ERR_INVALID:
+        return EXIT_USAGE;
+    case ERR_NOT_FOUND:
+        return EXIT_MISSING;
+    case ERR_FENCED:
+        return EXIT_FENCED;
+    case ERR_TRANSIENT:
+        return EXIT_UNREACHABLE;
+    case ERR_WRONG_KEY:
+        return EXIT_WRONG_KEY;
+    case ERR_CORRUPT:
+        return EXIT_CORRUPT;
+    case ERR_BUSY:
+        return EXIT_BUSY;
+    default:
+        return EXIT_FAILED;
+    }
+}
+
+/* How many letters must be put in, taken out or changed to make `b` of `a`. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[NAME_BYTES_MAX + 1];
+    size_t length = strlen(b);
+    for (size_t j = 0; j <= length; j++)
+        row[j] = j;
+    for (size_t i = 1; a[i - 1]; i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= length; j++) {
+            size_t best = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            if (row[j] + 1 < best)
+                best = row[j] + 1;
+            if (row[j - 1] + 1 < best)
+                best = row[j - 1] + 1;
+            row[j] = best;
+        }
+    }
+    return row[length];
+}
+
+const char *verb_nearest(const char *word)
+{
+    const char *nearest = NULL;
+    size_t least = 3; /* further away is another word */
+    for (size_t i = 0; verbs[i]; i++) {
+        size_t d = verbs[i]->hidden ? least : distance(word, verbs[i]->name);
+        if (d < least) {
+            least = d;
+            nearest = verbs[i]->name;
+        }
+    }
+    return nearest;
+}
+
+static const struct verb *find_verb(const char *name)
+{
+    for (size_t i = 0; verbs[i]; i++)
+        if (strcmp(verbs[i]->name, name) == 0)
+            return verbs[i];
+    return NULL;
+}
+
+static void print_help(FILE *out)
+{
+    fputs("farshore keeps the disks of a host's virtual machines alive in another region.\n\n"
+          "usage: farshore VERB [OPTIONS] ...\n\n",
+          out);
+    for (size_t i = 0; verbs[i]; i++)
+        if (!verbs[i]->hidden)
+            fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+    fputs("\nfarshore VERB --help tells more of a verb; farshore --version prints the version.\n",
+          out);
+}
+
+static void print_verb_help(const struct verb *v, FILE *out)
+{
+    fprintf(out, "%s\n\nusage: farshore %s%s%s [OPTIONS]\n\n", v->summary, v->name,
+            *v->operands ? " " : "", v->operands);
+    options_print(v->options, out);
+}
+
+static int fail(const struct err *err)
+{
+    fprintf(stderr, "farshore: %s\n", err->text);
+    return (int)exit_code_of(err->kind);
+}
+
+static bool run_verb(const struct verb *v, int argc, char **argv, struct err *err)
+{
+    struct options options;
+    if (!options_parse(v->options, argc, argv, &options, err))
+        return err_wrap(err, "%s", v->name);
+    if (options.help) {
+        print_verb_help(v, stdout);
+        return true;
+    }
+    if (options.operand_count < v->operands_least || options.operand_count > v->operands_most)
+        return err_set(err, ERR_INVALID, "%s: %s: farshore %s %s", v->name,
+                       options.operand_count < v->operands_least ? "something is missing"
+                                                                 : "too many words",
+                       v->name, v->operands);
+    struct paths paths;
+    if (!paths_find(&paths, err))
+        return false;
+    struct verb_call call = {.world = world_real(), .paths = &paths, .options = &options};
+    return v->run(&call, err);
+}
+
+static int unknown_verb(const char *word)
+{
+    struct err err = ERR_NONE;
+    const char *nearest = verb_nearest(word);
+    if (nearest)
+        err_set(&err, ERR_INVALID, "unknown verb %s: did you mean %s?", word, nearest);
+    else
+        err_set(&err, ERR_INVALID, "unknown verb %s: farshore --help lists them", word);
+    return fail(&err);
+}
+
+int verb_main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN); /* a peer that hangs up is an error to report, not a death */
+    if (argc < 2) {
+        print_help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("farshore " FARSHORE_VERSION);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_help(stdout);
+        return EXIT_DONE;
+    }
+    const struct verb *v = find_verb(argv[1]);
+    if (v == NULL)
+        return unknown_verb(argv[1]);
+    struct err err = ERR_NONE;
+    if (!run_verb(v, argc - 2, argv + 2, &err))
+        return fail(&err);
+    if (fflush(stdout) != 0) {
+        err_set(&err, ERR_IO, "standard output cannot be written");
+        return fail(&err);
+    }
+    return EXIT_DONE;
+}

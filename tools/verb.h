@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT
+ * The verb table: one verb per file tools/verb_NAME.c. A verb gets its parsed options, does its
+ * work, prints its result, and returns an error for verb_main to print and turn into an exit code.
+ */
+#ifndef TOOLS_VERB_H
+#define TOOLS_VERB_H
+
+#include "common/world.h"
+#include "tools/config.h"
+#include "tools/options.h"
+
+/* Documented in farshore(1). */
+enum exit_code {
+    EXIT_DONE = 0,
+    EXIT_FAILED = 1,
+    EXIT_USAGE = 2,
+    EXIT_MISSING = 3,
+    EXIT_FENCED = 4,
+    EXIT_UNREACHABLE = 5,
+    EXIT_WRONG_KEY = 6,
+    EXIT_CORRUPT = 7,
+    EXIT_BUSY = 8,
+};
+enum exit_code exit_code_of(enum err_kind kind);
+
+struct verb_call {
+    struct world *world;
+    const struct paths *paths;
+    const struct options *options;
+};
+
+struct verb {
+    const char *name;
+    const char *summary;  /* one line for the list */
+    const char *operands; /* "VM DIR"; "" for none */
+    size_t operands_least, operands_most;
+    const struct option_spec *options;
+    bool hidden; /* started by farshore itself, not by people */
+    bool (*run)(const struct verb_call *call, struct err *err);
+};
+
+extern const struct verb *const verbs[]; /* NULL ends it */
+
+/* The whole command: argv as main has it. Returns the exit code. */
+int verb_main(int argc, char **argv);
+
+/* The name in the table nearest to `word`, or NULL when none is near. */
+const char *verb_nearest(const char *word);
+
+extern const struct verb verb_enable, verb_disable, verb_join, verb_mount, verb_unmount,
+    verb_worker, verb_process, verb_status, verb_points, verb_point, verb_recover, verb_verify,
+    verb_pause, verb_resume, verb_resync;
+
+#endif
