@@ -10,10 +10,16 @@
 #include "backend/history/record.h"
 #include "backend/history/vault.h"
 
+/* A bound of memory: an epoch takes about 200 bytes. */
+#define HISTORY_EPOCHS_MAX      (1u << 20)
+#define HISTORY_GENERATIONS_MAX 4096u
+#define HISTORY_NONE            SIZE_MAX
+
 struct history;
 
 struct history_point {
-    uint64_t ms; /* the id */
+    uint64_t ms;       /* the id */
+    uint64_t until_ms; /* later when heartbeats said that it still held; else as ms */
     struct generation generation;
     uint64_t epoch;
     enum point_kind kind;
@@ -27,12 +33,17 @@ struct history_point {
 bool history_open(struct world *w, struct store *target, const char *vm, const struct keys *keys,
                   struct history **out, struct err *err) MUST_CHECK;
 void history_close(struct history **h);
-/* Reads records that were added since. */
+/* Reads records that were added since. ERR_CORRUPT when the log is shorter or other than it was. */
 bool history_refresh(struct history *h, struct err *err) MUST_CHECK;
+/* Appends the record that `p` was read whole and found right; a second time does nothing. */
+bool history_append_verified(struct history *h, const struct history_point *p,
+                             struct err *err) MUST_CHECK;
 
 const struct vault *history_vault(const struct history *h);
+/* Points of the line that leads to the head; what a generation left behind in its parent, a branch,
+ * is not among them. */
 size_t history_points(struct history *h);
-/* i from 0, oldest first. */
+/* i from 0, oldest first; ms is 0 when there is none (a new generation left points behind). */
 struct history_point history_point(struct history *h, size_t i);
 /* Newest point with ms <= at_ms / the point with exactly that id / newest verified or of a kind. */
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
@@ -40,11 +51,18 @@ bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_
  * latest-application, latest-verified. ERR_NOT_FOUND, ERR_INVALID say what would do. */
 bool history_resolve(struct history *h, const char *text, struct history_point *out,
                      struct err *err) MUST_CHECK;
+/* The same with `now` given. */
+bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
+                        struct history_point *out, struct err *err) MUST_CHECK;
 
 size_t history_epochs(struct history *h);
 /* Copies of epoch `index` and of the disks as they were then. */
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation);
 size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX]);
+/* The epoch before `index` on its line, through parents; HISTORY_NONE at the beginning. */
+size_t history_before(struct history *h, size_t index);
+/* Index of an applied epoch; HISTORY_NONE when there is none such. */
+size_t history_index(struct history *h, struct generation generation, uint64_t epoch);
 
 /* Where the log stands: the next record's number, the digest of the last, and the last applied
  * epoch with the digest of its cache entry (epoch 0: entry 0 of the generation, digest zero when
@@ -55,11 +73,14 @@ struct history_head {
     struct generation generation;
     uint64_t epoch;
     struct sha256 entry;
-    uint64_t point_ms;
+    uint64_t point_ms; /* newest point, or the later heartbeat until which it holds; 0 = none */
 };
 struct history_head history_head(struct history *h);
 
-/* A segment's name in a run of the target: which of the VM's stores, and the key below the VM. */
+/* A segment's name in a run of the target: which of the VM's stores, and the key below the VM:
+ * `0:segments/HEX`. A run that lies behind its frames in one object cannot name that object by its
+ * digest: it says RUN_SEGMENT_SELF. */
+#define RUN_SEGMENT_SELF "self"
 void segment_name_format(char out[RUN_SEGMENT_NAME_MAX], uint16_t store, const char *key);
 bool segment_name_parse(const char *name, uint16_t *store, char key[RUN_SEGMENT_NAME_MAX]);
 

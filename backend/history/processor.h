@@ -9,6 +9,19 @@
 
 #include "backend/history/history.h"
 
+/* A batch, what one record speaks of, ends at the first of these; one epoch always fits. */
+#define PROCESSOR_BATCH_EPOCHS 64u
+#define PROCESSOR_BATCH_BYTES  (32u << 20) /* entries and parts */
+/* A segment closes before it grows over this; a larger part is a segment of its own. */
+#define PROCESSOR_SEGMENT_BYTES EPOCH_PART_BYTES
+/* The cache is listed for left-overs and forks at the start and after so many batches. */
+#define PROCESSOR_SWEEP_BATCHES 64u
+/* An idle processor makes sure that the newest applied entry is still there once in so many polls.
+ */
+#define PROCESSOR_LOOK_BACK_POLLS 16u
+#define PROCESSOR_HEALTH_MAX      160u
+
+/* Borrowed until processor_close. */
 struct processor_config {
     struct world *world;
     const char *vm;
@@ -34,9 +47,9 @@ enum processor_result processor_step(struct processor *p, struct err *err) MUST_
 struct processor_progress {
     struct generation generation;
     uint64_t applied_epoch;
-    uint64_t applied_point_ms;
-    uint64_t written_ms; /* the processor's clock */
-    char health[160];    /* "ok" or what is wrong */
+    uint64_t applied_point_ms;         /* as history_head.point_ms */
+    uint64_t written_ms;               /* the processor's clock */
+    char health[PROCESSOR_HEALTH_MAX]; /* "ok" or what is wrong */
 };
 /* The progress objects of a VM in the cache store, newest one; ERR_NOT_FOUND when none. Used by
  * the source, which may only read there. */

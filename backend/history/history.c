@@ -1,0 +1,657 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/history/history.h"
+
+#include "backend/history/logs.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define VAULT_BYTES_MAX (1u << 20)
+#define APPEND_TRIES    8u
+#define SEGMENT_PREFIX  "segments/"
+
+struct disk_set {
+    uint16_t count;
+    struct epoch_disk disks[VM_DISKS_MAX];
+};
+
+/* A record_epoch, without what it repeats. */
+struct held_epoch {
+    uint64_t epoch, point_ms, clock_ms, until_ms;
+    uint64_t data_bytes;  /* its own */
+    uint64_t point_bytes; /* with those before it, back to the last point */
+    uint64_t run_offset, run_bytes;
+    size_t before; /* index on its line, HISTORY_NONE at the beginning */
+    size_t point;  /* index of the newest point that it shows, itself if it is one */
+    struct sha256 entry_digest, run_digest, run_object;
+    uint32_t line; /* index of its generation */
+    uint32_t disks;
+    uint8_t cut_id[16];
+    char *label; /* NULL: none */
+    uint8_t kind, point_kind;
+    bool verified;
+};
+
+/* A generation. */
+struct line {
+    struct generation generation;
+    size_t fork; /* index of the parent's epoch that it goes on from; HISTORY_NONE */
+    size_t last; /* index of its newest epoch; HISTORY_NONE */
+};
+
+struct history {
+    struct world *world;
+    struct store *target;
+    const struct keys *keys;
+    char vm[VM_NAME_MAX + 1];
+    struct vault vault;
+    struct record_log records;
+
+    /* Taken before `lock`. Held over store calls: there is one refresh at a time. */
+    pthread_mutex_t refresh_lock;
+    uint64_t next_record; /* written under both locks */
+    struct sha256 last_record;
+
+    pthread_mutex_t lock; /* guards what follows; never held over a store call */
+    struct held_epoch *epochs;
+    size_t epoch_count, epoch_room;
+    size_t *points; /* indices of epochs, along the head's line, oldest first */
+    size_t point_count, point_room;
+    struct line *lines;
+    size_t line_count, line_room;
+    struct disk_set **disk_sets; /* each differs from the one before */
+    size_t set_count, set_room;
+};
+
+/* Room for `extra` more items of `size` bytes in the array at `*items`. */
+static bool grow(void *items, size_t *room, size_t count, size_t extra, size_t size,
+                 struct err *err)
+{
+    if (count + extra <= *room)
+        return true;
+    size_t wanted = *room * 2 > count + extra ? *room * 2 : count + extra + 16;
+    void *bigger = realloc(*(void **)items, wanted * size);
+    if (!bigger)
+        return err_errno(err, ENOMEM, "reading the history");
+    *(void **)items = bigger;
+    *room = wanted;
+    return true;
+}
+
+static size_t line_find(const struct history *h, struct generation g)
+{
+    for (size_t i = h->line_count; i-- > 0;)
+        if (h->lines[i].generation.id == g.id && h->lines[i].generation.number == g.number)
+            return i;
+    return HISTORY_NONE;
+}
+
+static size_t epoch_find(const struct history *h, size_t line, uint64_t epoch)
+{
+    size_t i = line == HISTORY_NONE ? HISTORY_NONE : h->lines[line].last;
+    if (i == HISTORY_NONE || epoch == 0 || epoch > h->epochs[i].epoch)
+        return HISTORY_NONE;
+    /* Epochs of one generation lie together unless branches were applied in between. */
+    size_t back = (size_t)(h->epochs[i].epoch - epoch);
+    if (back <= i && h->epochs[i - back].line == line && h->epochs[i - back].epoch == epoch)
+        return i - back;
+    while (i != HISTORY_NONE && h->epochs[i].line == line && h->epochs[i].epoch != epoch)
+        i = h->epochs[i].before;
+    return i != HISTORY_NONE && h->epochs[i].line == line ? i : HISTORY_NONE;
+}
+
+/* Index that the next epoch of `line` goes on from. */
+static size_t line_tip(const struct history *h, size_t line)
+{
+    const struct line *l = &h->lines[line];
+    return l->last != HISTORY_NONE ? l->last : l->fork;
+}
+
+/* --- taking in records --- */
+
+static bool disk_sets_equal(const struct disk_set *a, const struct record *r)
+{
+    if (a->count != r->disk_count)
+        return false;
+    for (size_t i = 0; i < a->count; i++) {
+        const struct epoch_disk *x = &a->disks[i];
+        const struct epoch_disk *y = &r->disks[i];
+        if (strcmp(x->name, y->name) != 0 || x->disk != y->disk || x->store != y->store ||
+            x->size_bytes != y->size_bytes)
+            return false;
+    }
+    return true;
+}
+
+static bool disk_set_add(struct history *h, const struct record *r, struct err *err)
+{
+    if (h->set_count > 0 && disk_sets_equal(h->disk_sets[h->set_count - 1], r))
+        return true;
+    if (!grow(&h->disk_sets, &h->set_room, h->set_count, 1, sizeof *h->disk_sets, err))
+        return false;
+    struct disk_set *set = calloc(1, sizeof *set);
+    if (!set)
+        return err_errno(err, ENOMEM, "reading the history");
+    set->count = r->disk_count;
+    memcpy(set->disks, r->disks, sizeof set->disks);
+    h->disk_sets[h->set_count++] = set;
+    return true;
+}
+
+static bool damaged(const struct history *h, const struct record *r, const char *what,
+                    struct err *err)
+{
+    return err_set(err, ERR_CORRUPT, "history record %llu of %s in %s %s",
+                   (unsigned long long)r->number, h->vm, h->target->url, what);
+}
+
+/* The points along the line that ends at `tip`. */
+static bool points_collect(struct history *h, size_t tip, struct err *err)
+{
+    size_t count = 0;
+    for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
+        count += h->epochs[i].kind == EPOCH_CUT;
+    if (!grow(&h->points, &h->point_room, 0, count, sizeof *h->points, err))
+        return false;
+    h->point_count = count;
+    for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
+        if (h->epochs[i].kind == EPOCH_CUT)
+            h->points[--count] = i;
+    return true;
+}
+
+static bool absorb_generation(struct history *h, const struct record *r, struct err *err)
+{
+    size_t fork = HISTORY_NONE;
+    if (line_find(h, r->generation) != HISTORY_NONE)
+        return damaged(h, r, "begins a generation twice", err);
+    if (r->parent.id != 0) {
+        size_t parent = line_find(h, r->parent);
+        if (parent == HISTORY_NONE)
+            return damaged(h, r, "names an unknown parent generation", err);
+        fork = r->parent_epoch > 0 ? epoch_find(h, parent, r->parent_epoch) : h->lines[parent].fork;
+        if (r->parent_epoch > 0 && fork == HISTORY_NONE)
+            return damaged(h, r, "forks at an epoch that was never applied", err);
+    }
+    if (h->line_count >= HISTORY_GENERATIONS_MAX)
+        return damaged(h, r, "is one generation too many", err);
+    if (!grow(&h->lines, &h->line_room, h->line_count, 1, sizeof *h->lines, err) ||
+        !points_collect(h, fork, err))
+        return false;
+    h->lines[h->line_count++] =
+        (struct line){.generation = r->generation, .fork = fork, .last = HISTORY_NONE};
+    return true;
+}
+
+static bool run_object_parse(const char *key, struct sha256 *out)
+{
+    size_t prefix = strlen(SEGMENT_PREFIX);
+    return strncmp(key, SEGMENT_PREFIX, prefix) == 0 &&
+           hex_parse(key + prefix, out->bytes, SHA256_BYTES);
+}
+
+static bool held_make(struct history *h, const struct record *r, const struct record_epoch *e,
+                      struct held_epoch *out, struct err *err)
+{
+    *out = (struct held_epoch){
+        .epoch = e->epoch,
+        .point_ms = e->point_ms,
+        .clock_ms = e->clock_ms,
+        .until_ms = e->point_ms,
+        .data_bytes = e->data_bytes,
+        .run_offset = e->run_offset,
+        .run_bytes = e->run_bytes,
+        .entry_digest = e->entry_digest,
+        .run_digest = e->run_digest,
+        .kind = (uint8_t)e->kind,
+        .point_kind = (uint8_t)e->point_kind,
+    };
+    memcpy(out->cut_id, e->cut_id, sizeof out->cut_id);
+    if (e->run_bytes > 0 && !run_object_parse(e->run_key, &out->run_object))
+        return damaged(h, r, "names no segment for a run", err);
+    if (e->run_bytes > STORE_OBJECT_MAX || e->run_offset > STORE_OBJECT_MAX - e->run_bytes)
+        return damaged(h, r, "places a run outside its object", err);
+    if (e->label[0] != '\0' && !(out->label = strdup(e->label)))
+        return err_errno(err, ENOMEM, "reading the history");
+    return true;
+}
+
+/* Adds one epoch behind `line`'s tip; room is there. */
+static bool absorb_epoch(struct history *h, const struct record *r, size_t line,
+                         const struct record_epoch *e, struct err *err)
+{
+    struct line *l = &h->lines[line];
+    size_t tip = line_tip(h, line);
+    const struct held_epoch *before = tip != HISTORY_NONE ? &h->epochs[tip] : NULL;
+    size_t point = before ? before->point : HISTORY_NONE;
+    struct held_epoch held;
+
+    if (e->epoch != (l->last == HISTORY_NONE ? 0 : h->epochs[l->last].epoch) + 1)
+        return damaged(h, r, "leaves a gap between epochs", err);
+    if (e->kind == EPOCH_CUT && point != HISTORY_NONE && e->point_ms <= h->epochs[point].point_ms)
+        return damaged(h, r, "holds a point that is not later than the one before", err);
+    if (!held_make(h, r, e, &held, err))
+        return false;
+    held.before = tip;
+    held.line = (uint32_t)line;
+    held.disks = (uint32_t)(h->set_count - 1);
+    held.point = e->kind == EPOCH_CUT ? h->epoch_count : point;
+    held.point_bytes = e->data_bytes;
+    if (before && before->kind != EPOCH_CUT)
+        held.point_bytes += before->point_bytes;
+    l->last = h->epoch_count;
+    if (e->kind == EPOCH_CUT && line == h->line_count - 1)
+        h->points[h->point_count++] = h->epoch_count;
+    h->epochs[h->epoch_count++] = held;
+    return true;
+}
+
+static void heartbeats_count(struct history *h, size_t from)
+{
+    for (size_t i = from; i < h->epoch_count; i++) {
+        const struct held_epoch *e = &h->epochs[i];
+        if (e->kind != EPOCH_HEARTBEAT || e->point == HISTORY_NONE)
+            continue;
+        if (e->point_ms > h->epochs[e->point].until_ms)
+            h->epochs[e->point].until_ms = e->point_ms;
+    }
+}
+
+/* Takes the newest `count` epochs of `line` away again: a record counts whole or not at all. */
+static void epochs_undo(struct history *h, size_t line, size_t count)
+{
+    for (; count > 0; count--) {
+        struct held_epoch *e = &h->epochs[--h->epoch_count];
+        if (h->point_count > 0 && h->points[h->point_count - 1] == h->epoch_count)
+            h->point_count--;
+        h->lines[line].last = e->before != HISTORY_NONE && h->epochs[e->before].line == line
+                                  ? e->before
+                                  : HISTORY_NONE;
+        free(e->label);
+    }
+}
+
+static bool absorb_apply(struct history *h, const struct record *r, struct err *err)
+{
+    size_t line = line_find(h, r->generation);
+    size_t first = h->epoch_count;
+
+    if (line == HISTORY_NONE)
+        return damaged(h, r, "applies epochs to an unknown generation", err);
+    if (h->epoch_count + r->epoch_count > HISTORY_EPOCHS_MAX)
+        return err_set(err, ERR_FULL, "%s has more than %u epochs in %s, more than farshore reads",
+                       h->vm, HISTORY_EPOCHS_MAX, h->target->url);
+    if (!grow(&h->epochs, &h->epoch_room, h->epoch_count, r->epoch_count, sizeof *h->epochs, err) ||
+        !grow(&h->points, &h->point_room, h->point_count, r->epoch_count, sizeof *h->points, err) ||
+        !disk_set_add(h, r, err))
+        return false;
+    for (uint32_t i = 0; i < r->epoch_count; i++)
+        if (!absorb_epoch(h, r, line, &r->epochs[i], err)) {
+            epochs_undo(h, line, i);
+            return false;
+        }
+    heartbeats_count(h, first);
+    return true;
+}
+
+static void absorb_verified(struct history *h, const struct record *r)
+{
+    size_t i = epoch_find(h, line_find(h, r->generation), r->verified_epoch);
+    if (i != HISTORY_NONE && h->epochs[i].kind == EPOCH_CUT)
+        h->epochs[i].verified = true;
+}
+
+static bool absorb(struct history *h, const struct record *r, struct err *err)
+{
+    if ((r->kind == RECORD_OPEN) != (r->number == 0))
+        return damaged(h, r, "is not of a kind that belongs there", err);
+    switch (r->kind) {
+    case RECORD_OPEN:
+        return true;
+    case RECORD_GENERATION:
+        return absorb_generation(h, r, err);
+    case RECORD_APPLY:
+        return absorb_apply(h, r, err);
+    case RECORD_VERIFIED:
+        absorb_verified(h, r);
+        return true;
+    }
+    return damaged(h, r, "is of an unknown kind", err);
+}
+
+/* Decodes and takes in the stored record `next_record`. */
+static bool record_take(struct history *h, struct span stored, struct err *err)
+{
+    struct record r CLEANUP(record_release) = {.epochs = NULL};
+
+    if (!record_decode(stored, h->keys, h->vault.vm, h->next_record, &r, err))
+        return err_wrap(err, "history record %llu of %s in %s", (unsigned long long)h->next_record,
+                        h->vm, h->target->url);
+    if (h->next_record > 0 && !digests_equal(&r.previous, &h->last_record, SHA256_BYTES))
+        return damaged(h, &r, "does not follow from the one before", err);
+    LOCK_SCOPE(&h->lock);
+    if (!absorb(h, &r, err))
+        return false;
+    h->next_record++;
+    h->last_record = sha256_of(stored);
+    return true;
+}
+
+static bool refresh_locked(struct history *h, struct err *err)
+{
+    struct buf stored AUTO_BUF = BUF_NONE;
+
+    for (;;) {
+        const struct sha256 *previous = h->next_record > 0 ? &h->last_record : NULL;
+        switch (numlog_read(&h->records.log, h->next_record, previous, &stored, err)) {
+        case NUMLOG_DONE:
+            if (!record_take(h, buf_span(&stored), err))
+                return false;
+            break;
+        case NUMLOG_ABSENT:
+            return true;
+        case NUMLOG_OVERTAKEN:
+            return err_set(err, ERR_CORRUPT,
+                           "history record %llu of %s in %s is gone or other than it was: the "
+                           "vault was rolled back or damaged; restore its objects",
+                           (unsigned long long)h->next_record - 1, h->vm, h->target->url);
+        default:
+            return err_wrap(err, "reading the history of %s", h->vm);
+        }
+    }
+}
+
+bool history_refresh(struct history *h, struct err *err)
+{
+    struct err unused;
+    LOCK_SCOPE(&h->refresh_lock);
+    return refresh_locked(h, err ? err : &unused);
+}
+
+static bool vault_load(struct history *h, struct err *err)
+{
+    struct buf stored AUTO_BUF = BUF_NONE;
+    char key[KEY_MAX];
+
+    key_vault(key, h->vm);
+    if (!store_load(h->target, key, VAULT_BYTES_MAX, &stored, err)) {
+        if (err->kind == ERR_NOT_FOUND)
+            return err_set(err, ERR_NOT_FOUND,
+                           "no VM %s in %s: it was never enabled there, or the URL is another's",
+                           h->vm, h->target->url);
+        return err_wrap(err, "reading the vault of %s", h->vm);
+    }
+    if (!vault_decode(buf_span(&stored), h->keys, &h->vault, err))
+        return err_wrap(err, "%s in %s", key, h->target->url);
+    if (strcmp(h->vault.name, h->vm) != 0)
+        return err_set(err, ERR_CORRUPT, "%s in %s is the vault of %s", key, h->target->url,
+                       h->vault.name);
+    return true;
+}
+
+bool history_open(struct world *w, struct store *target, const char *vm, const struct keys *keys,
+                  struct history **out, struct err *err)
+{
+    struct err unused;
+    struct history *h CLEANUP(history_close) = NULL;
+
+    if (!err)
+        err = &unused;
+    if (!vm_name_valid(vm))
+        return err_set(err, ERR_INVALID, "'%s' is not a VM name", vm);
+    h = calloc(1, sizeof *h);
+    if (!h)
+        return err_errno(err, ENOMEM, "opening the history of %s", vm);
+    h->world = w;
+    h->target = target;
+    h->keys = keys;
+    memcpy(h->vm, vm, strlen(vm) + 1);
+    record_log_init(&h->records, target, h->vm);
+    pthread_mutex_init(&h->refresh_lock, NULL);
+    pthread_mutex_init(&h->lock, NULL);
+    if (!vault_load(h, err) || !history_refresh(h, err))
+        return false;
+    *out = TAKE(h);
+    return true;
+}
+
+void history_close(struct history **h)
+{
+    struct history *x = *h;
+    if (!x)
+        return;
+    for (size_t i = 0; i < x->epoch_count; i++)
+        free(x->epochs[i].label);
+    for (size_t i = 0; i < x->set_count; i++)
+        free(x->disk_sets[i]);
+    free(x->epochs);
+    free(x->points);
+    free(x->lines);
+    free(x->disk_sets);
+    pthread_mutex_destroy(&x->lock);
+    pthread_mutex_destroy(&x->refresh_lock);
+    free(x);
+    *h = NULL;
+}
+
+/* --- reading what is held --- */
+
+const struct vault *history_vault(const struct history *h)
+{
+    return &h->vault;
+}
+
+size_t history_points(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->point_count;
+}
+
+static void label_copy(const struct held_epoch *e, char out[POINT_LABEL_MAX + 1])
+{
+    out[0] = '\0';
+    if (e->label)
+        memcpy(out, e->label, strlen(e->label) + 1);
+}
+
+static struct history_point point_locked(const struct history *h, size_t i)
+{
+    const struct held_epoch *e = &h->epochs[h->points[i]];
+    struct history_point p = {
+        .ms = e->point_ms,
+        .until_ms = e->until_ms,
+        .generation = h->lines[e->line].generation,
+        .epoch = e->epoch,
+        .kind = (enum point_kind)e->point_kind,
+        .data_bytes = e->point_bytes,
+        .verified = e->verified,
+        .index = h->points[i],
+    };
+    label_copy(e, p.label);
+    return p;
+}
+
+struct history_point history_point(struct history *h, size_t i)
+{
+    LOCK_SCOPE(&h->lock);
+    if (i >= h->point_count)
+        return (struct history_point){.ms = 0};
+    return point_locked(h, i);
+}
+
+bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t low = 0;
+    size_t high = h->point_count; /* points below low are <= at_ms, from high on they are later */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (h->epochs[h->points[middle]].point_ms <= at_ms)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || (exact && h->epochs[h->points[low - 1]].point_ms != at_ms))
+        return false;
+    *out = point_locked(h, low - 1);
+    return true;
+}
+
+bool history_resolve(struct history *h, const char *text, struct history_point *out,
+                     struct err *err)
+{
+    return history_resolve_at(h, h->world->ops->realtime_ns(h->world) / 1000000, text, out, err);
+}
+
+size_t history_epochs(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->epoch_count;
+}
+
+struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    const struct held_epoch *e = &h->epochs[index];
+    struct record_epoch r = {
+        .kind = (enum epoch_kind)e->kind,
+        .epoch = e->epoch,
+        .entry_digest = e->entry_digest,
+        .point_ms = e->point_ms,
+        .clock_ms = e->clock_ms,
+        .point_kind = (enum point_kind)e->point_kind,
+        .data_bytes = e->data_bytes,
+        .run_offset = e->run_offset,
+        .run_bytes = e->run_bytes,
+        .run_digest = e->run_digest,
+    };
+    memcpy(r.cut_id, e->cut_id, sizeof r.cut_id);
+    label_copy(e, r.label);
+    if (e->run_bytes > 0) {
+        memcpy(r.run_key, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
+        hex_of(e->run_object.bytes, SHA256_BYTES, r.run_key + strlen(SEGMENT_PREFIX));
+    }
+    if (generation)
+        *generation = h->lines[e->line].generation;
+    return r;
+}
+
+size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX])
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    const struct disk_set *set = h->disk_sets[h->epochs[index].disks];
+    memcpy(out, set->disks, sizeof set->disks);
+    return set->count;
+}
+
+size_t history_before(struct history *h, size_t index)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    return h->epochs[index].before;
+}
+
+size_t history_index(struct history *h, struct generation generation, uint64_t epoch)
+{
+    LOCK_SCOPE(&h->lock);
+    return epoch_find(h, line_find(h, generation), epoch);
+}
+
+struct history_head history_head(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    struct history_head head = {.next_record = h->next_record, .last_record = h->last_record};
+    if (h->line_count == 0)
+        return head;
+    const struct line *l = &h->lines[h->line_count - 1];
+    head.generation = l->generation;
+    if (l->last != HISTORY_NONE) {
+        head.epoch = h->epochs[l->last].epoch;
+        head.entry = h->epochs[l->last].entry_digest;
+    }
+    if (h->point_count > 0)
+        head.point_ms = h->epochs[h->points[h->point_count - 1]].until_ms;
+    return head;
+}
+
+/* --- appending --- */
+
+static bool verified_put(struct history *h, const struct history_point *p,
+                         enum numlog_result *result, struct err *err)
+{
+    struct buf bytes AUTO_BUF = BUF_NONE;
+    struct seal_salt salt = {{0}};
+    struct record r = {
+        .kind = RECORD_VERIFIED,
+        .number = h->next_record,
+        .previous = h->last_record,
+        .written_ms = h->world->ops->realtime_ns(h->world) / 1000000,
+        .generation = p->generation,
+        .verified_epoch = p->epoch,
+    };
+    r.disk_count = (uint16_t)history_disks(h, p->index, r.disks);
+    memcpy(r.vm, h->vault.vm, VM_ID_BYTES);
+    struct sha256 content = sha256_of(span_of(&p->ms, sizeof p->ms));
+    if (!salt_make(h->keys, SEAL_HISTORY, h->world, p->generation.id, p->epoch, r.number, &content,
+                   &salt, err) ||
+        !record_encode(&r, h->keys, &salt, &bytes, err))
+        return false;
+    *result = numlog_put(&h->records.log, r.number, buf_span(&bytes), &r.previous, NULL, err);
+    return true;
+}
+
+bool history_append_verified(struct history *h, const struct history_point *p, struct err *err)
+{
+    struct err unused;
+    LOCK_SCOPE(&h->refresh_lock);
+    if (!err)
+        err = &unused;
+    for (unsigned tries = 0; tries < APPEND_TRIES; tries++) {
+        enum numlog_result result;
+        struct history_point now;
+
+        if (!refresh_locked(h, err))
+            return false;
+        if (history_find(h, p->ms, true, &now) && now.index == p->index && now.verified)
+            return true;
+        if (!verified_put(h, p, &result, err))
+            return false;
+        if (result == NUMLOG_DOUBT || result == NUMLOG_FAILED)
+            return err_wrap(err, "recording that the point was verified");
+    }
+    return err_set(err, ERR_BUSY, "others keep writing to the history of %s in %s; try again",
+                   h->vm, h->target->url);
+}
+
+/* --- names --- */
+
+void segment_name_format(char out[RUN_SEGMENT_NAME_MAX], uint16_t store, const char *key)
+{
+    int length = snprintf(out, RUN_SEGMENT_NAME_MAX, "%u:%s", store, key);
+    assert(length > 0 && (unsigned)length < RUN_SEGMENT_NAME_MAX);
+    (void)length;
+}
+
+bool segment_name_parse(const char *name, uint16_t *store, char key[RUN_SEGMENT_NAME_MAX])
+{
+    char again[RUN_SEGMENT_NAME_MAX];
+    struct sha256 digest;
+    char *colon = NULL;
+
+    if (name[0] < '0' || name[0] > '9' || strlen(name) >= RUN_SEGMENT_NAME_MAX)
+        return false;
+    unsigned long number = strtoul(name, &colon, 10);
+    if (*colon != ':' || number > VM_DISKS_MAX || !run_object_parse(colon + 1, &digest))
+        return false;
+    /* One spelling only: no leading zero, no upper case. */
+    memcpy(again, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
+    hex_of(digest.bytes, SHA256_BYTES, again + strlen(SEGMENT_PREFIX));
+    segment_name_format(key, (uint16_t)number, again);
+    if (strcmp(key, name) != 0)
+        return false;
+    *store = (uint16_t)number;
+    memcpy(key, again, strlen(again) + 1);
+    return true;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ * Progress objects `VM/progress/N` in the cache store: how far the processor is, sealed with the
+ * history key. N rises by one with each; the newest two stay. What reads them is in processor.h.
+ * docs/FORMAT.md has the bytes. */
+#ifndef BACKEND_HISTORY_PROGRESS_H
+#define BACKEND_HISTORY_PROGRESS_H
+
+#include "backend/history/processor.h"
+
+#define PROGRESS_BYTES_MAX 4096u
+/* How far a reader looks past what a list shows, for lists that lag behind. */
+#define PROGRESS_PROBES_MAX 64u
+
+bool progress_encode(const struct processor_progress *p, const char *vm, uint64_t number,
+                     const struct keys *keys, const struct seal_salt *salt, struct buf *out,
+                     struct err *err) MUST_CHECK;
+bool progress_decode(struct span stored, const char *vm, uint64_t number, const struct keys *keys,
+                     struct processor_progress *out, struct err *err) MUST_CHECK;
+
+/* As progress_read, with the number of the one found; ERR_NOT_FOUND leaves *number 0. */
+bool progress_newest(struct store *cache, const char *vm, const struct keys *keys,
+                     struct processor_progress *out, uint64_t *number, struct err *err) MUST_CHECK;
+/* Puts the next one behind *number (which follows) and removes the ones before the newest two. */
+bool progress_put(const struct processor_config *config, const struct processor_progress *p,
+                  uint64_t *number, struct err *err) MUST_CHECK;
+
+#endif

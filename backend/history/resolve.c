@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT
+ * Points as users name them (design 14). */
+#include "backend/history/history.h"
+#include "common/rfc3339.h"
+
+#include <ctype.h>
+
+#define MS_PER_SECOND 1000u
+
+/* `5m` -> ms. At most 9 digits, so that no product overflows. */
+static bool ago_parse(const char *text, uint64_t *ms)
+{
+    uint64_t value = 0;
+    size_t digits = 0;
+    uint64_t seconds;
+
+    for (; isdigit((unsigned char)text[digits]); digits++) {
+        if (digits == 9)
+            return false;
+        value = value * 10 + (uint64_t)(text[digits] - '0');
+    }
+    if (digits == 0 || text[digits] == '\0' || text[digits + 1] != '\0')
+        return false;
+    switch (text[digits]) {
+    case 's':
+        seconds = 1;
+        break;
+    case 'm':
+        seconds = 60;
+        break;
+    case 'h':
+        seconds = 3600;
+        break;
+    case 'd':
+        seconds = 86400;
+        break;
+    default:
+        return false;
+    }
+    *ms = value * seconds * MS_PER_SECOND;
+    return true;
+}
+
+enum wanted { WANTED_ANY, WANTED_APPLICATION, WANTED_VERIFIED };
+
+static bool newest(struct history *h, enum wanted wanted, struct history_point *out)
+{
+    for (size_t i = history_points(h); i-- > 0;) {
+        struct history_point p = history_point(h, i);
+        if (p.ms == 0)
+            continue;
+        if (wanted == WANTED_ANY || (wanted == WANTED_APPLICATION && p.kind == POINT_APPLICATION) ||
+            (wanted == WANTED_VERIFIED && p.verified)) {
+            *out = p;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool none_before(struct history *h, const char *text, struct err *err)
+{
+    char oldest[POINT_TIME_CHARS + 1];
+    if (history_points(h) == 0)
+        return err_set(err, ERR_NOT_FOUND, "there is no recovery point yet");
+    point_time_format(history_point(h, 0).ms, oldest);
+    return err_set(err, ERR_NOT_FOUND, "no recovery point at or before %s; the oldest is %s", text,
+                   oldest);
+}
+
+static bool resolve_latest(struct history *h, const char *text, struct history_point *out,
+                           struct err *err)
+{
+    enum wanted wanted = WANTED_ANY;
+    if (strcmp(text, "latest-application") == 0)
+        wanted = WANTED_APPLICATION;
+    else if (strcmp(text, "latest-verified") == 0)
+        wanted = WANTED_VERIFIED;
+    if (newest(h, wanted, out))
+        return true;
+    if (wanted == WANTED_ANY || history_points(h) == 0)
+        return err_set(err, ERR_NOT_FOUND, "there is no recovery point yet");
+    return err_set(err, ERR_NOT_FOUND, "no recovery point is %s; 'latest' is any",
+                   wanted == WANTED_VERIFIED ? "verified" : "application-consistent");
+}
+
+bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
+                        struct history_point *out, struct err *err)
+{
+    uint64_t ms = 0;
+
+    if (strcmp(text, "latest") == 0 || strcmp(text, "latest-application") == 0 ||
+        strcmp(text, "latest-verified") == 0)
+        return resolve_latest(h, text, out, err);
+    if (strncmp(text, "now-", 4) == 0 && ago_parse(text + 4, &ms))
+        return history_find(h, ms < now_ms ? now_ms - ms : 0, false, out) ||
+               none_before(h, text, err);
+    if (point_time_parse(text, &ms))
+        return history_find(h, ms, true, out) ||
+               err_set(err, ERR_NOT_FOUND,
+                       "no recovery point has the id %s; a time of another form, as %.19sZ, means "
+                       "the newest at or before it",
+                       text, text);
+    if (rfc3339_parse(text, &ms))
+        return history_find(h, ms, false, out) || none_before(h, text, err);
+    return err_set(err, ERR_INVALID,
+                   "'%.64s' names no recovery point: give a point's id, an RFC 3339 time, now-5m "
+                   "(s, m, h, d), latest, latest-application or latest-verified",
+                   text);
+}
