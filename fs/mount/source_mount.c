@@ -352,6 +352,7 @@ static bool session_make(struct source_mount *m, struct err *err)
 
     m->session =
         fuse_session_new(&args, &source_mount_operations, sizeof source_mount_operations, &m->ops);
+    fuse_opt_free_args(&args); /* libfuse replaced them by its own */
     if (m->session == NULL)
         return err_set(err, ERR_INVALID, "libfuse refused the session");
     /* Of its own: libfuse closes it. The same open file, not a clone. */

@@ -198,6 +198,7 @@ static void umount_ends_worker_and_keeper(void **state)
     start(m, NULL);
     assert_int_equal(umount2(tmp_dir_path(&m->dir, "mnt"), 0), 0);
     wait_until(nothing_is_left, m);
+    assert_false(mounted_log_says(m, "error"));
 }
 
 static void umount_by_force_ends_worker_and_keeper_and_the_mount(void **state)
@@ -212,15 +213,7 @@ static void umount_by_force_ends_worker_and_keeper_and_the_mount(void **state)
 
 static bool log_says_in_use(const struct mounted *m)
 {
-    FILE *log = fopen(tmp_dir_path(&m->dir, "log"), "re");
-    char line[4096];
-    bool found = false;
-
-    while (log != NULL && fgets(line, sizeof line, log) != NULL)
-        found |= strstr(line, "in use: serving on") != NULL;
-    if (log != NULL)
-        fclose(log);
-    return found;
+    return mounted_log_says(m, "in use: serving on");
 }
 
 static void sigterm_unmounts_but_never_under_an_open_file(void **state)

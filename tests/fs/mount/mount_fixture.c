@@ -198,6 +198,19 @@ bool nothing_is_left(const struct mounted *m)
     return !mounted_is(m) && !has_keeper(m) && !has_worker(m);
 }
 
+bool mounted_log_says(const struct mounted *m, const char *text)
+{
+    FILE *log = fopen(tmp_dir_path(&m->dir, "log"), "re");
+    char line[4096];
+    bool found = false;
+
+    while (log != NULL && fgets(line, sizeof line, log) != NULL)
+        found |= strstr(line, text) != NULL;
+    if (log != NULL)
+        fclose(log);
+    return found;
+}
+
 void mounted_remove(struct mounted *m)
 {
     char folder[PATH_MAX];
@@ -214,5 +227,8 @@ void mounted_remove(struct mounted *m)
     while ((pid = mounted_process(m, "farshore-keeper")) != 0 ||
            (pid = mounted_process(m, "farshore-worker")) != 0)
         mounted_kill(pid, SIGKILL);
+    /* Of a sanitized build: workers and keepers that ended have reported there. */
+    bool damaged = mounted_log_says(m, "Sanitizer") || mounted_log_says(m, "runtime error");
     tmp_dir_remove(&m->dir);
+    assert_false(damaged);
 }

@@ -27,7 +27,8 @@ void mounted_make(struct mounted *m); /* the files, nothing mounted; skips the t
 /* Runs mount_main with `options` (NULL-terminated, or NULL) in front of the folder; its exit code.
  */
 int mounted_start(struct mounted *m, const char *const *options);
-void mounted_remove(struct mounted *m); /* unmounts by force what is there, ends the processes */
+void mounted_remove(struct mounted *m); /* unmounts what is there, ends the processes; fails on a
+                                           sanitizer's report */
 
 const char *mounted_path(const struct mounted *m, const char *name); /* DIR/mnt/name */
 bool mounted_is(const struct mounted *m);                            /* listed as mounted? */
@@ -37,6 +38,8 @@ pid_t mounted_worker(const struct mounted *m); /* waits until there is one */
 pid_t mounted_keeper(const struct mounted *m);
 /* Kills and waits until the process is gone. */
 void mounted_kill(pid_t pid, int signal_number);
+/* Does a line of what keeper and workers logged contain `text`? */
+bool mounted_log_says(const struct mounted *m, const char *text);
 /* Polls until `condition` says true; fails the test after half a minute. */
 void wait_until(bool (*condition)(const struct mounted *m), const struct mounted *m);
 bool nothing_is_left(const struct mounted *m); /* no mount, no process */
