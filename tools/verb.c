@@ -6,7 +6,9 @@
 
 #define NAME_BYTES_MAX 32u
 
-const struct verb *const verbs[] = {NULL};
+const struct verb *const verbs[] = {
+    &verb_enable, &verb_join, &verb_process, &verb_status, &verb_points, &verb_disable, NULL,
+};
 
 enum exit_code exit_code_of(enum err_kind kind)
 {

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/disk_lock.h"
+#include "tools/vm.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+
+#define KEYS_AT_ONCE 1024u
+
+static const struct option_spec options[] = {
+    {"purge", NULL, false, false, "Delete the vault, what waits in the cache, and the key."},
+    {"yes", "VM", false, false, "The VM's name again, to confirm --purge."},
+    {NULL},
+};
+
+/* --- what the stores hold of the VM --- */
+
+struct batch {
+    char (*keys)[STORE_KEY_MAX + 1];
+    size_t count;
+};
+
+static bool take_key(void *context, const char *key, uint64_t bytes)
+{
+    (void)bytes;
+    struct batch *b = context;
+    snprintf(b->keys[b->count++], STORE_KEY_MAX + 1, "%s", key);
+    return b->count < KEYS_AT_ONCE;
+}
+
+/* `last` goes last: while it is there, the same command can be repeated. */
+static bool remove_all(struct store *s, const char *vm, const char *last, size_t *removed,
+                       struct err *err)
+{
+    char prefix[VM_NAME_MAX + 2], after[STORE_KEY_MAX + 1];
+    struct batch b = {.keys = NULL};
+    char(*keys)[STORE_KEY_MAX + 1] AUTO_FREE = calloc(KEYS_AT_ONCE, sizeof *keys);
+    if (keys == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    b.keys = keys;
+    snprintf(prefix, sizeof prefix, "%s/", vm);
+    snprintf(after, sizeof after, "%s", prefix);
+    do {
+        b.count = 0;
+        if (!store_list(s, prefix, after, take_key, &b, err))
+            return false;
+        for (size_t i = 0; i < b.count; i++) {
+            memcpy(after, b.keys[i], sizeof after);
+            if (strcmp(b.keys[i], last) == 0)
+                continue;
+            if (!store_remove(s, b.keys[i], err))
+                return false;
+            ++*removed;
+        }
+    } while (b.count == KEYS_AT_ONCE);
+    return store_remove(s, last, err);
+}
+
+static bool purge(struct vm *vm, size_t *removed, struct err *err)
+{
+    char vault[KEY_MAX];
+    const struct settings *s = &vm->settings;
+    key_vault(vault, s->name);
+    if (!vm_open_caches(vm, err) || !vm_open_targets(vm, err))
+        return false;
+    for (uint16_t i = s->store_count; i-- > 0;)
+        if (!remove_all(vm->caches[i], s->name, vault, removed, err) ||
+            !remove_all(vm->targets[i], s->name, vault, removed, err))
+            return err_wrap(err, "the purge is not done, the same command goes on");
+    return true;
+}
+
+/* --- what this host holds --- */
+
+static void cleanup_dir(DIR **d)
+{
+    if (*d)
+        closedir(*d);
+}
+
+/* A VM's state folder holds files only. */
+static bool remove_state(const struct verb_call *call, const char *vm, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    path_state(call->paths, vm, path);
+    DIR *d CLEANUP(cleanup_dir) = opendir(path);
+    if (d == NULL)
+        return errno == ENOENT || err_errno(err, errno, "%s", path);
+    for (struct dirent *e; (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
+            unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
+            return err_errno(err, errno, "%s/%s", path, e->d_name);
+    return rmdir(path) == 0 || err_errno(err, errno, "%s", path);
+}
+
+/* Settings go last: as long as they are there, the same command can be repeated. */
+static bool forget(const struct verb_call *call, const char *vm, bool key, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    if (!remove_state(call, vm, err))
+        return false;
+    path_key(call->paths, vm, path);
+    if (key && !file_remove(call->world, path, err))
+        return false;
+    path_settings(call->paths, vm, path);
+    return file_remove(call->world, path, err);
+}
+
+static bool check_use(const struct verb_call *call, struct err *err)
+{
+    const struct options *o = call->options;
+    const char *yes = option_value(o, "yes", 0);
+    if (!option_given(o, "purge"))
+        return yes == NULL || err_set(err, ERR_INVALID, "--yes belongs to --purge");
+    if (yes && strcmp(yes, o->operands[0]) == 0)
+        return true;
+    return err_set(err, ERR_INVALID,
+                   "--purge deletes every recovery point of %s for ever: confirm it with --yes %s",
+                   o->operands[0], o->operands[0]);
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct vm vm AUTO_VM = VM_NONE;
+    const char *name = call->options->operands[0];
+    char point[PATH_MAX];
+    bool purging = option_given(call->options, "purge");
+    size_t removed = 0;
+
+    vm.call = call;
+    if (!check_use(call, err) || !settings_load(call->world, call->paths, name, &vm.settings, err))
+        return false;
+    if (vm_locked(call->paths, name, point))
+        return err_set(err, ERR_BUSY, "%s is mounted at %s: farshore unmount %s first", name, point,
+                       point);
+    if ((purging && !purge(&vm, &removed, err)) || !forget(call, name, purging, err))
+        return false;
+    if (purging)
+        printf("%s: disabled, %zu objects and the key deleted\n", name, removed);
+    else
+        printf("%s: disabled here; the vault %s and the key stay\n", name,
+               vm.settings.stores[0].target);
+    return true;
+}
+
+const struct verb verb_disable = {
+    .name = "disable",
+    .summary = "End replication; keep the vault, or purge it",
+    .operands = "VM",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};

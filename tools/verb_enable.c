@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: MIT
+ * enable: everything is checked before anything is made. What is made, is made in this order:
+ * folders, key, settings that say "enabling", vault and log, settings that say "source". A failure
+ * half way leaves settings with the VM's id and generation, and the same command finishes it. */
+#include "backend/history/processor.h"
+#include "tools/disk_lock.h"
+#include "tools/output.h"
+#include "tools/vm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static const struct option_spec options[] = {
+    {"disk", "NAME=PATH", false, true,
+     "A disk: raw file or block device, may be followed by ,cache=URL and ,target=URL."},
+    {"cache", "URL", false, false, "The cache store that the source ships to."},
+    {"target", "URL", false, false, "The target store that keeps the vault."},
+    {"key", "FILE", false, false, "Use this VM key instead of making one."},
+    {"no-encryption", NULL, false, false,
+     "Leave disk data readable in the stores; history stays authenticated."},
+    {"dry-run", NULL, false, false, "Check and say what would be done, change nothing."},
+    {NULL},
+};
+
+/* --- the disks as given --- */
+
+/* The last ",cache=" or ",target=" in `text`; NULL when there is none. */
+static char *last_store(char *text, const char **name)
+{
+    static const char *const names[] = {",cache=", ",target="};
+    char *last = NULL;
+    for (size_t i = 0; i < 2; i++)
+        for (char *at = text; (at = strstr(at, names[i])); at++)
+            if (last == NULL || at > last) {
+                last = at;
+                *name = names[i];
+            }
+    return last;
+}
+
+static bool is_qcow2(int fd)
+{
+    static const uint8_t magic[4] = {'Q', 'F', 'I', 0xfb};
+    uint8_t head[4];
+    return pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
+           memcmp(head, magic, sizeof head) == 0;
+}
+
+/* Opens for reading only: nothing is changed by checks. */
+static bool check_file(struct settings_disk *d, struct err *err)
+{
+    int fd AUTO_FD = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+        return err_set(err, ERR_INVALID,
+                       "disk %s: %s is neither a file nor a block device: give the raw disk",
+                       d->name, d->path);
+    if (is_qcow2(fd))
+        return err_set(err, ERR_INVALID,
+                       "disk %s is a qcow2 image; convert it, with the VM stopped: "
+                       "qemu-img convert -O raw %s %s.raw",
+                       d->name, d->path, d->path);
+    if (!disk_bytes(fd, &d->size_bytes, err))
+        return err_wrap(err, "disk %s: %s", d->name, d->path);
+    if (d->size_bytes == 0)
+        return err_set(err, ERR_INVALID, "disk %s: %s is empty: truncate -s SIZE makes a disk",
+                       d->name, d->path);
+    return d->size_bytes <= DISK_BYTES_MAX ||
+           err_set(err, ERR_INVALID, "disk %s: %s is larger than 1 PiB", d->name, d->path);
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    if (stat(a, &x) != 0 || stat(b, &y) != 0)
+        return strcmp(a, b) == 0;
+    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
+        return x.st_rdev == y.st_rdev;
+    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static bool check_alone(const struct settings *s, const struct settings_disk *d, struct err *err)
+{
+    for (const struct settings_disk *other = s->disks; other < d; other++) {
+        if (strcmp(other->name, d->name) == 0)
+            return err_set(err, ERR_INVALID, "two disks are named %s: give each its own", d->name);
+        if (same_file(other->path, d->path))
+            return err_set(err, ERR_INVALID, "disks %s and %s are the same file %s", other->name,
+                           d->name, d->path);
+    }
+    return true;
+}
+
+/* NAME=PATH[,cache=URL][,target=URL] into the next disk of `s`. */
+static bool add_disk(struct settings *s, const char *given, struct err *err)
+{
+    char text[PATH_MAX + 2 * STORE_URL_MAX];
+    const char *cache = s->stores[0].cache, *target = s->stores[0].target;
+    const char *name;
+    struct settings_disk *d = &s->disks[s->disk_count];
+
+    if (s->disk_count == VM_DISKS_MAX)
+        return err_set(err, ERR_INVALID, "more than %u disks", VM_DISKS_MAX);
+    if (strlen(given) >= sizeof text)
+        return err_set(err, ERR_INVALID, "--disk %.40s... is too long", given);
+    memcpy(text, given, strlen(given) + 1);
+    for (char *at; (at = last_store(text, &name));) {
+        *at = '\0';
+        *(strcmp(name, ",cache=") == 0 ? &cache : &target) = at + strlen(name);
+    }
+    char *equals = strchr(text, '=');
+    if (equals == NULL || equals[1] == '\0')
+        return err_set(err, ERR_INVALID, "--disk %.80s: give NAME=PATH", given);
+    *equals = '\0';
+    if (!disk_name_valid(text))
+        return err_set(err, ERR_INVALID,
+                       "disk name %.40s: use up to 31 of a-z, 0-9, - and _, and begin with a "
+                       "letter or digit",
+                       text);
+    memcpy(d->name, text, strlen(text) + 1);
+    d->number = s->disk_count;
+    if (realpath(equals + 1, d->path) == NULL)
+        return err_errno(err, errno, "disk %s: %s", d->name, equals + 1);
+    if (!check_file(d, err) || !check_alone(s, d, err) ||
+        !settings_store(s, cache, target, &d->store, err))
+        return false;
+    s->disk_count++;
+    return true;
+}
+
+/* No disk may belong to another VM of this host. */
+static bool check_other_vms(const struct verb_call *call, const struct settings *s, struct err *err)
+{
+    struct vm_names names AUTO_VM_NAMES = {NULL, 0};
+    if (!vm_names_list(call->paths, &names, err))
+        return false;
+    for (size_t i = 0; i < names.count; i++) {
+        struct settings other AUTO_SETTINGS = {.disks = NULL};
+        if (strcmp(names.names[i], s->name) == 0)
+            continue;
+        if (!settings_load(call->world, call->paths, names.names[i], &other, err))
+            return false;
+        for (uint16_t a = 0; a < s->disk_count; a++)
+            for (uint16_t b = 0; b < other.disk_count; b++)
+                if (other.disks[b].path[0] && same_file(s->disks[a].path, other.disks[b].path))
+                    return err_set(err, ERR_EXISTS, "disk %s: %s belongs to VM %s already",
+                                   s->disks[a].name, s->disks[a].path, other.name);
+    }
+    return true;
+}
+
+static bool read_options(const struct verb_call *call, struct settings *s, struct err *err)
+{
+    const struct options *o = call->options;
+    const char *name = o->operands[0];
+    const char *cache = option_value(o, "cache", 0), *target = option_value(o, "target", 0);
+    uint16_t index;
+
+    if (!vm_name_valid(name))
+        return err_set(err, ERR_INVALID,
+                       "VM name %.80s: use up to 63 of a-z, 0-9, ., _ and -, and begin with a "
+                       "letter or digit",
+                       name);
+    memcpy(s->name, name, strlen(name) + 1);
+    if (cache == NULL || target == NULL)
+        return err_set(err, ERR_INVALID, "enable needs both stores: --cache URL --target URL");
+    if (option_count(o, "disk") == 0)
+        return err_set(err, ERR_INVALID, "enable needs a disk: --disk NAME=PATH");
+    if (!settings_store(s, cache, target, &index, err))
+        return false;
+    s->encrypted = !option_given(o, "no-encryption");
+    for (size_t i = 0; i < option_count(o, "disk"); i++)
+        if (!add_disk(s, option_value(o, "disk", i), err))
+            return false;
+    for (uint16_t i = 0; i < s->store_count; i++)
+        if (strcmp(s->stores[i].cache, s->stores[i].target) == 0)
+            return err_set(err, ERR_INVALID,
+                           "cache and target are both %s: the vault must outlive the cache, give "
+                           "two stores",
+                           s->stores[i].cache);
+    return check_other_vms(call, s, err);
+}
+
+/* --- identity: new, or that of an enable that failed half way --- */
+
+static bool new_identity(struct world *w, struct settings *s, struct err *err)
+{
+    uint64_t id = 0;
+    if (w->ops->random(w, s->vm, sizeof s->vm) < 0 || w->ops->random(w, &id, sizeof id) < 0)
+        return err_set(err, ERR_IO, "the kernel gave no random bytes");
+    s->generation = (struct generation){.number = 1, .id = id ? id : 1};
+    s->created_ms = w->ops->realtime_ns(w) / 1000000;
+    return true;
+}
+
+/* *begun: an enable that did not finish goes on. */
+static bool take_identity(const struct verb_call *call, struct settings *s, bool *begun,
+                          struct err *err)
+{
+    struct settings before AUTO_SETTINGS = {.disks = NULL};
+    *begun = settings_load(call->world, call->paths, s->name, &before, err);
+    if (!*begun)
+        return err->kind == ERR_NOT_FOUND && new_identity(call->world, s, err);
+    if (before.role != ROLE_ENABLING)
+        return err_set(err, ERR_EXISTS,
+                       "%s is enabled already: farshore status %s shows it, disable ends it",
+                       s->name, s->name);
+    memcpy(s->vm, before.vm, sizeof s->vm);
+    s->generation = before.generation;
+    s->created_ms = before.created_ms;
+    return true;
+}
+
+/* --- stores --- */
+
+static bool open_store(const struct verb_call *call, const struct settings *s, const char *url,
+                       struct store **out, struct err *err)
+{
+    char prefix[VM_NAME_MAX + 16];
+    snprintf(prefix, sizeof prefix, "%s/", s->name);
+    return store_open(call->world, url, true, out, err) &&
+           store_check(*out, call->world, prefix, true, err);
+}
+
+static bool open_all(struct vm *vm, struct err *err)
+{
+    struct settings *s = &vm->settings;
+    for (uint16_t i = 0; i < s->store_count; i++) {
+        if (!open_store(vm->call, s, s->stores[i].cache, &vm->caches[i], err))
+            return err_wrap(err, "the cache store %s", s->stores[i].cache);
+        if (!open_store(vm->call, s, s->stores[i].target, &vm->targets[i], err))
+            return err_wrap(err, "the target store %s", s->stores[i].target);
+    }
+    return true;
+}
+
+/* A vault that this enable did not begin belongs to somebody: found before anything is made. */
+static bool check_no_vault(struct vm *vm, struct err *err)
+{
+    char key[KEY_MAX];
+    uint64_t bytes;
+    key_vault(key, vm->settings.name);
+    if (store_size(vm->targets[0], key, &bytes, err))
+        return err_set(err, ERR_EXISTS,
+                       "%s has a vault in %s already: choose another name, or, where it is known, "
+                       "farshore disable %s --purge",
+                       vm->settings.name, vm->targets[0]->url, vm->settings.name);
+    return err->kind == ERR_NOT_FOUND;
+}
+
+/* --- making --- */
+
+/* Keeps a key that an earlier enable of this name made: what it sealed stays readable. */
+static bool make_key(struct vm *vm, bool *made, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    struct buf text AUTO_BUF = BUF_NONE;
+    struct world *w = vm->call->world;
+    const char *given = option_value(vm->call->options, "key", 0);
+
+    snprintf(path, sizeof path, "%s/keys", vm->call->paths->config);
+    if (!dir_make(w, path, 0700, err))
+        return false;
+    path_key(vm->call->paths, vm->settings.name, path);
+    if (given == NULL) {
+        *made = keys_file_make(w, path, err);
+        return (*made || err->kind == ERR_EXISTS) && keys_file_load(w, path, &vm->keys, err);
+    }
+    *made = false;
+    struct keys *own AUTO_KEYS = NULL;
+    if (!keys_file_load(w, given, &vm->keys, err) || !file_load(w, given, 4096, &text, err))
+        return false;
+    if (keys_file_load(w, path, &own, err))
+        return keys_id(own) == keys_id(vm->keys) ||
+               err_set(err, ERR_EXISTS, "%s holds another key: move it away first", path);
+    bool good = err->kind == ERR_NOT_FOUND && file_replace(w, path, 0600, buf_span(&text), err);
+    explicit_bzero(text.data, text.length);
+    return good;
+}
+
+static struct vault *vault_of(const struct settings *s)
+{
+    struct vault *v = calloc(1, sizeof *v);
+    if (v == NULL)
+        return NULL;
+    memcpy(v->vm, s->vm, sizeof v->vm);
+    memcpy(v->name, s->name, sizeof v->name);
+    v->encrypted = s->encrypted;
+    v->created_ms = s->created_ms;
+    v->disk_count = s->disk_count;
+    for (uint16_t i = 0; i < s->disk_count; i++) {
+        memcpy(v->disks[i].name, s->disks[i].name, sizeof v->disks[i].name);
+        v->disks[i].disk = s->disks[i].number;
+        v->disks[i].store = s->disks[i].store;
+        v->disks[i].size_bytes = s->disks[i].size_bytes;
+    }
+    v->store_count = s->store_count;
+    memcpy(v->stores, s->stores, s->store_count * sizeof *s->stores);
+    return v;
+}
+
+static bool make_all(struct vm *vm, bool *key_made, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    const struct verb_call *call = vm->call;
+    struct settings *s = &vm->settings;
+    struct vault *vault AUTO_FREE = vault_of(s);
+
+    if (vault == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!make_key(vm, key_made, err))
+        return false;
+    path_state(call->paths, s->name, path);
+    if (!dir_make(call->world, path, 0700, err))
+        return false;
+    s->role = ROLE_ENABLING;
+    if (!settings_save(call->world, call->paths, s, err))
+        return false;
+    if (!history_begin(call->world, vm->targets[0], vm->caches[0], vault, s->generation, vm->keys,
+                       err))
+        return err_wrap(err, "%s is not enabled yet, nothing is lost, the same command goes on",
+                        s->name);
+    s->role = ROLE_SOURCE;
+    return settings_save(call->world, call->paths, s, err);
+}
+
+static void print_plan(const struct settings *s, bool dry)
+{
+    printf("%s: %s, %u disk%s, %s\n", s->name, dry ? "would be enabled" : "enabled", s->disk_count,
+           s->disk_count == 1 ? "" : "s", s->encrypted ? "encrypted" : "NOT encrypted");
+    for (uint16_t i = 0; i < s->disk_count; i++) {
+        char size[OUTPUT_TEXT_MAX];
+        size_format(s->disks[i].size_bytes, size);
+        printf("  disk %s: %s, %s\n", s->disks[i].name, s->disks[i].path, size);
+        if (s->disks[i].store)
+            printf("    cache %s, target %s\n", s->stores[s->disks[i].store].cache,
+                   s->stores[s->disks[i].store].target);
+    }
+    printf("  cache  %s\n  target %s\n", s->stores[0].cache, s->stores[0].target);
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct vm vm AUTO_VM = VM_NONE;
+    char key[PATH_BYTES_MAX];
+    bool key_made = false, begun;
+
+    vm.call = call;
+    if (!settings_make(&vm.settings, err) || !read_options(call, &vm.settings, err) ||
+        !take_identity(call, &vm.settings, &begun, err))
+        return false;
+    if (option_given(call->options, "dry-run")) {
+        print_plan(&vm.settings, true);
+        return true;
+    }
+    if (!open_all(&vm, err) || !(begun || check_no_vault(&vm, err)) ||
+        !make_all(&vm, &key_made, err))
+        return false;
+    path_key(call->paths, vm.settings.name, key);
+    print_plan(&vm.settings, false);
+    printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");
+    printf("Next, here:            farshore mount %s DIR\n", vm.settings.name);
+    printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
+           vm.settings.stores[0].target);
+    return true;
+}
+
+const struct verb verb_enable = {
+    .name = "enable",
+    .summary = "Begin to replicate a VM's disks",
+    .operands = "VM --disk NAME=PATH ... --cache URL --target URL",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT
+ * The processor service: a loop over the VMs known here. Stateless, so any end is a clean one;
+ * signals end it between two steps. */
+#include "backend/history/processor.h"
+#include "common/log.h"
+#include "common/rfc3339.h"
+#include "tools/vm.h"
+
+#include <signal.h>
+#include <time.h>
+
+#define INTERVAL_DEFAULT_S 5u
+#define INTERVAL_MAX_S     3600u
+#define AGAIN_MAX          1000u /* times in a row that a step may be overtaken */
+
+static const struct option_spec options[] = {
+    {"once", NULL, false, false, "Return when no complete epoch is left unapplied."},
+    {"interval", "SECONDS", false, false, "How often to look for new epochs, 5 unless told."},
+    {NULL},
+};
+
+struct work {
+    struct vm vm;
+    struct processor *processor;
+    bool reported; /* its present failure was said */
+};
+
+static void work_close(struct work *k)
+{
+    processor_close(&k->processor);
+    vm_release(&k->vm);
+    k->vm = VM_NONE;
+}
+
+static bool work_open(const struct verb_call *call, const char *name, struct work *k,
+                      struct err *err)
+{
+    struct vm *vm = &k->vm;
+    if (k->processor)
+        return true;
+    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, err) || !vm_open_caches(vm, err))
+        return false;
+    struct processor_config config = {
+        .world = call->world,
+        .vm = vm->settings.name,
+        .keys = vm->keys,
+        .targets = vm->targets,
+        .caches = vm->caches,
+        .store_count = vm->settings.store_count,
+    };
+    return processor_open(&config, &k->processor, err);
+}
+
+static void print_applied(struct work *k)
+{
+    struct processor_progress p;
+    struct err err = ERR_NONE;
+    char id[POINT_TIME_CHARS + 1] = "no point yet";
+    const char *name = k->vm.settings.name;
+    if (!progress_read(k->vm.caches[0], name, k->vm.keys, &p, &err)) {
+        printf("%s: applied\n", name); /* how far is for show: `points` tells it too */
+    } else {
+        if (p.applied_point_ms)
+            point_time_format(p.applied_point_ms, id);
+        printf("%s: applied up to epoch %llu, %s\n", name, (unsigned long long)p.applied_epoch, id);
+    }
+    fflush(stdout);
+}
+
+/* Takes a pending SIGTERM or SIGINT, waiting at most `seconds` for it. */
+static bool told_to_end(time_t seconds)
+{
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    return sigtimedwait(&ends, NULL, &(struct timespec){.tv_sec = seconds}) > 0;
+}
+
+static void block_signals(void)
+{
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGTERM);
+    sigaddset(&ends, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &ends, NULL);
+}
+
+/* Applies what waits for one VM. *end: a signal came. */
+static bool apply_all(struct work *k, bool *end, struct err *err)
+{
+    for (unsigned again = 0; again < AGAIN_MAX && !(*end = told_to_end(0));) {
+        switch (processor_step(k->processor, err)) {
+        case PROCESSOR_APPLIED:
+            print_applied(k);
+            again = 0;
+            break;
+        case PROCESSOR_IDLE:
+            return true;
+        case PROCESSOR_AGAIN:
+            again++;
+            break;
+        default:
+            return err_wrap(err, "%s", k->vm.settings.name);
+        }
+    }
+    return *end || err_set(err, ERR_TRANSIENT, "%s: overtaken again and again: try later",
+                           k->vm.settings.name);
+}
+
+/* One round for one VM. A failure is said once, then again only after it went well; with --once it
+ * is the command's own. */
+static bool one_round(const struct verb_call *call, const char *name, struct work *k, bool *end,
+                      struct err *err)
+{
+    bool good = work_open(call, name, k, err) && apply_all(k, end, err);
+    if (!good && !k->reported && !option_given(call->options, "once"))
+        log_error("%s", err->text);
+    if (good && k->reported)
+        log_info("%s: works again", name);
+    k->reported = !good;
+    if (!good)
+        work_close(k); /* opened anew: a processor that failed holds nothing worth keeping */
+    return good;
+}
+
+/* The VMs to work on: those named, or all known here as of now. */
+static bool choose(const struct verb_call *call, struct vm_names *names, struct err *err)
+{
+    const struct options *o = call->options;
+    if (o->operand_count == 0)
+        return vm_names_list(call->paths, names, err);
+    *names = (struct vm_names){.names = calloc(o->operand_count, sizeof *names->names),
+                               .count = o->operand_count};
+    if (names->names == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    for (size_t i = 0; i < o->operand_count; i++) {
+        struct settings s AUTO_SETTINGS = {.disks = NULL};
+        if (!settings_load(call->world, call->paths, o->operands[i], &s, err))
+            return false;
+        memcpy(names->names[i], s.name, sizeof s.name);
+    }
+    return true;
+}
+
+struct works {
+    struct work *all;
+    struct vm_names names;
+};
+
+static void works_release(struct works *w)
+{
+    for (size_t i = 0; i < w->names.count && w->all; i++)
+        work_close(&w->all[i]);
+    free(TAKE(w->all));
+    vm_names_release(&w->names);
+}
+
+static bool same_names(const struct vm_names *a, const struct vm_names *b)
+{
+    return a->count == b->count &&
+           (a->count == 0 || memcmp(a->names, b->names, a->count * sizeof *a->names) == 0);
+}
+
+/* Starts over when VMs were joined or disabled since. */
+static bool refresh(const struct verb_call *call, struct works *w, struct err *err)
+{
+    struct vm_names now AUTO_VM_NAMES = {NULL, 0};
+    if (!choose(call, &now, err))
+        return false;
+    if (w->all && same_names(&now, &w->names))
+        return true;
+    works_release(w);
+    w->all = calloc(now.count + 1, sizeof *w->all);
+    if (w->all == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    w->names = now;
+    now = (struct vm_names){NULL, 0};
+    return true;
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct works works CLEANUP(works_release) = {.all = NULL};
+    bool once = option_given(call->options, "once"), end = false;
+    uint64_t interval_s;
+    if (!option_number(call->options, "interval", INTERVAL_DEFAULT_S, 1, INTERVAL_MAX_S,
+                       &interval_s, err))
+        return false;
+    block_signals();
+    do {
+        bool good = refresh(call, &works, err);
+        if (!good)
+            return false;
+        if (once && works.names.count == 0)
+            return err_set(err, ERR_NOT_FOUND, "no VM here: farshore join URL --key FILE");
+        for (size_t i = 0; i < works.names.count && !end; i++) {
+            struct err failure = ERR_NONE;
+            if (one_round(call, works.names.names[i], &works.all[i], &end, &failure))
+                continue;
+            if (!good && once)
+                log_error("%s", err->text);
+            good = false;
+            *err = failure;
+        }
+        if (once)
+            return good;
+    } while (!end && !told_to_end((time_t)interval_s));
+    return true;
+}
+
+const struct verb verb_process = {
+    .name = "process",
+    .summary = "Apply what was shipped to the target store",
+    .operands = "[VM ...]",
+    .operands_least = 0,
+    .operands_most = OPERANDS_MAX,
+    .options = options,
+    .run = run,
+};

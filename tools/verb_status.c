@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT
+ * status: what a running mount says of itself, and for other VMs what is known without one. */
+#include "common/rfc3339.h"
+#include "tools/control.h"
+#include "tools/disk_lock.h"
+#include "tools/output.h"
+#include "tools/vm.h"
+
+#include <time.h>
+
+#define ANSWER_MS      5000u
+#define WATCH_PERIOD_S 2
+
+static const struct option_spec options[] = {
+    {"json", NULL, false, false, "For scripts: one JSON object."},
+    {"watch", NULL, false, false, "Show it again every two seconds, until interrupted."},
+    {NULL},
+};
+
+/* What the table and JSON show; `answer` is the mount's own, NULL without one. */
+struct row {
+    struct settings settings;
+    cJSON *answer;
+    char state[40];
+    char reason[300];
+    char mount_point[PATH_MAX];
+    uint64_t points, newest_ms; /* of a target */
+};
+
+static void row_release(struct row *r)
+{
+    json_release(&r->answer);
+    settings_release(&r->settings);
+}
+
+static void set_state(struct row *r, const char *state, const char *reason)
+{
+    snprintf(r->state, sizeof r->state, "%s", state);
+    snprintf(r->reason, sizeof r->reason, "%s", reason);
+}
+
+static void look_at_vault(const struct verb_call *call, struct row *r)
+{
+    struct vm vm AUTO_VM = VM_NONE;
+    struct err err = ERR_NONE;
+    set_state(r, "target", "");
+    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, &err) ||
+        !vm_open_history(&vm, &err)) {
+        set_state(r, "target", err.text);
+        return;
+    }
+    r->points = history_points(vm.history);
+    if (r->points > 0)
+        r->newest_ms = history_point(vm.history, (size_t)r->points - 1).ms;
+}
+
+static void look_at_mount(const struct verb_call *call, struct row *r)
+{
+    struct err err = ERR_NONE;
+    cJSON *request AUTO_JSON = NULL;
+    const char *state, *reason;
+    bool locked = vm_locked(call->paths, r->settings.name, r->mount_point);
+
+    if (!locked)
+        set_state(r, "not-mounted", "");
+    else if (!command_make("status", &request, &err) ||
+             !control_ask(call->paths->run, r->settings.name, request, ANSWER_MS, &r->answer,
+                          &err) ||
+             !json_text(r->answer, "state", &state, &err) ||
+             !json_text(r->answer, "reason", &reason, &err))
+        set_state(r, "stalled", "the mount's worker does not answer");
+    else
+        set_state(r, state, reason);
+}
+
+static bool look(const struct verb_call *call, const char *name, struct row *r, struct err *err)
+{
+    *r = (struct row){.answer = NULL};
+    if (!settings_load(call->world, call->paths, name, &r->settings, err))
+        return false;
+    if (r->settings.role == ROLE_ENABLING)
+        set_state(r, "not-enabled", "its enable has not finished: run the same command again");
+    else if (r->settings.role == ROLE_TARGET)
+        look_at_vault(call, r);
+    else
+        look_at_mount(call, r);
+    return true;
+}
+
+/* --- JSON --- */
+
+static bool add_point(cJSON *j, const char *name, uint64_t ms, struct err *err)
+{
+    char id[POINT_TIME_CHARS + 1] = "";
+    if (ms)
+        point_time_format(ms, id);
+    return json_add_text(j, name, id, err);
+}
+
+/* The members that a running mount answers, as they came; null where there is no mount. */
+static bool add_answer(cJSON *j, const struct row *r, struct err *err)
+{
+    static const char *const names[] = {"rpo_seconds",
+                                        "cache_lag_seconds",
+                                        "epoch",
+                                        "pid",
+                                        "worker_pid",
+                                        "worker_restarts",
+                                        "generation",
+                                        "point",
+                                        "applied_epoch",
+                                        "applied_point",
+                                        "dirty_bytes",
+                                        "undo_bytes",
+                                        "shipped_bytes",
+                                        "pass_bytes_total",
+                                        "pass_bytes_done",
+                                        "rate_bytes_per_second",
+                                        "abandoned_cuts",
+                                        "cut_interval_seconds",
+                                        NULL};
+    for (const char *const *name = names; *name; name++) {
+        if (r->answer == NULL && r->settings.role == ROLE_TARGET && strcmp(*name, "point") == 0)
+            continue; /* the vault's own stands there */
+        const cJSON *value = r->answer ? cJSON_GetObjectItemCaseSensitive(r->answer, *name) : NULL;
+        cJSON *copy = value ? cJSON_Duplicate(value, true) : cJSON_CreateNull();
+        if (copy == NULL || !cJSON_AddItemToObject(j, *name, copy))
+            return err_set(err, ERR_FULL, "out of memory");
+    }
+    return true;
+}
+
+static bool row_json(cJSON *array, const struct row *r, struct err *err)
+{
+    const struct settings *s = &r->settings;
+    cJSON *j, *disks, *disk;
+    if (!json_append_object(array, &j, err) || !json_add_text(j, "name", s->name, err) ||
+        !json_add_text(j, "role", role_name(s->role), err) ||
+        !json_add_text(j, "state", r->state, err) || !json_add_text(j, "reason", r->reason, err) ||
+        !json_add_text(j, "failover", "none", err) ||
+        !json_add_text(j, "mount_point", r->mount_point, err) || !add_answer(j, r, err) ||
+        !json_add_text(j, "cache", s->stores[0].cache, err) ||
+        !json_add_text(j, "target", s->stores[0].target, err) ||
+        !json_add_bool(j, "encrypted", s->encrypted, err))
+        return false;
+    if (s->role == ROLE_TARGET &&
+        !(add_point(j, "point", r->newest_ms, err) && json_add_u64(j, "points", r->points, err)))
+        return false;
+    if (!json_add_array(j, "disks", &disks, err))
+        return false;
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        if (!json_append_object(disks, &disk, err) ||
+            !json_add_text(disk, "name", s->disks[i].name, err) ||
+            !json_add_text(disk, "path", s->disks[i].path, err) ||
+            !json_add_u64(disk, "size_bytes", s->disks[i].size_bytes, err))
+            return false;
+    return true;
+}
+
+/* --- for people --- */
+
+static uint64_t number_of(const struct row *r, const char *name)
+{
+    uint64_t v = 0;
+    struct err ignored = ERR_NONE; /* an older mount may not say it */
+    return r->answer && json_u64(r->answer, name, &v, &ignored) ? v : 0;
+}
+
+static bool row_cells(struct table *t, const struct row *r)
+{
+    char rpo[OUTPUT_TEXT_MAX] = "-", lag[OUTPUT_TEXT_MAX] = "-", dirty[OUTPUT_TEXT_MAX] = "-";
+    char epoch[24] = "-";
+    if (r->answer) {
+        age_format(number_of(r, "rpo_seconds"), rpo);
+        age_format(number_of(r, "cache_lag_seconds"), lag);
+        size_format(number_of(r, "dirty_bytes"), dirty);
+        snprintf(epoch, sizeof epoch, "%llu", (unsigned long long)number_of(r, "epoch"));
+    }
+    return table_cell(t, "%s", r->settings.name) && table_cell(t, "%s", r->state) &&
+           table_cell(t, "%s", rpo) && table_cell(t, "%s", lag) && table_cell(t, "%s", epoch) &&
+           table_cell(t, "%s", dirty) &&
+           table_cell(t, "%s", r->mount_point[0] ? r->mount_point : "-");
+}
+
+static void print_pass(const struct row *r)
+{
+    char text[160];
+    uint64_t total = number_of(r, "pass_bytes_total"), done = number_of(r, "pass_bytes_done");
+    uint64_t rate = number_of(r, "rate_bytes_per_second");
+    if (total == 0 || done >= total)
+        return;
+    progress_format("  pass", done, total, rate ? done * 1000 / rate * 1000000 : 0, text);
+    puts(text);
+}
+
+static void print_details(const struct row *r)
+{
+    if (r->reason[0])
+        printf("%s: %s\n", r->settings.name, r->reason);
+    if (r->settings.role == ROLE_TARGET && r->newest_ms) {
+        char id[POINT_TIME_CHARS + 1];
+        point_time_format(r->newest_ms, id);
+        printf("%s: %llu points, the newest %s\n", r->settings.name, (unsigned long long)r->points,
+               id);
+    }
+    printf("%s: cache %s, target %s\n", r->settings.name, r->settings.stores[0].cache,
+           r->settings.stores[0].target);
+    print_pass(r);
+}
+
+/* --- all --- */
+
+struct rows {
+    struct row *all;
+    size_t count;
+};
+
+static void rows_release(struct rows *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        row_release(&r->all[i]);
+    free(TAKE(r->all));
+}
+
+static bool look_at_all(const struct verb_call *call, struct rows *rows, struct err *err)
+{
+    struct vm_names names AUTO_VM_NAMES = {NULL, 0};
+    const struct options *o = call->options;
+    if (o->operand_count == 0 && !vm_names_list(call->paths, &names, err))
+        return false;
+    size_t count = o->operand_count ? 1 : names.count;
+    rows->all = calloc(count + 1, sizeof *rows->all);
+    if (rows->all == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    for (size_t i = 0; i < count; i++) {
+        const char *name = o->operand_count ? o->operands[0] : names.names[i];
+        if (!look(call, name, &rows->all[i], err))
+            return false;
+        rows->count++;
+    }
+    return true;
+}
+
+static bool print_json(const struct rows *rows, struct err *err)
+{
+    cJSON *j AUTO_JSON = NULL;
+    cJSON *array;
+    if (!json_make(&j, err) || !json_add_array(j, "vms", &array, err))
+        return false;
+    for (size_t i = 0; i < rows->count; i++)
+        if (!row_json(array, &rows->all[i], err))
+            return false;
+    return json_print(j, err);
+}
+
+static bool print_table(const struct rows *rows, struct err *err)
+{
+    static const char *const heads[] = {"VM",     "STATE",  ">RPO",    ">CACHE LAG",
+                                        ">EPOCH", ">DIRTY", "MOUNTED", NULL};
+    struct table *t AUTO_TABLE = table_make(heads);
+    bool good = t != NULL;
+    if (rows->count == 0) {
+        puts("no VM here: farshore enable (on its host) or join (on a target host)");
+        return true;
+    }
+    for (size_t i = 0; i < rows->count && good; i++)
+        good = row_cells(t, &rows->all[i]);
+    if (!good)
+        return err_set(err, ERR_FULL, "out of memory");
+    table_print(t, stdout);
+    putchar('\n');
+    for (size_t i = 0; i < rows->count; i++)
+        print_details(&rows->all[i]);
+    return true;
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    bool json = option_given(call->options, "json"), watch = option_given(call->options, "watch");
+    for (;;) {
+        struct rows rows CLEANUP(rows_release) = {.all = NULL};
+        if (!look_at_all(call, &rows, err))
+            return false;
+        if (watch && !json && isatty(STDOUT_FILENO))
+            fputs("\033[H\033[J", stdout);
+        if (!(json ? print_json(&rows, err) : print_table(&rows, err)))
+            return false;
+        if (!watch)
+            return true;
+        if (fflush(stdout) != 0)
+            return err_set(err, ERR_IO, "standard output cannot be written");
+        nanosleep(&(struct timespec){.tv_sec = WATCH_PERIOD_S}, NULL);
+    }
+}
+
+const struct verb verb_status = {
+    .name = "status",
+    .summary = "Show states, RPO and lag",
+    .operands = "[VM]",
+    .operands_least = 0,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};

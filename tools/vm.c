@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/vm.h"
+
+#include "backend/history/processor.h"
+#include "backend/store/lazy.h"
+#include "tools/control.h"
+
+#include <time.h>
+
+bool vm_load(const struct verb_call *call, const char *name, struct vm *out, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    out->call = call;
+    if (!settings_load(call->world, call->paths, name, &out->settings, err))
+        return false;
+    if (out->settings.role == ROLE_ENABLING)
+        return err_set(err, ERR_INVALID,
+                       "%s: its enable has not finished: run the same farshore enable again", name);
+    path_key(call->paths, name, path);
+    return keys_file_load(call->world, path, &out->keys, err) ||
+           err_wrap(err, "the key of %s", name);
+}
+
+static bool open_stores(struct vm *vm, bool caches, bool lazily, struct err *err)
+{
+    struct store **stores = caches ? vm->caches : vm->targets;
+    for (uint16_t i = 0; i < vm->settings.store_count; i++) {
+        const char *url = caches ? vm->settings.stores[i].cache : vm->settings.stores[i].target;
+        bool good = lazily ? store_lazy(vm->call->world, url, &stores[i], err)
+                           : store_open(vm->call->world, url, false, &stores[i], err);
+        if (!good)
+            return err_wrap(err, "%s: the %s store", vm->settings.name,
+                            caches ? "cache" : "target");
+    }
+    return true;
+}
+
+bool vm_open_caches(struct vm *vm, struct err *err)
+{
+    return open_stores(vm, true, false, err);
+}
+
+bool vm_open_caches_lazily(struct vm *vm, struct err *err)
+{
+    return open_stores(vm, true, true, err);
+}
+
+bool vm_open_targets(struct vm *vm, struct err *err)
+{
+    return open_stores(vm, false, false, err);
+}
+
+bool vm_open_history(struct vm *vm, struct err *err)
+{
+    return history_open(vm->call->world, vm->targets[0], vm->settings.name, vm->keys, &vm->history,
+                        err);
+}
+
+void vm_release(struct vm *vm)
+{
+    history_close(&vm->history);
+    for (uint16_t i = 0; i < vm->settings.store_count; i++) {
+        store_close(&vm->caches[i]);
+        store_close(&vm->targets[i]);
+    }
+    keys_release(&vm->keys);
+    settings_release(&vm->settings);
+}
+
+bool vm_wait_applied(struct vm *vm, uint64_t epoch, uint64_t deadline_ns, struct err *err)
+{
+    struct world *w = vm->call->world;
+    struct settings *s = &vm->settings;
+    for (;;) {
+        struct processor_progress p;
+        if (progress_read(vm->caches[0], s->name, vm->keys, &p, err)) {
+            if (p.generation.id == s->generation.id && p.applied_epoch >= epoch)
+                return true;
+        } else if (err->kind != ERR_NOT_FOUND && err->kind != ERR_TRANSIENT) {
+            return false;
+        }
+        if (w->ops->boottime_ns(w) >= deadline_ns)
+            return err_set(err, ERR_TRANSIENT,
+                           "%s: durable in the cache store, but not applied in the target in time: "
+                           "does farshore process run there?",
+                           s->name);
+        nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    }
+}
+
+bool option_wait(const struct options *o, enum wait_for *out, struct err *err)
+{
+    const char *value = option_value(o, "wait", 0);
+    *out = option_given(o, "wait") ? WAIT_CACHE : WAIT_NOTHING;
+    if (value == NULL || strcmp(value, "cache") == 0)
+        return true;
+    *out = WAIT_TARGET;
+    return strcmp(value, "target") == 0 ||
+           err_set(err, ERR_INVALID, "--wait=%s: give --wait or --wait=target", value);
+}
+
+bool command_make(const char *command, cJSON **out, struct err *err)
+{
+    return json_make(out, err) && json_add_text(*out, "command", command, err);
+}
+
+bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
+                 uint64_t timeout_ms, cJSON **out, struct err *err)
+{
+    struct settings s AUTO_SETTINGS = {.disks = NULL};
+    return settings_load(call->world, call->paths, vm, &s, err) &&
+           control_ask(call->paths->run, vm, request, timeout_ms, out, err);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ * A VM as the verbs use it: settings, key, and, as far as they are asked for, open stores and the
+ * history. One thread. */
+#ifndef TOOLS_VM_H
+#define TOOLS_VM_H
+
+#include "backend/history/history.h"
+#include "common/json.h"
+#include "tools/verb.h"
+
+struct vm {
+    const struct verb_call *call;
+    struct settings settings;
+    struct keys *keys;
+    struct store *caches[VM_DISKS_MAX + 1];  /* settings.store_count of them, when opened */
+    struct store *targets[VM_DISKS_MAX + 1]; /* likewise */
+    struct history *history;
+};
+
+#define VM_NONE                                                                                    \
+    (struct vm)                                                                                    \
+    {                                                                                              \
+        .call = NULL                                                                               \
+    }
+
+/* Settings and key. A VM whose enable has not finished is ERR_INVALID with the way on. */
+bool vm_load(const struct verb_call *call, const char *name, struct vm *out,
+             struct err *err) MUST_CHECK;
+bool vm_open_caches(struct vm *vm, struct err *err) MUST_CHECK;
+/* The same, but opened when first used: see backend/store/lazy.h. */
+bool vm_open_caches_lazily(struct vm *vm, struct err *err) MUST_CHECK;
+bool vm_open_targets(struct vm *vm, struct err *err) MUST_CHECK;
+bool vm_open_history(struct vm *vm, struct err *err) MUST_CHECK; /* targets first */
+void vm_release(struct vm *vm);
+#define AUTO_VM CLEANUP(vm_release)
+
+/* Waits until the processor has applied `epoch` of the VM's generation, as its progress objects in
+ * the cache store say. ERR_TRANSIENT when `deadline_ns` (boot time) passes. */
+bool vm_wait_applied(struct vm *vm, uint64_t epoch, uint64_t deadline_ns,
+                     struct err *err) MUST_CHECK;
+
+/* --wait[=target], the same for `point` and `unmount`. */
+enum wait_for { WAIT_NOTHING, WAIT_CACHE, WAIT_TARGET };
+bool option_wait(const struct options *o, enum wait_for *out, struct err *err) MUST_CHECK;
+
+/* {"command": command}, to be filled further. */
+bool command_make(const char *command, cJSON **out, struct err *err) MUST_CHECK;
+/* Asks the running mount of a VM that must be known here. */
+bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
+                 uint64_t timeout_ms, cJSON **out, struct err *err) MUST_CHECK;
+
+#endif
