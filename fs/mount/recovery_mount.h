@@ -21,10 +21,13 @@ struct recovery_mount_config {
     const char *scratch_folder; /* where overlays are kept; with writable_name */
     uint64_t refresh_ms;        /* how often the histories are looked at again */
     bool foreground;
+    int log_fd; /* what the daemon writes its log lines to; -1: where the caller's go */
 };
 
-/* Mounts and serves until unmounted (foreground), or returns in the parent when the mount is
- * usable. ERR_BUSY: the mount point is in use. */
+/* Mounts and serves until unmounted or SIGTERM (foreground), or returns in the parent when the
+ * mount is usable; the histories then belong to the daemon and its threads, and the caller's copies
+ * are its own. No thread may run yet. A dead mount at the mount point is cleared away. ERR_BUSY:
+ * the mount point is in use, or the overlays of that name are. */
 bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err) MUST_CHECK;
 
 #endif
