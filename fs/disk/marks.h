@@ -18,8 +18,9 @@
 struct marks;
 
 /* Opens or makes the file for a disk of `disk_bytes`. A new file has every region marked. An
- * existing one is synced first, so that what is read from it is durable. ERR_CORRUPT when its head
- * or size does not fit; a disk that grew keeps its marks and has the new regions marked. */
+ * existing one is written again and synced, so that what is read from it is durable. ERR_CORRUPT
+ * when its head or size does not fit; a disk that grew keeps its marks and has the new regions
+ * marked. */
 bool marks_open(struct world *w, const char *path, uint64_t disk_bytes, struct marks **out,
                 struct err *err) MUST_CHECK;
 void marks_close(struct marks **m);
@@ -36,13 +37,14 @@ bool marks_next(const struct marks *m, uint64_t from, uint64_t *region);
 bool marks_set_all(struct marks *m, struct err *err) MUST_CHECK;
 
 /* Clears marks of quiet regions for which `dirty` says false. The caller: the ship machine's
- * thread, in between epochs, has synced the local file after `quiet_before_ms` and committed no
- * epoch meanwhile. Each candidate is unmarked in memory first, then asked for, then put back when
- * dirty; the file is written last and need not be synced. `now_ms`: boot time. `all_quiet` takes
- * every region for quiet (a clean stop with no writer left). Clears at most `limit`. */
+ * thread, in between epochs, has synced the local file since the last epoch was committed. Each
+ * candidate is unmarked in memory first, then asked for, then put back when dirty; the file is
+ * written last and need not be synced. `now_ms`: boot time of the same world. Quiet is what
+ * marks_ensure was not asked for in the last MARKS_QUIET_MS, at most twice that; in the first
+ * MARKS_QUIET_MS after marks_open nothing is. `all_quiet` takes every region for quiet (a clean
+ * stop with no writer left). Clears at most `limit`. */
 bool marks_sweep(struct marks *m, uint64_t now_ms, bool all_quiet,
                  bool (*dirty)(void *context, uint64_t region), void *context, uint64_t limit,
                  struct err *err) MUST_CHECK;
-/* marks_ensure notes the time with this clock: the world's boot time, coarse. */
 
 #endif
