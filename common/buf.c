@@ -21,7 +21,7 @@ bool buf_reserve(struct buf *b, size_t extra)
 {
     if (b->failed)
         return false;
-    if (extra <= b->capacity - b->length)
+    if (b->data != NULL && extra <= b->capacity - b->length)
         return true;
     size_t want = b->capacity ? b->capacity : BUF_FIRST;
     if (extra > SIZE_MAX / 4 || b->length > SIZE_MAX / 4) {

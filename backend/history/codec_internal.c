@@ -135,7 +135,7 @@ bool envelope_open(const struct envelope_kind *kind, const struct keys *keys, st
         return false;
     uint8_t *plain = buf_extend(body, body_bytes);
     if (plain == NULL)
-        return buf_ok(body, err);
+        return err_set(err, ERR_FULL, "out of memory for the %s", kind->noun);
     if (!unseal(s, 0, envelope_aad(kind, stored.data, aad), sealed, mspan_of(plain, body_bytes),
                 err))
         return err_wrap(err, "the %s", kind->noun);

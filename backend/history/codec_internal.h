@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * What the codecs of backend/history share, and the parsers of their plain bodies: behind a seal
- * only the owner of the key can reach a parser, so tests and fuzzers reach it here. Nothing else
+ * only the owner of the key can reach a parser, so tests and fuzzers reach it here. No one else
  * includes this header. */
 #ifndef BACKEND_HISTORY_CODEC_INTERNAL_H
 #define BACKEND_HISTORY_CODEC_INTERNAL_H

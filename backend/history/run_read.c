@@ -295,7 +295,7 @@ static bool part_open(const struct run *r, uint32_t counter, struct span sealed,
         return false;
     uint8_t *out = buf_extend(plain, sealed.length - SEAL_TAG_BYTES);
     if (out == NULL)
-        return buf_ok(plain, err);
+        return err_set(err, ERR_FULL, "out of memory for a run");
     return unseal(s, counter, span_of(aad, sizeof aad), sealed,
                   mspan_of(out, sealed.length - SEAL_TAG_BYTES), err);
 }

@@ -99,6 +99,15 @@ static void a_length_that_cannot_be_is_full_and_stays_so(void **state)
     check_ok(buf_ok(&b, &err), err);
 }
 
+static void extending_by_nothing_yields_a_place_and_not_the_sign_of_failure(void **state)
+{
+    (void)state;
+    struct buf b AUTO_BUF = BUF_NONE;
+    assert_non_null(buf_extend(&b, 0));
+    assert_int_equal(b.length, 0);
+    assert_false(b.failed);
+}
+
 static void set_u32_overwrites_in_place(void **state)
 {
     (void)state;
@@ -117,6 +126,7 @@ int main(void)
         cmocka_unit_test(text_reads_back_and_is_refused_when_too_long_or_with_nul),
         cmocka_unit_test(growth_keeps_what_was_written),
         cmocka_unit_test(a_length_that_cannot_be_is_full_and_stays_so),
+        cmocka_unit_test(extending_by_nothing_yields_a_place_and_not_the_sign_of_failure),
         cmocka_unit_test(set_u32_overwrites_in_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
