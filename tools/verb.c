@@ -7,7 +7,9 @@
 #define NAME_BYTES_MAX 32u
 
 const struct verb *const verbs[] = {
-    &verb_enable, &verb_join, &verb_process, &verb_status, &verb_points, &verb_disable, NULL,
+    &verb_enable, &verb_join,    &verb_mount,   &verb_unmount, &verb_process, &verb_status,
+    &verb_points, &verb_point,   &verb_recover, &verb_verify,  &verb_pause,   &verb_resume,
+    &verb_resync, &verb_disable, &verb_worker,  NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)

@@ -12,7 +12,7 @@ expect_exit 2 'name' A enable 'Bad Name' --disk "os=$TMP/disks/os.raw" --cache "
 expect_exit $NOT_FOUND 'missing.raw' A enable two --disk "os=$TMP/missing.raw" --cache "file://$TMP/c" --target "file://$TMP/t"
 printf 'QFI\373\0\0\0\3' >"$TMP/disks/q.qcow2"
 truncate -s 1M "$TMP/disks/q.qcow2"
-expect_exit 1 'qemu-img convert' A enable two --disk "os=$TMP/disks/q.qcow2" --cache "file://$TMP/c" --target "file://$TMP/t"
+expect_exit 2 'qemu-img convert' A enable two --disk "os=$TMP/disks/q.qcow2" --cache "file://$TMP/c" --target "file://$TMP/t"
 expect_exit 1 'enabled already' A enable web --disk "os=$TMP/disks/os.raw" --cache "file://$TMP/cache" --target "file://$TMP/target"
 expect_exit 2 'verb' A stauts
 
@@ -59,7 +59,7 @@ A unmount "$TMP/src" --wait
 
 say "shrunk, missing"
 truncate -s 8M "$TMP/disks/os.raw"
-expect_exit 1 'shrink' A mount web "$TMP/src"
+expect_exit 2 'shrunk' A mount web "$TMP/src"
 truncate -s 16M "$TMP/disks/os.raw"
 mv "$TMP/disks/os.raw" "$TMP/disks/os.away"
 expect_exit $NOT_FOUND 'os.raw' A mount web "$TMP/src"

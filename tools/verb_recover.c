@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/mount/recovery_mount.h"
+#include "tools/mounts.h"
+#include "tools/vm.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+
+#define CACHE_BYTES_MAX (256ull << 20)
+#define REFRESH_MS      5000u
+
+static const struct option_spec options[] = {
+    {"vm", "VM", false, false, "Show this VM only; else all that are known here."},
+    {"writable", "NAME", false, false,
+     "Let the views be written: what is written stays local, under NAME."},
+    {"foreground", NULL, false, false, "Stay in the foreground, until unmounted."},
+    {NULL},
+};
+
+struct shown {
+    struct vm *vms;
+    struct recovery_vm *rows;
+    size_t count;
+    struct view_cache *cache;
+};
+
+static void shown_release(struct shown *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        vm_release(&s->vms[i]);
+    free(TAKE(s->vms));
+    free(TAKE(s->rows));
+    view_cache_release(&s->cache);
+}
+
+static bool open_vm(const struct verb_call *call, const char *name, struct shown *s,
+                    struct err *err)
+{
+    struct vm *vm = &s->vms[s->count++];
+    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, err) || !vm_open_history(vm, err))
+        return false;
+    s->rows[s->count - 1] = (struct recovery_vm){
+        .name = vm->settings.name,
+        .view = {.history = vm->history,
+                 .keys = vm->keys,
+                 .targets = vm->targets,
+                 .target_count = vm->settings.store_count,
+                 .cache = s->cache},
+    };
+    return true;
+}
+
+static bool open_all(const struct verb_call *call, struct shown *s, struct err *err)
+{
+    struct vm_names names AUTO_VM_NAMES = {NULL, 0};
+    const char *only = option_value(call->options, "vm", 0);
+    if (only == NULL && !vm_names_list(call->paths, &names, err))
+        return false;
+    size_t count = only ? 1 : names.count;
+    if (count == 0)
+        return err_set(err, ERR_NOT_FOUND, "no VM here: farshore join URL --key FILE");
+    s->vms = calloc(count, sizeof *s->vms);
+    s->rows = calloc(count, sizeof *s->rows);
+    if (s->vms == NULL || s->rows == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!view_cache_make(CACHE_BYTES_MAX, &s->cache, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!open_vm(call, only ? only : names.names[i], s, err))
+            return false;
+    return true;
+}
+
+static bool check_folder(const char *point, struct err *err)
+{
+    struct mount_entry e;
+    struct stat st;
+    if (mount_find(point, &e))
+        return err_set(err, ERR_BUSY, "%s: %s is mounted there already", point, e.source);
+    if (stat(point, &st) != 0)
+        return err_errno(err, errno, "%s", point);
+    return S_ISDIR(st.st_mode) || err_set(err, ERR_INVALID, "%s is not a folder", point);
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct shown shown CLEANUP(shown_release) = {.count = 0};
+    const char *name = option_value(call->options, "writable", 0);
+    char point[PATH_MAX], scratch[PATH_BYTES_MAX];
+
+    if (name && !vm_name_valid(name))
+        return err_set(err, ERR_INVALID,
+                       "--writable %.80s: use up to 63 of a-z, 0-9, ., _ and -, and begin with a "
+                       "letter or digit",
+                       name);
+    if (!mount_path(call->options->operands[0], point, err) || !check_folder(point, err) ||
+        !open_all(call, &shown, err))
+        return false;
+    snprintf(scratch, sizeof scratch, "%s/scratch", call->paths->state);
+    if (name && !dir_make(call->world, scratch, 0700, err))
+        return false;
+    struct recovery_mount_config config = {
+        .world = call->world,
+        .mount_point = point,
+        .vms = shown.rows,
+        .vm_count = shown.count,
+        .writable_name = name,
+        .scratch_folder = name ? scratch : NULL,
+        .refresh_ms = REFRESH_MS,
+        .foreground = option_given(call->options, "foreground"),
+    };
+    return recovery_mount_run(&config, err);
+}
+
+const struct verb verb_recover = {
+    .name = "recover",
+    .summary = "Mount every recovery point as a folder of disks",
+    .operands = "DIR",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: MIT
+ * The worker of a source mount, started by the keeper and never by people: serves the guest, cuts
+ * and ships, answers the control socket. It comes and goes; the mount stays. */
+#include "common/log.h"
+#include "common/rfc3339.h"
+#include "fs/disk/shipper.h"
+#include "fs/mount/source_mount.h"
+#include "tools/control.h"
+#include "tools/vm.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+
+#define UNDO_MEMORY_BYTES (16u << 20)
+#define UNDO_FILE_BYTES   (1ull << 30)
+#define PASS_ABOVE_BYTES  UNDO_FILE_BYTES
+#define UPLOADS_MAX       4u
+#define FINAL_CUT_MS      30000u /* after a plain umount, without farshore unmount */
+
+static const struct option_spec options[] = {
+    {"cut-interval", "SECONDS", false, false, "As mount was told."},
+    {NULL},
+};
+
+struct worker {
+    struct vm vm;
+    struct worker_inheritance inherited;
+    struct source *source;
+    struct shipper *shipper;
+    struct source_mount *mount;
+    struct control_server *control;
+    bool shipping;        /* the shipper's thread runs */
+    int ended;            /* eventfd: readable when the final cut is over */
+    pthread_mutex_t lock; /* guards: */
+    bool unmount_asked;   /* by an asker who still waits: its bound holds for the final cut */
+    uint64_t final_cut_ms;
+    struct err outcome; /* of the final cut, once `ended` is readable */
+};
+
+/* --- the control socket's commands; any thread --- */
+
+static bool add_point(cJSON *j, const char *name, uint64_t ms, struct err *err)
+{
+    char id[POINT_TIME_CHARS + 1] = "";
+    if (ms)
+        point_time_format(ms, id);
+    return json_add_text(j, name, id, err);
+}
+
+static bool status_json(struct worker *w, cJSON *j, struct err *err)
+{
+    struct shipper_status s;
+    char generation[GENERATION_NAME_MAX];
+    shipper_status(w->shipper, &s);
+    generation_name(s.generation, generation);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } numbers[] = {
+        {"rpo_seconds", s.rpo_seconds},
+        {"cache_lag_seconds", s.cache_lag_seconds},
+        {"epoch", s.epoch},
+        {"pid", (uint64_t)worker_keeper_pid(&w->inherited)},
+        {"worker_pid", (uint64_t)getpid()},
+        {"worker_restarts", w->inherited.restarts},
+        {"applied_epoch", s.applied_epoch},
+        {"dirty_bytes", s.dirty_bytes},
+        {"undo_bytes", s.undo_bytes},
+        {"shipped_bytes", s.shipped_bytes},
+        {"pass_bytes_total", s.pass_bytes_total},
+        {"pass_bytes_done", s.pass_bytes_done},
+        {"rate_bytes_per_second", s.rate_bytes_per_second},
+        {"abandoned_cuts", s.abandoned_cuts},
+        {"cut_interval_seconds", w->vm.settings.cut_interval_s},
+    };
+    if (!json_add_text(j, "state", replication_state_name(s.state), err) ||
+        !json_add_text(j, "reason", s.reason, err) ||
+        !json_add_text(j, "generation", generation, err) ||
+        !add_point(j, "point", s.point_ms, err) ||
+        !add_point(j, "applied_point", s.applied_ms, err))
+        return false;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (!json_add_u64(j, numbers[i].name, numbers[i].value, err))
+            return false;
+    return true;
+}
+
+static bool answer_status(struct worker *w, struct control_peer *peer, struct err *err)
+{
+    cJSON *j AUTO_JSON = NULL;
+    if (!json_make(&j, err) || !status_json(w, j, err))
+        return false;
+    control_answer(peer, j);
+    return true;
+}
+
+static bool answer_point(struct worker *w, const cJSON *request, struct control_peer *peer,
+                         struct err *err)
+{
+    cJSON *j AUTO_JSON = NULL;
+    bool application, wait;
+    const char *label;
+    uint64_t timeout_ms, ticket, point_ms = 0, epoch = 0;
+
+    if (!json_bool(request, "application", &application, err) ||
+        !json_bool(request, "wait", &wait, err) || !json_text(request, "label", &label, err) ||
+        !json_u64(request, "timeout_ms", &timeout_ms, err) || !json_make(&j, err))
+        return false;
+    if (strlen(label) > POINT_LABEL_MAX)
+        return err_set(err, ERR_INVALID, "the label is longer than %u bytes", POINT_LABEL_MAX);
+    if (!shipper_request_point(w->shipper, application ? POINT_APPLICATION : POINT_CRASH, label,
+                               &ticket, err))
+        return false;
+    if (wait && !(shipper_wait_point(w->shipper, ticket, timeout_ms, &point_ms, &epoch, err) &&
+                  add_point(j, "id", point_ms, err) && json_add_u64(j, "epoch", epoch, err)))
+        return false;
+    control_answer(peer, j);
+    return true;
+}
+
+/* Whether the asker hung up before the mount ended. */
+static bool asker_gone(const struct worker *w, const struct control_peer *peer)
+{
+    struct pollfd p[2] = {{.fd = control_peer_fd(peer), .events = POLLRDHUP},
+                          {.fd = w->ended, .events = POLLIN}};
+    while (poll(p, 2, -1) < 0)
+        ;
+    return p[1].revents == 0;
+}
+
+static void answer_outcome(struct worker *w, struct control_peer *peer)
+{
+    struct err err = ERR_NONE;
+    cJSON *j AUTO_JSON = NULL;
+    pthread_mutex_lock(&w->lock);
+    struct err outcome = w->outcome;
+    pthread_mutex_unlock(&w->lock);
+    if (outcome.kind != ERR_OK)
+        control_refuse(peer, &outcome);
+    else if (!json_make(&j, &err) || !status_json(w, j, &err))
+        control_refuse(peer, &err);
+    else
+        control_answer(peer, j);
+}
+
+/* Two answers: the bound is noted, now unmount; then how the final cut went. The asker's hanging up
+ * in between takes the wish back. */
+static bool answer_unmount(struct worker *w, const cJSON *request, struct control_peer *peer,
+                           struct err *err)
+{
+    uint64_t timeout_ms;
+    if (!json_u64(request, "timeout_ms", &timeout_ms, err))
+        return false;
+    pthread_mutex_lock(&w->lock);
+    bool taken = w->unmount_asked;
+    if (!taken) {
+        w->unmount_asked = true;
+        w->final_cut_ms = timeout_ms;
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (taken)
+        return err_set(err, ERR_BUSY, "%s is being unmounted by another", w->vm.settings.name);
+    control_answer(peer, NULL);
+    if (!asker_gone(w, peer)) {
+        answer_outcome(w, peer);
+        return true;
+    }
+    pthread_mutex_lock(&w->lock);
+    w->unmount_asked = false;
+    w->final_cut_ms = FINAL_CUT_MS;
+    pthread_mutex_unlock(&w->lock);
+    return true;
+}
+
+static bool answer_simple(struct worker *w, const char *command, struct control_peer *peer,
+                          struct err *err)
+{
+    if (strcmp(command, "pause") == 0)
+        shipper_pause(w->shipper, true);
+    else if (strcmp(command, "resume") == 0)
+        shipper_pause(w->shipper, false);
+    else if (strcmp(command, "resync") != 0)
+        return err_set(err, ERR_INVALID, "unknown command %.40s: is the mount an older farshore?",
+                       command);
+    else if (!shipper_resync(w->shipper, err))
+        return false;
+    control_answer(peer, NULL);
+    return true;
+}
+
+static void handle(void *context, const char *command, const cJSON *request,
+                   struct control_peer *peer)
+{
+    struct worker *w = context;
+    struct err err = ERR_NONE;
+    bool good = strcmp(command, "status") == 0    ? answer_status(w, peer, &err)
+                : strcmp(command, "point") == 0   ? answer_point(w, request, peer, &err)
+                : strcmp(command, "unmount") == 0 ? answer_unmount(w, request, peer, &err)
+                                                  : answer_simple(w, command, peer, &err);
+    if (!good)
+        control_refuse(peer, &err);
+}
+
+/* --- life --- */
+
+static bool open_source(struct worker *w, const char *state, struct err *err)
+{
+    struct settings *s = &w->vm.settings;
+    struct source_disk_config disks[VM_DISKS_MAX];
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        disks[i] = (struct source_disk_config){.name = s->disks[i].name,
+                                               .path = s->disks[i].path,
+                                               .number = s->disks[i].number,
+                                               .store = s->disks[i].store,
+                                               .size_bytes = s->disks[i].size_bytes};
+    struct source_config config = {
+        .world = w->vm.call->world,
+        .state_folder = state,
+        .disks = disks,
+        .disk_count = s->disk_count,
+        .undo_memory_bytes = UNDO_MEMORY_BYTES,
+        .undo_file_bytes = UNDO_FILE_BYTES,
+        .key_id = keys_id(w->vm.keys),
+        .memory = w->inherited.memory,
+        .memory_bytes = w->inherited.memory_bytes,
+        .memory_fresh = w->inherited.memory_fresh,
+    };
+    return source_open(&config, &w->source, err);
+}
+
+static bool open_shipper(struct worker *w, const char *state, struct err *err)
+{
+    struct settings *s = &w->vm.settings;
+    struct shipper_config config = {
+        .source = w->source,
+        .world = w->vm.call->world,
+        .vm = s->name,
+        .generation = s->generation,
+        .keys = w->vm.keys,
+        .encrypt = s->encrypted,
+        .caches = w->vm.caches,
+        .cache_count = s->store_count,
+        .state_folder = state,
+        .cut_interval_ms = s->cut_interval_s * 1000,
+        .uploads_max = UPLOADS_MAX,
+        .pass_above_bytes = PASS_ABOVE_BYTES,
+    };
+    memcpy(config.vm_id, s->vm, sizeof config.vm_id);
+    return shipper_open(&config, &w->shipper, err);
+}
+
+static bool start(struct worker *w, const struct verb_call *call, struct err *err)
+{
+    char state[PATH_BYTES_MAX];
+    struct settings *s = &w->vm.settings;
+    if (!worker_inherit(&w->inherited, err) ||
+        !vm_load(call, call->options->operands[0], &w->vm, err))
+        return false;
+    path_state(call->paths, s->name, state);
+    if (!option_number(call->options, "cut-interval", s->cut_interval_s, 1, CUT_INTERVAL_MAX_S,
+                       &s->cut_interval_s, err) ||
+        !vm_open_caches_lazily(&w->vm, err) || !open_source(w, state, err) ||
+        !open_shipper(w, state, err) ||
+        !source_mount_open(w->source, &w->inherited, &w->mount, err))
+        return false;
+    w->shipping = shipper_start(w->shipper, err);
+    return w->shipping && control_serve(call->paths->run, s->name, handle, w, &w->control, err);
+}
+
+/* The file system is unmounted: no guest I/O any more. */
+static void finish(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    uint64_t final_cut_ms = w->final_cut_ms;
+    pthread_mutex_unlock(&w->lock);
+
+    struct err outcome = ERR_NONE;
+    w->shipping = false;
+    if (!shipper_stop(w->shipper, true, final_cut_ms, &outcome))
+        log_warning("%s: the final cut is not shipped: %s", w->vm.settings.name, outcome.text);
+    pthread_mutex_lock(&w->lock);
+    w->outcome = outcome;
+    pthread_mutex_unlock(&w->lock);
+    eventfd_write(w->ended, 1);
+}
+
+/* May be called again: what is closed stays closed. */
+static void worker_close(struct worker *w)
+{
+    struct err ignored = ERR_NONE; /* without a final cut nothing is lost: it is tracked */
+    control_server_close(&w->control);
+    if (w->shipping && !shipper_stop(w->shipper, false, 0, &ignored))
+        log_debug("%s", ignored.text);
+    w->shipping = false;
+    source_mount_close(&w->mount);
+    shipper_close(&w->shipper);
+    source_close(&w->source);
+    vm_release(&w->vm);
+}
+
+static void worker_release(struct worker *w)
+{
+    worker_close(w);
+    if (w->ended >= 0)
+        close(w->ended);
+    pthread_mutex_destroy(&w->lock);
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct worker w CLEANUP(worker_release) = {.final_cut_ms = FINAL_CUT_MS};
+    pthread_mutex_init(&w.lock, NULL);
+    signal(SIGINT, SIG_IGN); /* a terminal's ^C is the keeper's to act on */
+    w.ended = eventfd(0, EFD_CLOEXEC);
+    bool good = w.ended >= 0 || err_set(err, ERR_FULL, "no descriptor left");
+    if (!good || !start(&w, call, err)) {
+        worker_report_failure(err);
+        return false;
+    }
+    worker_report_ready();
+    if (!source_mount_serve(w.mount, err))
+        return false;
+    if (!source_mount_unmounted(w.mount))
+        return true; /* stopped: the keeper starts the next worker */
+    finish(&w);
+    worker_close(&w);
+    worker_report_finished(&w.inherited);
+    return true;
+}
+
+const struct verb verb_worker = {
+    .name = "worker",
+    .summary = "Serve a source mount (started by mount)",
+    .operands = "VM",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .hidden = true,
+    .run = run,
+};
