@@ -18,12 +18,13 @@
  *      again elsewhere, a slow setter's bit would land in another region.
  *   4. Merging puts a region's bits into the active map before it clears the frozen region. */
 
-#define DIRTY_MAGIC   UINT64_C(0x3159545249445346) /* "FSDIRTY1" */
-#define DIRTY_VERSION 1u
-#define HEAD_BYTES    4096u
-#define PAGE_BYTES    4096u
-#define LEAF_WORDS    (REGION_BLOCKS / 64)
-#define MAPS          2
+#define DIRTY_MAGIC    UINT64_C(0x3159545249445346) /* "FSDIRTY1" */
+#define UNSEEDED_MAGIC UINT64_C(0x3144454553445346) /* "FSDSEED1" */
+#define DIRTY_VERSION  1u
+#define HEAD_BYTES     4096u
+#define PAGE_BYTES     4096u
+#define LEAF_WORDS     (REGION_BLOCKS / 64)
+#define MAPS           2
 
 enum { SLOT_CLEAN = 0, SLOT_WHOLE = 1, SLOT_LEAF = 2 /* plus the leaf's index */ };
 
@@ -34,7 +35,7 @@ enum state { STATE_IDLE, STATE_FROZEN, STATE_MERGING };
 #define WORD_ACTIVE 4u
 
 struct head {
-    _Atomic uint64_t magic; /* written last */
+    _Atomic uint64_t magic; /* 0: memory as it came */
     uint32_t version;
     uint32_t disk_count;
     uint64_t leaf_count;
@@ -385,16 +386,23 @@ void dirty_commit(struct dirty *d)
 
 /* ---- attach ---- */
 
-/* The magic comes last: memory without it was never served from. */
+/* Memory that was used before is cleaned; memory as it came is not touched. */
 static void format(struct dirty *d, size_t bytes, const uint64_t *disk_bytes)
 {
-    if (atomic_load(&d->head->magic) != 0)
+    bool used = atomic_load(&d->head->magic) != 0;
+
+    atomic_store(&d->head->magic, UNSEEDED_MAGIC);
+    if (used)
         memset((uint8_t *)d->head + HEAD_BYTES, 0, bytes - HEAD_BYTES);
-    memset(d->head, 0, HEAD_BYTES);
     d->head->version = DIRTY_VERSION;
     d->head->disk_count = (uint32_t)d->disk_count;
     d->head->leaf_count = d->leaf_count;
     memcpy(d->head->disk_bytes, disk_bytes, d->disk_count * sizeof *disk_bytes);
+    atomic_store(&d->head->word, STATE_IDLE);
+}
+
+void dirty_seeded(struct dirty *d)
+{
     atomic_store(&d->head->magic, DIRTY_MAGIC);
 }
 
@@ -426,9 +434,12 @@ static bool adopt(struct dirty *d, const uint64_t *disk_bytes, struct err *err)
 {
     const struct head *head = d->head;
 
-    if (atomic_load(&head->magic) == 0)
-        return err_set(err, ERR_NOT_FOUND, "the dirty maps were never made in this memory");
-    if (atomic_load(&head->magic) != DIRTY_MAGIC || head->version != DIRTY_VERSION ||
+    uint64_t magic = atomic_load(&head->magic);
+
+    if (magic == 0 || magic == UNSEEDED_MAGIC)
+        return err_set(err, ERR_NOT_FOUND,
+                       "the dirty maps in the keeper's memory were never complete");
+    if (magic != DIRTY_MAGIC || head->version != DIRTY_VERSION ||
         head->disk_count != d->disk_count || head->leaf_count != d->leaf_count ||
         memcmp(head->disk_bytes, disk_bytes, d->disk_count * sizeof *disk_bytes) != 0 ||
         state_of(word_now(d)) > STATE_MERGING)

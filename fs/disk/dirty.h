@@ -37,10 +37,15 @@ size_t dirty_memory_bytes(const uint64_t *disk_bytes, size_t disk_count, size_t 
 
 /* `fresh`: formats it (all clean). Else adopts what a dead worker left: geometry must be equal
  * (ERR_CORRUPT), frozen bits are merged, leaked leaves found again; ERR_NOT_FOUND when it died
- * before it had formatted the memory. The memory outlives the maps. */
+ * before dirty_seeded: no guest wrote, and the maps must be made afresh. The memory outlives the
+ * maps. */
 bool dirty_attach(void *memory, size_t bytes, const uint64_t *disk_bytes, size_t disk_count,
                   size_t leaves, bool fresh, struct dirty **out, struct err *err) MUST_CHECK;
 void dirty_detach(struct dirty **d);
+
+/* Ends a fresh start: all that was known to be dirty is set. Only from here on are the maps worth
+ * adopting; a worker killed while it was still setting them would leave too few. */
+void dirty_seeded(struct dirty *d);
 
 unsigned dirty_active(const struct dirty *d); /* 0 or 1; any thread */
 bool dirty_frozen(const struct dirty *d);     /* any thread */

@@ -75,16 +75,37 @@ static void dirty_from_marks(struct source *s)
     }
 }
 
+/* A worker that died before its maps were complete served nobody: this one is the first. */
+static bool attach_maps(struct source *s, const struct source_config *config, const uint64_t *sizes,
+                        struct err *err)
+{
+    if (s->adopted) {
+        struct err why = ERR_NONE;
+        if (dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
+                         DIRTY_LEAVES_DEFAULT, false, &s->dirty, &why))
+            return true;
+        if (why.kind != ERR_NOT_FOUND) {
+            if (err != NULL)
+                *err = why;
+            return false;
+        }
+        s->adopted = false;
+    }
+    if (!dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
+                      DIRTY_LEAVES_DEFAULT, true, &s->dirty, err))
+        return false;
+    dirty_from_marks(s);
+    dirty_seeded(s->dirty);
+    return true;
+}
+
 static bool open_maps(struct source *s, const struct source_config *config, struct err *err)
 {
     uint64_t sizes[VM_DISKS_MAX];
     for (size_t i = 0; i < s->disk_count; i++)
         sizes[i] = s->disks[i].size;
-    if (!dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
-                      DIRTY_LEAVES_DEFAULT, config->memory_fresh, &s->dirty, err))
+    if (!attach_maps(s, config, sizes, err))
         return false;
-    if (config->memory_fresh)
-        dirty_from_marks(s);
     gate_init(&s->gate, 2 + dirty_active(s->dirty));
     if (!dirty_empty(s->dirty, dirty_active(s->dirty)))
         source_note_write(s);

@@ -30,6 +30,8 @@ static void attach(struct fixture *f, bool fresh)
 
     dirty_detach(&f->d);
     check_ok(dirty_attach(f->memory, f->bytes, DISKS, DISK_COUNT, LEAVES, fresh, &f->d, &err), err);
+    if (fresh)
+        dirty_seeded(f->d);
 }
 
 static int set_up(void **state)
@@ -337,6 +339,23 @@ static void memory_of_other_disks_or_of_nobody_is_refused(void **state)
     munmap(blank, f->bytes);
 }
 
+static void maps_that_were_never_complete_are_not_adopted_but_made_afresh(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+
+    dirty_detach(&f->d);
+    check_ok(dirty_attach(f->memory, f->bytes, DISKS, 2, LEAVES, true, &f->d, &err), err);
+    dirty_set(f->d, 0, 0, (struct extent){5, 1}); /* killed before the other ones */
+    dirty_detach(&f->d);
+    check_fails(dirty_attach(f->memory, f->bytes, DISKS, 2, LEAVES, false, &f->d, &err), err,
+                ERR_NOT_FOUND);
+    attach(f, true);
+    assert_int_equal(leaves_claimed(f->d), 0);
+    assert_int_equal(dirty_blocks(f->d, 0), 0);
+    die_and_adopt(f);
+}
+
 static void a_terabyte_costs_17_mib_and_touches_little(void **state)
 {
     const uint64_t bytes = UINT64_C(1) << 40;
@@ -352,6 +371,7 @@ static void a_terabyte_costs_17_mib_and_touches_little(void **state)
     assert_true(size <= 17 * MIB);
     madvise(memory, size, MADV_NOHUGEPAGE);
     check_ok(dirty_attach(memory, size, &bytes, 1, DIRTY_LEAVES_DEFAULT, true, &d, &err), err);
+    dirty_seeded(d);
     for (uint64_t i = 0; i < 8; i++)
         dirty_set(d, 0, 0, (struct extent){i * 1000000, 3});
     assert_false(dirty_test(d, 0, 0, 123456789));
@@ -602,6 +622,7 @@ int main(void)
         with_maps(an_adopter_finds_leaked_leaves_and_lone_summary_bits),
         with_maps(a_damaged_slot_makes_its_region_dirty),
         with_maps(memory_of_other_disks_or_of_nobody_is_refused),
+        with_maps(maps_that_were_never_complete_are_not_adopted_but_made_afresh),
         cmocka_unit_test(a_terabyte_costs_17_mib_and_touches_little),
         with_maps(it_behaves_as_two_plain_bitmaps),
         with_maps(concurrent_setters_of_one_region_lose_nothing),
