@@ -171,7 +171,7 @@ static bool epoch_run_open(const struct packer *p, const struct epoch_entry *e,
     for (uint32_t i = 0; fits && i < run_segments(*run); i++) {
         char name[RUN_SEGMENT_NAME_MAX];
         snprintf(name, sizeof name, "part-%u", i);
-        fits = strcmp(run_segment_name(*run, i), e->has_inline ? "inline" : name) == 0;
+        fits = strcmp(run_segment_name(*run, i), name) == 0;
     }
     if (!fits)
         run_close(run);

@@ -41,7 +41,7 @@ struct epoch_part {
 };
 
 /* Plain values; `parts` and `run` are borrowed from whoever built or decoded it. The run's segment
- * table names `part-0`, `part-1` ... (or `inline`) in the order of `parts`. */
+ * table names `part-0`, `part-1` ... in the order of `parts`. */
 struct epoch_entry {
     enum epoch_kind kind;
     uint8_t vm[VM_ID_BYTES];

@@ -202,8 +202,7 @@ static void part_open(struct shipping *s, uint16_t store)
     struct err err = ERR_NONE;
     char name[32];
     snprintf(name, sizeof name, "part-%u", s->part_count);
-    check_ok(run_builder_segment(s->builder, s->has_inline ? "inline" : name, &s->segment, &err),
-             err);
+    check_ok(run_builder_segment(s->builder, name, &s->segment, &err), err);
     s->in_part = true;
     s->part_store = store;
 }
