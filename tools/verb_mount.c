@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/disk/source.h"
 #include "fs/mount/keeper.h"
+#include "tools/daemon_log.h"
 #include "tools/disk_lock.h"
 #include "tools/mounts.h"
 #include "tools/vm.h"
@@ -10,7 +11,6 @@
 #include <sys/stat.h>
 
 #define GIVE_UP_SECONDS 60u
-#define LOG_BYTES_MAX   (8 << 20)
 
 static const struct option_spec options[] = {
     {"foreground", NULL, false, false, "Stay in the foreground, until unmounted."},
@@ -43,17 +43,13 @@ static bool take_locks(const struct verb_call *call, const struct settings *s, c
     return true;
 }
 
-/* The daemon's log, beside the VM's state; an old one that has grown large is put aside. */
+/* The daemon's log, beside the VM's state. */
 static int open_log(const struct verb_call *call, const char *vm)
 {
-    char path[PATH_BYTES_MAX], old[PATH_BYTES_MAX + 8], folder[PATH_BYTES_MAX];
-    struct stat st;
+    char path[PATH_BYTES_MAX], folder[PATH_BYTES_MAX];
     path_state(call->paths, vm, folder);
     snprintf(path, sizeof path, "%.*s/mount.log", (int)sizeof path - 16, folder);
-    snprintf(old, sizeof old, "%s.old", path);
-    if (stat(path, &st) == 0 && st.st_size > LOG_BYTES_MAX)
-        rename(path, old);
-    return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return daemon_log_open(path);
 }
 
 static bool check_no_disk_below(const struct settings *s, const char *point, struct err *err)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/mount/recovery_mount.h"
+#include "tools/daemon_log.h"
 #include "tools/mounts.h"
 #include "tools/vm.h"
 
-#include <errno.h>
-#include <sys/stat.h>
+#include <stdio.h>
 
 #define CACHE_BYTES_MAX (256ull << 20)
 #define REFRESH_MS      5000u
@@ -71,34 +71,26 @@ static bool open_all(const struct verb_call *call, struct shown *s, struct err *
     return true;
 }
 
-static bool check_folder(const char *point, struct err *err)
-{
-    struct mount_entry e;
-    struct stat st;
-    if (mount_find(point, &e))
-        return err_set(err, ERR_BUSY, "%s: %s is mounted there already", point, e.source);
-    if (stat(point, &st) != 0)
-        return err_errno(err, errno, "%s", point);
-    return S_ISDIR(st.st_mode) || err_set(err, ERR_INVALID, "%s is not a folder", point);
-}
-
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct shown shown CLEANUP(shown_release) = {.count = 0};
     const char *name = option_value(call->options, "writable", 0);
-    char point[PATH_MAX], scratch[PATH_BYTES_MAX];
+    char point[PATH_MAX], scratch[PATH_BYTES_MAX], log_path[PATH_BYTES_MAX];
 
     if (name && !vm_name_valid(name))
         return err_set(err, ERR_INVALID,
                        "--writable %.80s: use up to 63 of a-z, 0-9, ., _ and -, and begin with a "
                        "letter or digit",
                        name);
-    if (!mount_path(call->options->operands[0], point, err) || !check_folder(point, err) ||
-        !open_all(call, &shown, err))
+    if (!mount_path(call->options->operands[0], point, err) || !open_all(call, &shown, err))
         return false;
     snprintf(scratch, sizeof scratch, "%s/scratch", call->paths->state);
     if (name && !dir_make(call->world, scratch, 0700, err))
         return false;
+    bool foreground = option_given(call->options, "foreground");
+    snprintf(log_path, sizeof log_path, "%.*s/recover.log", (int)sizeof log_path - 16,
+             call->paths->state);
+    int log AUTO_FD = foreground ? -1 : daemon_log_open(log_path);
     struct recovery_mount_config config = {
         .world = call->world,
         .mount_point = point,
@@ -107,7 +99,8 @@ static bool run(const struct verb_call *call, struct err *err)
         .writable_name = name,
         .scratch_folder = name ? scratch : NULL,
         .refresh_ms = REFRESH_MS,
-        .foreground = option_given(call->options, "foreground"),
+        .foreground = foreground,
+        .log_fd = log,
     };
     return recovery_mount_run(&config, err);
 }
