@@ -57,67 +57,74 @@ bool progress_decode(struct span stored, const char *vm, uint64_t number, const 
 
 /* --- in the store --- */
 
-struct newest {
+/* The newest numbers that a list shows, in a ring. */
+struct listed {
     size_t prefix;
-    uint64_t number;
+    uint64_t numbers[PROGRESS_KEEP];
+    uint64_t count;     /* of all that were seen */
+    struct buf surplus; /* keys of those that fell out of the ring, each with its NUL */
 };
 
-static bool newest_see(void *context, const char *key, uint64_t bytes)
+static bool listed_see(void *context, const char *key, uint64_t bytes)
 {
-    struct newest *n = context;
-    char *end = NULL;
-    const char *digits = key + n->prefix;
+    struct listed *l = context;
+    const char *digits = key + l->prefix;
+    char old[KEY_MAX];
     (void)bytes;
-    if (strlen(digits) != NUMBER_DIGITS || digits[0] < '0' || digits[0] > '9')
+    if (strlen(digits) != NUMBER_DIGITS || strspn(digits, "0123456789") != NUMBER_DIGITS)
         return true;
-    uint64_t number = strtoull(digits, &end, 10);
-    if (*end == '\0' && number > n->number)
-        n->number = number;
+    uint64_t *slot = &l->numbers[l->count % PROGRESS_KEEP];
+    if (l->count >= PROGRESS_KEEP) {
+        memcpy(old, key, l->prefix);
+        snprintf(old + l->prefix, sizeof old - l->prefix, "%016llu", (unsigned long long)*slot);
+        buf_put(&l->surplus, old, strlen(old) + 1);
+    }
+    *slot = strtoull(digits, NULL, 10);
+    l->count++;
     return true;
 }
 
-static bool listed_newest(struct store *cache, const char *vm, uint64_t *number, struct err *err)
+static void listed_release(struct listed *l)
+{
+    buf_release(&l->surplus);
+}
+
+static bool listed_read(struct store *cache, const char *vm, struct listed *l, struct err *err)
 {
     char prefix[KEY_MAX];
-    struct newest n = {0};
-    n.prefix = (size_t)snprintf(prefix, sizeof prefix, "%s/progress/", vm);
-    if (!store_list(cache, prefix, NULL, newest_see, &n, err))
+    *l = (struct listed){.surplus = BUF_NONE};
+    l->prefix = (size_t)snprintf(prefix, sizeof prefix, "%s/progress/", vm);
+    if (!store_list(cache, prefix, NULL, listed_see, l, err) || !buf_ok(&l->surplus, err))
         return err_wrap(err, "looking for the progress of %s", vm);
-    *number = n.number;
     return true;
 }
 
+/* A list may lag: the newest that it shows may be gone. It keeps enough of them that an older one
+ * is there still. */
 bool progress_newest(struct store *cache, const char *vm, const struct keys *keys,
                      struct processor_progress *out, uint64_t *number, struct err *err)
 {
+    struct listed l CLEANUP(listed_release) = {.surplus = BUF_NONE};
     struct buf stored AUTO_BUF = BUF_NONE;
     char key[KEY_MAX];
-    uint64_t first = 0;
-    bool found = false;
 
     *number = 0;
-    if (!listed_newest(cache, vm, &first, err))
+    if (!listed_read(cache, vm, &l, err))
         return false;
-    /* A list may lag: what it shows may be gone, and newer ones be there. */
-    uint64_t last = first + PROGRESS_PROBES_MAX;
-    for (uint64_t n = first > 0 ? first : 1; n <= last; n++) {
+    for (uint64_t i = l.count; i > 0 && i + PROGRESS_KEEP > l.count; i--) {
+        uint64_t n = l.numbers[(i - 1) % PROGRESS_KEEP];
         key_progress(key, vm, n);
         if (store_load(cache, key, PROGRESS_BYTES_MAX, &stored, err)) {
-            if (!progress_decode(buf_span(&stored), vm, n, keys, out, err))
-                return false;
             *number = n;
-            found = true;
-            last = n + PROGRESS_PROBES_MAX;
-        } else if (err->kind != ERR_NOT_FOUND) {
-            return err_wrap(err, "reading the progress of %s", vm);
-        } else if (found || first == 0) {
-            break;
+            return progress_decode(buf_span(&stored), vm, n, keys, out, err);
         }
+        if (err->kind != ERR_NOT_FOUND)
+            return err_wrap(err, "reading the progress of %s", vm);
     }
-    return found || err_set(err, ERR_NOT_FOUND,
-                            "no processor has said anything of %s yet: is `farshore process` "
-                            "running in the target region?",
-                            vm);
+    return err_set(err, ERR_NOT_FOUND,
+                   "no processor has said anything of %s yet: is `farshore process` running in the "
+                   "target region?",
+                   vm);
 }
 
 bool progress_read(struct store *cache, const char *vm, const struct keys *keys,
@@ -128,37 +135,17 @@ bool progress_read(struct store *cache, const char *vm, const struct keys *keys,
     return progress_newest(cache, vm, keys, out, &number, err ? err : &unused);
 }
 
-struct removal {
-    struct store *cache;
-    struct newest parse;
-    uint64_t below;
-    uint64_t found[16];
-    size_t count;
-};
-
-static bool removal_see(void *context, const char *key, uint64_t bytes)
+static bool surplus_remove(struct store *cache, const char *vm, struct err *err)
 {
-    struct removal *r = context;
-    r->parse.number = 0;
-    newest_see(&r->parse, key, bytes);
-    if (r->parse.number > 0 && r->parse.number < r->below)
-        r->found[r->count++] = r->parse.number;
-    return r->count < sizeof r->found / sizeof r->found[0];
-}
+    struct listed l CLEANUP(listed_release) = {.surplus = BUF_NONE};
 
-/* Removes those before the newest two, `number` the newest; more than a few are left for later. */
-static bool older_remove(struct store *cache, const char *vm, uint64_t number, struct err *err)
-{
-    char text[KEY_MAX];
-    struct removal r = {.cache = cache, .below = number - 1};
-
-    r.parse.prefix = (size_t)snprintf(text, sizeof text, "%s/progress/", vm);
-    if (!store_list(cache, text, NULL, removal_see, &r, err))
+    if (!listed_read(cache, vm, &l, err))
         return false;
-    for (size_t i = 0; i < r.count; i++) {
-        key_progress(text, vm, r.found[i]);
-        if (!store_remove(cache, text, err))
+    for (size_t at = 0; at < l.surplus.length;) {
+        const char *key = (const char *)l.surplus.data + at;
+        if (!store_remove(cache, key, err))
             return false;
+        at += strlen(key) + 1;
     }
     return true;
 }
@@ -172,7 +159,8 @@ bool progress_put(const struct processor_config *config, const struct processor_
     struct sha256 content = sha256_of(span_of_text(p->health));
 
     for (unsigned tries = 0; tries < PUT_TRIES; tries++) {
-        uint64_t next = *number + 1;
+        /* Never lower than the clock: a list that does not show the last one makes no step back. */
+        uint64_t next = p->written_ms > *number ? p->written_ms : *number + 1;
         buf_clear(&bytes);
         if (!salt_make(config->keys, SEAL_HISTORY, config->world, p->generation.id,
                        p->applied_epoch, next, &content, &salt, err) ||
@@ -184,7 +172,7 @@ bool progress_put(const struct processor_config *config, const struct processor_
             return err_wrap(err, "leaving the progress of %s", config->vm);
         *number = next; /* taken by us now, or by another before */
         if (done)
-            return older_remove(config->caches[0], config->vm, next, err);
+            return surplus_remove(config->caches[0], config->vm, err);
     }
     return err_set(err, ERR_BUSY, "too many processors leave their progress of %s", config->vm);
 }

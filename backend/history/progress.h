@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * Progress objects `VM/progress/N` in the cache store: how far the processor is, sealed with the
- * history key. N rises by one with each; the newest two stay. What reads them is in processor.h.
- * docs/FORMAT.md has the bytes. */
+ * history key. N rises with each and is never below the writer's clock in ms; the newest
+ * PROGRESS_KEEP stay, so that a reader whose list lags by half a minute still finds one. What
+ * reads them is in processor.h. docs/FORMAT.md has the bytes. */
 #ifndef BACKEND_HISTORY_PROGRESS_H
 #define BACKEND_HISTORY_PROGRESS_H
 
 #include "backend/history/processor.h"
 
 #define PROGRESS_BYTES_MAX 4096u
-/* How far a reader looks past what a list shows, for lists that lag behind. */
-#define PROGRESS_PROBES_MAX 64u
+#define PROGRESS_KEEP      32u
 
 bool progress_encode(const struct processor_progress *p, const char *vm, uint64_t number,
                      const struct keys *keys, const struct seal_salt *salt, struct buf *out,
@@ -20,7 +20,7 @@ bool progress_decode(struct span stored, const char *vm, uint64_t number, const 
 /* As progress_read, with the number of the one found; ERR_NOT_FOUND leaves *number 0. */
 bool progress_newest(struct store *cache, const char *vm, const struct keys *keys,
                      struct processor_progress *out, uint64_t *number, struct err *err) MUST_CHECK;
-/* Puts the next one behind *number (which follows) and removes the ones before the newest two. */
+/* Puts the next one behind *number (which follows) and removes those before the newest. */
 bool progress_put(const struct processor_config *config, const struct processor_progress *p,
                   uint64_t *number, struct err *err) MUST_CHECK;
 

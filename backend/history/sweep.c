@@ -10,7 +10,7 @@
 
 void sweep_init(struct sweep *s, const struct processor_config *config, struct history *history)
 {
-    *s = (struct sweep){.config = config, .history = history, .due = true};
+    *s = (struct sweep){.config = config, .history = history};
 }
 
 static bool entry_remove(const struct sweep *s, const struct history_head *head, uint64_t epoch,

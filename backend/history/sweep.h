@@ -13,9 +13,9 @@
 struct sweep {
     const struct processor_config *config;
     struct history *history;
-    bool due;        /* sweep_listed is to run; the owner may set it */
-    uint64_t oldest; /* lowest entry that may be there, of `generation` */
-    uint64_t generation;
+    bool due;                        /* sweep_listed is to run; the owner may set it */
+    uint64_t oldest;                 /* lowest entry that may be there, of `generation` */
+    uint64_t generation;             /* id of the one that was listed; another one: list first */
     char fork[PROCESSOR_HEALTH_MAX]; /* "fork at epoch N: ..."; empty: none */
 };
 

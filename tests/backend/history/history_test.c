@@ -311,6 +311,24 @@ static void a_point_that_is_not_later_is_refused_whole(void **state)
     history_close(&h);
 }
 
+static void a_gap_between_epochs_is_refused(void **state)
+{
+    struct made_vm *vm = *state;
+    struct err err = ERR_NONE;
+    struct record_epoch e = {
+        .kind = EPOCH_CUT, .epoch = 3, .point_ms = MADE_CLOCK_MS + 5, .point_kind = POINT_CRASH};
+    struct record apply = {
+        .kind = RECORD_APPLY, .generation = vm->maker.generation, .epoch_count = 1, .epochs = &e};
+
+    epoch_maker_cut(&vm->maker);
+    made_vm_apply(vm);
+    struct history *h = made_vm_history(vm);
+    record_add(vm, &apply);
+    check_fails(history_refresh(h, &err), err, ERR_CORRUPT);
+    check_says(err, "gap");
+    history_close(&h);
+}
+
 /* --- naming points --- */
 
 static const struct {
@@ -453,6 +471,7 @@ int main(void)
         TEST(a_record_that_does_not_follow_is_refused),
         TEST(a_generation_goes_on_from_its_fork_and_leaves_a_branch),
         TEST(a_point_that_is_not_later_is_refused_whole),
+        TEST(a_gap_between_epochs_is_refused),
         TEST(points_are_found_by_every_name_that_users_write),
         TEST(without_points_every_name_is_not_found),
         TEST(a_verified_point_stays_so_and_is_recorded_once),

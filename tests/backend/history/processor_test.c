@@ -5,6 +5,7 @@
 
 #include "backend/history/frame.h"
 #include "backend/history/processor.h"
+#include "tests/support/fake_world.h"
 #include "tests/support/made_vm.h"
 
 #define GENERATION "vm1/g0001-0123456789abcdef/"
@@ -229,7 +230,7 @@ static void progress_says_how_far_it_is(void **state)
     assert_string_equal(p.health, "ok");
 }
 
-static void progress_keeps_two_objects_and_survives_a_list_that_lags(void **state)
+static void progress_keeps_some_objects_and_survives_a_list_that_lags(void **state)
 {
     struct made_vm *vm = *state;
     struct made_processor p;
@@ -238,8 +239,7 @@ static void progress_keeps_two_objects_and_survives_a_list_that_lags(void **stat
     size_t lines = 0;
 
     made_processor_open(vm, &p);
-    for (uint32_t i = 1; i <= 8; i++) {
-        epoch_maker_fill(&vm->maker, 0, i, i);
+    for (uint32_t i = 1; i <= 40; i++) {
         epoch_maker_cut(&vm->maker);
         assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
     }
@@ -247,9 +247,25 @@ static void progress_keeps_two_objects_and_survives_a_list_that_lags(void **stat
     made_names(vm->cache, "vm1/progress/", &names);
     for (size_t i = 0; i < names.length; i++)
         lines += names.data[i] == '\n';
-    assert_int_equal(lines, 2);
-    memory_bucket_lag_lists(vm->cache_bucket, 1);
-    assert_int_equal(progress_of(vm).applied_epoch, 8);
+    assert_int_equal(lines, 32);
+    assert_int_equal(progress_of(vm).applied_epoch, 40);
+    memory_bucket_lag_lists(vm->cache_bucket, 20);
+    assert_true(progress_of(vm).applied_epoch >= 20); /* old, yet there */
+}
+
+/* A new processor whose list shows no progress object at all may not put a lower number. */
+static void progress_makes_no_step_back(void **state)
+{
+    struct made_vm *vm = *state;
+
+    epoch_maker_cut(&vm->maker);
+    made_vm_apply(vm);
+    epoch_maker_cut(&vm->maker);
+    fake_world_advance(vm->world, 5000000000);
+    memory_bucket_lag_lists(vm->cache_bucket, 1000);
+    made_vm_apply(vm);
+    memory_bucket_lag_lists(vm->cache_bucket, 0);
+    assert_int_equal(progress_of(vm).applied_epoch, 2);
 }
 
 /* --- faults --- */
@@ -369,6 +385,42 @@ static void killed_at_every_call_it_ends_the_same(void **state)
             continue;
         made_processor_close(&p);
         made_vm_apply(&vm);
+        check_like(&vm, &content, (const char *)cache.data);
+        made_vm_release(&vm);
+    }
+}
+
+static void the_same_processor_goes_on_after_any_failure(void **state)
+{
+    struct made_vm plain;
+    struct fault none = {.at = 0};
+    struct buf cache AUTO_BUF = BUF_NONE;
+
+    (void)state;
+    made_vm_init(&plain, 2, 4096);
+    ship_some(&plain);
+    apply_once_with_fault(&plain, &none);
+    struct sha256 content = content_digest(&plain);
+    made_names(plain.cache, GENERATION, &cache);
+    made_vm_release(&plain);
+    for (uint64_t at = 1; at <= none.calls; at++) {
+        struct made_vm vm;
+        struct fault f = {.at = at, .how = MEMORY_LOSE_REPLY};
+        struct made_processor p;
+        struct err err = ERR_NONE;
+        int failures = 0;
+
+        made_vm_init(&vm, 2, 4096);
+        ship_some(&vm);
+        made_processor_open(&vm, &p);
+        memory_store_hook(p.caches[0], fault_before, NULL, &f);
+        memory_store_hook(p.targets[0], fault_before, NULL, &f);
+        for (enum processor_result r = PROCESSOR_AGAIN; r != PROCESSOR_IDLE && failures < 3;) {
+            r = processor_step(p.processor, &err);
+            failures += r == PROCESSOR_FAILED;
+        }
+        assert_true(failures <= 1);
+        made_processor_close(&p);
         check_like(&vm, &content, (const char *)cache.data);
         made_vm_release(&vm);
     }
@@ -677,9 +729,11 @@ int main(void)
         TEST(small_epochs_share_a_segment),
         TEST(an_idle_processor_puts_nothing),
         TEST(progress_says_how_far_it_is),
-        TEST(progress_keeps_two_objects_and_survives_a_list_that_lags),
+        TEST(progress_keeps_some_objects_and_survives_a_list_that_lags),
+        TEST(progress_makes_no_step_back),
         cmocka_unit_test(a_call_that_fails_anywhere_changes_nothing_in_the_end),
         cmocka_unit_test(killed_at_every_call_it_ends_the_same),
+        cmocka_unit_test(the_same_processor_goes_on_after_any_failure),
         TEST(two_processors_are_as_one),
         TEST(the_loser_of_a_race_is_overtaken_and_reads_again),
         TEST(a_damaged_part_stops_there_and_is_named),
