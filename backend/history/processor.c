@@ -290,14 +290,19 @@ static enum processor_result record_append(struct processor *p, const struct his
         return PROCESSOR_FAILED;
     switch (numlog_put(&records.log, r.number, buf_span(&bytes), &r.previous, NULL, err)) {
     case NUMLOG_DONE:
-        return history_refresh(p->history, err) ? PROCESSOR_APPLIED : PROCESSOR_FAILED;
+        if (history_refresh(p->history, err))
+            return PROCESSOR_APPLIED;
+        break;
     case NUMLOG_TAKEN:
     case NUMLOG_OVERTAKEN:
         return PROCESSOR_AGAIN;
     default:
-        err_wrap(err, "appending to the history of %s", p->vm);
-        return PROCESSOR_FAILED;
+        break;
     }
+    /* It may be there all the same: then the next step finds nothing to apply, but to remove. */
+    p->sweep.due = true;
+    err_wrap(err, "appending to the history of %s", p->vm);
+    return PROCESSOR_FAILED;
 }
 
 /* Applies the batch, or what precedes its first damaged epoch. *applied: how many. */

@@ -257,15 +257,21 @@ static void progress_keeps_some_objects_and_survives_a_list_that_lags(void **sta
 static void progress_makes_no_step_back(void **state)
 {
     struct made_vm *vm = *state;
+    struct made_processor p;
+    struct err err = ERR_NONE;
 
+    made_processor_open(vm, &p);
+    for (uint32_t i = 1; i <= 40; i++) {
+        epoch_maker_cut(&vm->maker);
+        assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
+        fake_world_advance(vm->world, 5000000000);
+    }
+    made_processor_close(&p);
     epoch_maker_cut(&vm->maker);
-    made_vm_apply(vm);
-    epoch_maker_cut(&vm->maker);
-    fake_world_advance(vm->world, 5000000000);
     memory_bucket_lag_lists(vm->cache_bucket, 1000);
     made_vm_apply(vm);
     memory_bucket_lag_lists(vm->cache_bucket, 0);
-    assert_int_equal(progress_of(vm).applied_epoch, 2);
+    assert_int_equal(progress_of(vm).applied_epoch, 41);
 }
 
 /* --- faults --- */
@@ -311,13 +317,14 @@ static void apply_once_with_fault(struct made_vm *vm, struct fault *f)
     made_processor_close(&p);
 }
 
-static void check_like(struct made_vm *vm, const struct sha256 *content, const char *cache)
+static void check_like(struct made_vm *vm, const struct sha256 *content, const char *cache,
+                       uint64_t epoch)
 {
     struct sha256 found = content_digest(vm);
     assert_memory_equal(found.bytes, content->bytes, SHA256_BYTES);
     check_cache(vm, cache);
     assert_string_equal(progress_of(vm).health, "ok");
-    assert_int_equal(progress_of(vm).applied_epoch, 5);
+    assert_int_equal(progress_of(vm).applied_epoch, epoch);
 }
 
 /* The source's bytes come of the fake world's seed, so every VM made here is the same. */
@@ -344,7 +351,7 @@ static void a_call_that_fails_anywhere_changes_nothing_in_the_end(void **state)
             ship_some(&vm);
             apply_once_with_fault(&vm, &f);
             made_vm_apply(&vm);
-            check_like(&vm, &content, (const char *)cache.data);
+            check_like(&vm, &content, (const char *)cache.data, 5);
             made_vm_release(&vm);
         }
 }
@@ -385,9 +392,32 @@ static void killed_at_every_call_it_ends_the_same(void **state)
             continue;
         made_processor_close(&p);
         made_vm_apply(&vm);
-        check_like(&vm, &content, (const char *)cache.data);
+        check_like(&vm, &content, (const char *)cache.data, 5);
         made_vm_release(&vm);
     }
+}
+
+/* One processor, idle after a first epoch, then steps through ship_some with a fault. */
+static void apply_on_with_fault(struct made_vm *vm, struct fault *f)
+{
+    struct made_processor p;
+    struct err err = ERR_NONE;
+    int failures = 0;
+
+    epoch_maker_fill(&vm->maker, 0, 1, 1);
+    epoch_maker_cut(&vm->maker);
+    made_processor_open(vm, &p);
+    while (processor_step(p.processor, &err) != PROCESSOR_IDLE)
+        assert_int_equal(err.kind, ERR_OK);
+    ship_some(vm);
+    memory_store_hook(p.caches[0], fault_before, NULL, f);
+    memory_store_hook(p.targets[0], fault_before, NULL, f);
+    for (enum processor_result r = PROCESSOR_AGAIN; r != PROCESSOR_IDLE && failures < 3;) {
+        r = processor_step(p.processor, &err);
+        failures += r == PROCESSOR_FAILED;
+    }
+    assert_true(failures <= 1);
+    made_processor_close(&p);
 }
 
 static void the_same_processor_goes_on_after_any_failure(void **state)
@@ -398,30 +428,18 @@ static void the_same_processor_goes_on_after_any_failure(void **state)
 
     (void)state;
     made_vm_init(&plain, 2, 4096);
-    ship_some(&plain);
-    apply_once_with_fault(&plain, &none);
+    apply_on_with_fault(&plain, &none);
     struct sha256 content = content_digest(&plain);
     made_names(plain.cache, GENERATION, &cache);
     made_vm_release(&plain);
+    assert_true(none.calls > 20);
     for (uint64_t at = 1; at <= none.calls; at++) {
         struct made_vm vm;
-        struct fault f = {.at = at, .how = MEMORY_LOSE_REPLY};
-        struct made_processor p;
-        struct err err = ERR_NONE;
-        int failures = 0;
+        struct fault f = {.at = at, .how = at % 2 ? MEMORY_LOSE_REPLY : MEMORY_FAIL};
 
         made_vm_init(&vm, 2, 4096);
-        ship_some(&vm);
-        made_processor_open(&vm, &p);
-        memory_store_hook(p.caches[0], fault_before, NULL, &f);
-        memory_store_hook(p.targets[0], fault_before, NULL, &f);
-        for (enum processor_result r = PROCESSOR_AGAIN; r != PROCESSOR_IDLE && failures < 3;) {
-            r = processor_step(p.processor, &err);
-            failures += r == PROCESSOR_FAILED;
-        }
-        assert_true(failures <= 1);
-        made_processor_close(&p);
-        check_like(&vm, &content, (const char *)cache.data);
+        apply_on_with_fault(&vm, &f);
+        check_like(&vm, &content, (const char *)cache.data, 6);
         made_vm_release(&vm);
     }
 }
@@ -703,6 +721,90 @@ static void a_grown_disk_has_its_size_of_the_time(void **state)
     history_close(&h);
 }
 
+/* Disk 1 has stores of its own: its frames lie there, all runs and records in the VM's. */
+static void a_disk_with_stores_of_its_own_keeps_its_frames_there(void **state)
+{
+    struct made_vm *vm = *state;
+    struct memory_bucket *cache = memory_bucket_make();
+    struct memory_bucket *target = memory_bucket_make();
+    struct store *caches[2] = {vm->cache, memory_store_open(cache)};
+    struct store *targets[2] = {vm->target, memory_store_open(target)};
+    struct processor_config config = {.world = vm->world,
+                                      .vm = MADE_VM,
+                                      .keys = vm->maker.keys,
+                                      .targets = targets,
+                                      .caches = caches,
+                                      .store_count = 2};
+    struct processor *p = NULL;
+    struct err err = ERR_NONE;
+    struct buf names AUTO_BUF = BUF_NONE;
+
+    vm->maker.vault.disks[1].store = 1;
+    vm->maker.caches[1] = caches[1];
+    for (uint32_t i = 0; i < 8; i++) {
+        epoch_maker_fill(&vm->maker, 0, i, 1 + i);
+        epoch_maker_fill(&vm->maker, 1, i, 100 + i);
+    }
+    epoch_maker_cut(&vm->maker);
+    assert_int_equal(memory_bucket_objects(cache), 1);
+    check_ok(processor_open(&config, &p, &err), err);
+    assert_int_equal(processor_step(p, &err), PROCESSOR_APPLIED);
+    processor_close(&p);
+    assert_int_equal(memory_bucket_objects(cache), 0);
+    made_names(targets[1], "vm1/", &names);
+    assert_int_equal(memory_bucket_objects(target), 1);
+    assert_non_null(strstr((const char *)names.data, "vm1/segments/"));
+
+    struct history *h = made_vm_history(vm);
+    struct record_epoch e = history_epoch(h, 0, NULL);
+    struct place place = {.store = vm->target, .offset = e.run_offset};
+    struct run *run AUTO_RUN = NULL;
+    snprintf(place.key, sizeof place.key, "%s/%s", MADE_VM, e.run_key);
+    struct run_source source = {.fetch = place_fetch, .context = &place, .bytes = e.run_bytes};
+    check_ok(run_open(vm->maker.keys, vm->maker.vault.vm, source, &run, &err), err);
+    struct run_entry entry;
+    bool found = false;
+    char segment[RUN_SEGMENT_NAME_MAX];
+    uint16_t store = 0;
+    check_ok(run_find(run, 1, 0, &entry, &found, &err), err);
+    assert_true(found);
+    assert_true(segment_name_parse(run_segment_name(run, entry.segment), &store, segment));
+    assert_int_equal(store, 1);
+    assert_non_null(strstr((const char *)names.data, segment));
+    check_ok(run_find(run, 0, 0, &entry, &found, &err), err);
+    assert_string_equal(run_segment_name(run, entry.segment), RUN_SEGMENT_SELF);
+    history_close(&h);
+    store_close(&caches[1]);
+    store_close(&targets[1]);
+    memory_bucket_release(&cache);
+    memory_bucket_release(&target);
+}
+
+/* Parts as large as a segment are segments of their own, and the runs follow. */
+static void a_large_epoch_is_streamed_part_by_part(void **state)
+{
+    struct made_vm *vm = *state;
+    struct buf names AUTO_BUF = BUF_NONE;
+    uint8_t noise[BLOCK_SIZE];
+    size_t lines = 0;
+
+    vm->maker.inline_max = 0;
+    vm->maker.part_max = 4u << 20;
+    for (uint64_t i = 0; i < 3200; i++) { /* 12.5 MiB that do not compress */
+        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
+        epoch_maker_write(&vm->maker, 0, i, 1, noise);
+    }
+    epoch_maker_cut(&vm->maker);
+    made_vm_apply(vm);
+    made_names(vm->target, "vm1/segments/", &names);
+    for (size_t i = 0; i < names.length; i++)
+        lines += names.data[i] == '\n';
+    assert_true(lines >= 2);
+    content_digest(vm); /* reads and opens every frame */
+    made_names(vm->cache, GENERATION "parts/", &names);
+    assert_string_equal((const char *)names.data, "");
+}
+
 static void a_processor_without_the_data_key_does_it_all(void **state)
 {
     struct made_vm *vm = *state;
@@ -745,6 +847,8 @@ int main(void)
         TEST(a_head_that_vanished_is_an_error),
         TEST(a_fence_entry_ends_the_log),
         TEST(a_grown_disk_has_its_size_of_the_time),
+        TEST(a_disk_with_stores_of_its_own_keeps_its_frames_there),
+        TEST(a_large_epoch_is_streamed_part_by_part),
         TEST(a_processor_without_the_data_key_does_it_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
