@@ -70,8 +70,8 @@ bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent
             *found = true;
             break;
         }
-        uint64_t block;
-        bool any;
+        uint64_t block = 0;
+        bool any = false;
         if (!next_of_interest(s, disk, out->first, &block, &any, err))
             return false;
         if (!any)

@@ -80,6 +80,7 @@ static bool open_machine(struct shipper *s, struct err *err)
         !journal_open(c->world, path, c->generation, &s->journal, err) ||
         !uploads_make(c->world, c->uploads_max, &s->uploads, err) || !check_local(s, err))
         return false;
+    source_checked(c->source);
     s->log = (struct numlog){
         .store = s->caches[0], .bytes_max = EPOCH_BYTES_MAX, .key = log_key, .context = s};
     s->phase = s->state.fenced[0] != '\0' ? SHIP_FENCED : SHIP_SETTLE;

@@ -95,7 +95,6 @@ static bool attach_maps(struct source *s, const struct source_config *config, co
                       DIRTY_LEAVES_DEFAULT, true, &s->dirty, err))
         return false;
     dirty_from_marks(s);
-    dirty_seeded(s->dirty);
     return true;
 }
 
@@ -155,6 +154,11 @@ void source_close(struct source **source)
     undo_release(&s->undo);
     dirty_detach(&s->dirty);
     free(s);
+}
+
+void source_checked(struct source *s)
+{
+    dirty_seeded(s->dirty);
 }
 
 bool source_adopted(const struct source *s)

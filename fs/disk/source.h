@@ -47,6 +47,10 @@ bool source_open(const struct source_config *config, struct source **out,
                  struct err *err) MUST_CHECK;
 void source_close(struct source **s); /* no I/O in flight, the shipper stopped */
 
+/* The local files were compared with what the last stop recorded (shipper_open does it): only from
+ * here on may a successor adopt these maps. A worker that dies before is as if it never was. Before
+ * the first write. */
+void source_checked(struct source *s);
 /* Did it take over a dead worker's memory? */
 bool source_adopted(const struct source *s);
 size_t source_disks(const struct source *s);

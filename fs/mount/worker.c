@@ -57,7 +57,7 @@ static bool close_on_exec(size_t lock_count, struct err *err)
 bool worker_inherit(struct worker_inheritance *out, struct err *err)
 {
     enum crew_role role = crew_role_take();
-    struct keeper_page *page;
+    struct keeper_page *page = NULL;
 
     if (role == CREW_NONE)
         return err_set(err, ERR_INVALID, "not started by a keeper: use `farshore mount`");
