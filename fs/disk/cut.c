@@ -63,10 +63,12 @@ bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent
                      struct err *err)
 {
     unsigned map = frozen_map(s);
+    /* Of a protected cut nothing is skipped: what is a hole by now may have been data at the cut.
+     * It is no larger than the undo space, so that reading its holes costs little. */
+    bool protected = atomic_load(&s->cut_word) != CUT_IDLE;
     *found = false;
     while (dirty_next(s->dirty, map, disk, from, out)) {
-        bool huge = out->count >= REGION_BLOCKS;
-        if (!huge) {
+        if (protected || out->count < REGION_BLOCKS) {
             *found = true;
             break;
         }

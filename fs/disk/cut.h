@@ -18,8 +18,8 @@ bool source_cut_drained(const struct source *s);
 /* The undo space gave out: the cut shows no single moment any more and must be abandoned. */
 bool source_cut_lost(const struct source *s);
 
-/* The next frozen blocks at or after `from`, at most CUT_TAKE_BLOCKS_MAX, none beyond a hole of
- * both the local file and the digest file when the region is dirty as a whole. */
+/* The next frozen blocks at or after `from`, at most CUT_TAKE_BLOCKS_MAX. Unprotected, where whole
+ * regions are dirty, what is a hole of both the local file and the digest file is left out. */
 bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent *out, bool *found,
                      struct err *err) MUST_CHECK;
 /* Reads frozen blocks as they were at the cut. Ascending by (disk, block); what was passed counts
