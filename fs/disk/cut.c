@@ -196,14 +196,6 @@ bool source_sync(struct source *s, struct err *err)
     return true;
 }
 
-bool source_sync_failed(const struct source *s)
-{
-    for (size_t i = 0; i < s->disk_count; i++)
-        if (atomic_load(&s->disks[i].sync_failed))
-            return true;
-    return false;
-}
-
 static bool void_region(struct source_disk *d, uint64_t region, struct err *err)
 {
     struct block_digest unknown[REGION_BLOCKS];
@@ -219,7 +211,7 @@ bool source_distrust(struct source *s, struct err *err)
 {
     for (size_t i = 0; i < s->disk_count; i++) {
         struct source_disk *d = &s->disks[i];
-        if (!atomic_load(&d->sync_failed))
+        if (d->distrusted || !atomic_load(&s->kept->sync_failed[i]))
             continue;
         /* What the page cache shows may never have reached the device. */
         if (world_file_fd(d->file) >= 0)
@@ -234,6 +226,8 @@ bool source_distrust(struct source *s, struct err *err)
         }
         if (!digest_file_sync(d->digests, err))
             return err_wrap(err, "disk %s", d->name);
+        source_note_write(s);
+        d->distrusted = true;
     }
     return true;
 }

@@ -41,9 +41,9 @@ uint64_t source_first_write_ms(struct source *s, bool take);
 void source_first_write_restore(struct source *s, uint64_t ms);
 /* Syncs the local files; the sticky error of an earlier failure is reported, too. */
 bool source_sync(struct source *s, struct err *err) MUST_CHECK;
-/* After a failed sync: voids the digests of every marked region and makes it dirty. */
+/* After a failed sync, once for a disk: voids the digests of its marked regions and makes them
+ * dirty. */
 bool source_distrust(struct source *s, struct err *err) MUST_CHECK;
-bool source_sync_failed(const struct source *s);
 /* Clears intent marks that are proven (design 6.3): called between epochs, nothing committed since
  * `source_sync` returned. `all_quiet`: no writer is left. */
 bool source_sweep(struct source *s, bool all_quiet, struct err *err) MUST_CHECK;

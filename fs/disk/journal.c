@@ -68,7 +68,8 @@ static bool change_use(struct reader *r, enum changes_use use, struct source *s,
     size_t disk = source_find_disk(s, read_u16(r));
     uint64_t first = read_u64(r);
     uint64_t count = read_u64(r);
-    bool bounded = first <= DISK_BYTES_MAX >> BLOCK_SHIFT && count <= DISK_BYTES_MAX >> BLOCK_SHIFT;
+    const uint64_t blocks_max = DISK_BYTES_MAX >> BLOCK_SHIFT;
+    bool bounded = first <= blocks_max && count <= blocks_max - first;
     if (kind == CHANGE_DIGESTS && count <= CUT_TAKE_BLOCKS_MAX)
         read_bytes(r, digests, count * sizeof *digests);
     else if (kind != CHANGE_HOLE)
@@ -227,14 +228,31 @@ static void encode(const struct journal *j, struct buf *b)
     buf_put(b, sum.bytes, sizeof sum.bytes);
 }
 
+static void drop_newest(struct journal *j)
+{
+    assert(j->count > 0);
+    j->count--;
+    buf_release(&j->memory[j->count]);
+    if (j->count == 0)
+        j->slot = 0;
+}
+
+static void drop_oldest(struct journal *j)
+{
+    buf_release(&j->memory[0]);
+    j->count--;
+    memmove(&j->attempts[0], &j->attempts[1], j->count * sizeof *j->attempts);
+    memmove(&j->memory[0], &j->memory[1], j->count * sizeof *j->memory);
+    j->memory[j->count] = BUF_NONE;
+}
+
 bool journal_add(struct journal *j, uint64_t slot, const struct journal_attempt *attempt,
                  struct err *err)
 {
     struct buf b AUTO_BUF = BUF_NONE;
     assert(slot != 0 && (j->count == 0 || j->slot == slot));
     if (j->count == JOURNAL_ATTEMPTS_MAX)
-        return err_set(err, ERR_FULL, "epoch %llu was tried %u times and never answered for",
-                       (unsigned long long)slot, JOURNAL_ATTEMPTS_MAX);
+        drop_oldest(j);
     j->slot = slot;
     if (!keep(j, attempt, err))
         return false;
@@ -246,11 +264,21 @@ bool journal_add(struct journal *j, uint64_t slot, const struct journal_attempt 
     if (ok && file_replace(j->world, j->path, 0600, buf_span(&b), err))
         return true;
     /* Nothing was put under this attempt: the ones before it are all that count. */
-    j->count--;
-    buf_release(&j->memory[j->count]);
-    if (j->count == 0)
-        j->slot = 0;
+    drop_newest(j);
     return false;
+}
+
+void journal_refused(struct journal *j)
+{
+    drop_newest(j);
+}
+
+void journal_voided(struct journal *j)
+{
+    for (size_t i = 0; i < j->count; i++) {
+        buf_release(&j->memory[i]);
+        j->attempts[i].changes = span_of(NULL, 0);
+    }
 }
 
 bool journal_clear(struct journal *j, struct err *err)

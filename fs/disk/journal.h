@@ -10,7 +10,7 @@
 #include "backend/history/epoch.h"
 #include "fs/disk/cut.h"
 
-#define JOURNAL_ATTEMPTS_MAX 32u
+#define JOURNAL_ATTEMPTS_MAX 4096u /* at least a day of tries */
 #define JOURNAL_BYTES_MAX    (256u << 20)
 
 /* What an epoch changes in the digest files, as it is collected: a byte string of its own. */
@@ -45,9 +45,17 @@ uint64_t journal_slot(const struct journal *j); /* 0: nothing pending */
 size_t journal_attempts(const struct journal *j);
 const struct journal_attempt *journal_attempt(const struct journal *j, size_t i);
 
-/* Durable when it returns true. `slot` is the pending one when there is one (asserted). */
+/* Durable when it returns true. `slot` is the pending one when there is one (asserted). At the
+ * bound the oldest attempt goes: should its put still arrive, we are fenced, and nothing is lost.
+ */
 bool journal_add(struct journal *j, uint64_t slot, const struct journal_attempt *attempt,
                  struct err *err) MUST_CHECK;
+/* The store has said for certain that the newest attempt was not put and never will be. What the
+ * file says of it does no harm. */
+void journal_refused(struct journal *j);
+/* The changes of all attempts were voided in the digest files: of each only the digest is kept, and
+ * should it be in the slot after all, its blocks stay unknown. */
+void journal_voided(struct journal *j);
 /* The slot is settled and the digest files are synced. */
 bool journal_clear(struct journal *j, struct err *err) MUST_CHECK;
 

@@ -74,8 +74,9 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
         s->pass_began_ms = now;
     /* Before the cut: a write behind it may note its time early, never lose it. */
     s->cut_first_ms = source_first_write_ms(source, true);
-    source_cut(source, !s->pass);
+    /* Before the cut, too: the point shows all that was acknowledged by its time. */
     s->cut_clock_ms = clock_ms(s);
+    source_cut(source, !s->pass);
     s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
     s->at_disk = 0;
     s->at_block = 0;
@@ -124,17 +125,13 @@ static uint64_t step_idle(struct shipper *s)
 {
     struct err err = ERR_NONE;
     uint64_t now = ship_now_ms(s);
-    if (!apply_requests(s, &err))
+    if (!source_distrust(s->config.source, &err))
         return ship_stall(s, &err);
-    if (source_sync_failed(s->config.source) && !s->distrusted) {
-        if (!source_distrust(s->config.source, &err))
-            return ship_stall(s, &err);
-        s->distrusted = true;
-    }
     if (now >= s->next_look_ms)
         ship_look(s);
     if (s->state.paused)
         return s->config.cut_interval_ms;
+    uint64_t clock = clock_ms(s); /* before the look at what is dirty: a heartbeat vouches for it */
     uint64_t dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
     bool wanted = point_wanted(s);
     bool first = s->state.point_epoch == 0 || !s->state.initial_done || s->state.pass_open;
@@ -146,7 +143,7 @@ static uint64_t step_idle(struct shipper *s)
     if (dirty_bytes == 0 && now >= s->next_sweep_ms)
         sweep(s, false);
     if (now >= s->last_entry_ms + HEARTBEAT_MS && dirty_bytes == 0)
-        return ship_heartbeat(s);
+        return ship_heartbeat(s, clock);
     return now < s->next_cut_ms ? s->next_cut_ms - now : s->config.cut_interval_ms;
 }
 
@@ -232,24 +229,34 @@ static uint64_t step_take(struct shipper *s)
 
 void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write_ms)
 {
-    /* Beyond the bound the newest stand for each other: the age of the oldest stays right. */
+    /* Beyond the bound the newest stand for each other, with the age of the oldest among them. */
     if (s->unapplied_count == SHIP_UNAPPLIED_MAX)
-        s->unapplied_count--;
+        first_write_ms =
+            ship_oldest(first_write_ms, s->unapplied[--s->unapplied_count].first_write_ms);
     s->unapplied[s->unapplied_count++] =
         (struct unapplied){.epoch = epoch, .first_write_ms = first_write_ms};
 }
 
-static uint64_t oldest(uint64_t a_ms, uint64_t b_ms)
+uint64_t ship_oldest(uint64_t a_ms, uint64_t b_ms)
 {
     if (a_ms == 0 || b_ms == 0)
         return a_ms + b_ms;
     return a_ms < b_ms ? a_ms : b_ms;
 }
 
+void ship_point_made(struct shipper *s)
+{
+    ship_note_unapplied(s, s->state.epoch, ship_oldest(s->pending_first_ms, s->cut_first_ms));
+    s->pending_first_ms = 0;
+    s->passes = 0;
+    s->pass_dirty_least = 0;
+    s->resync_reason[0] = '\0';
+}
+
 static void end_pass(struct shipper *s)
 {
     uint64_t bytes = s->seen.pass_bytes_total;
-    s->pending_first_ms = oldest(s->pending_first_ms, s->cut_first_ms);
+    s->pending_first_ms = ship_oldest(s->pending_first_ms, s->cut_first_ms);
     s->passes++;
     if (s->pass_dirty_least == 0 || bytes < s->pass_dirty_least) {
         s->pass_dirty_least = bytes;
@@ -259,13 +266,8 @@ static void end_pass(struct shipper *s)
 
 static void end_point(struct shipper *s, bool made)
 {
-    if (made) {
-        ship_note_unapplied(s, s->state.epoch, oldest(s->pending_first_ms, s->cut_first_ms));
-        s->pending_first_ms = 0;
-        s->passes = 0;
-        s->pass_dirty_least = 0;
-        s->resync_reason[0] = '\0';
-    }
+    if (made)
+        ship_point_made(s);
     if (s->cut_ticket != 0)
         ship_answer(s, s->cut_ticket, s->state.point_ms, s->state.point_epoch, NULL);
     s->cut_ticket = 0;
@@ -299,10 +301,10 @@ static uint64_t step_put(struct shipper *s)
         return 0;
     }
     source_cut_commit(s->config.source);
-    if (s->pass)
-        end_pass(s);
-    else
+    if (!s->pass)
         end_point(s, !silent);
+    else if (s->state.pass_open) /* else the newest point still holds: nothing waits for one */
+        end_pass(s);
     s->phase = SHIP_IDLE;
     if (ship_now_ms(s) >= s->next_sweep_ms)
         sweep(s, false);
@@ -311,6 +313,10 @@ static uint64_t step_put(struct shipper *s)
 
 uint64_t ship_step(struct shipper *s)
 {
+    struct err err = ERR_NONE;
+    /* Also while the store is out of reach: what was asked for is durable all the same. */
+    if ((s->phase == SHIP_SETTLE || s->phase == SHIP_IDLE) && !apply_requests(s, &err))
+        return ship_stall(s, &err);
     switch (s->phase) {
     case SHIP_SETTLE:
         return ship_settle(s);

@@ -80,7 +80,6 @@ struct shipper {
     uint64_t pass_began_ms;
     uint64_t pending_first_ms; /* oldest write that went into passes since the last point */
     uint64_t retry_ms;         /* pause after a failure, doubled each time; 0 = all is well */
-    bool distrusted;           /* a failed sync was dealt with */
     bool final;                /* the last cut before a stop: do not wait for the interval */
     struct unapplied unapplied[SHIP_UNAPPLIED_MAX];
     size_t unapplied_count;
@@ -106,6 +105,10 @@ uint64_t ship_step(struct shipper *s);
 
 /* A point is in the cache store; the target has it when progress says so. */
 void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write_ms);
+/* The entry of the cut is settled: all that was written before it is in this point. */
+void ship_point_made(struct shipper *s);
+/* The earlier of two times; 0 is none. */
+uint64_t ship_oldest(uint64_t a_ms, uint64_t b_ms);
 
 /* Ends the open cut without a point, its blocks dirty again. `why` is for waiting requests. */
 void ship_abandon(struct shipper *s, const char *why);
@@ -113,7 +116,8 @@ void ship_abandon(struct shipper *s, const char *why);
 /* --- ship_log.c: the log and what is known of it --- */
 uint64_t ship_settle(struct shipper *s);
 uint64_t ship_put(struct shipper *s);
-uint64_t ship_heartbeat(struct shipper *s);
+/* Nothing was dirty at `clock_ms` or later. */
+uint64_t ship_heartbeat(struct shipper *s, uint64_t clock_ms);
 /* Ends the work on a failure that may pass: state `stalled`, and how long to wait. */
 uint64_t ship_stall(struct shipper *s, const struct err *err);
 void ship_fence(struct shipper *s, const char *why);

@@ -26,6 +26,7 @@ uint64_t ship_stall(struct shipper *s, const struct err *err)
 void ship_fence(struct shipper *s, const char *why)
 {
     struct err err = ERR_NONE;
+    s->cut_ticket = 0; /* it is answered below, by its right name */
     if (s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT)
         ship_abandon(s, why);
     s->phase = SHIP_FENCED;
@@ -88,10 +89,12 @@ static bool settle_ours(struct shipper *s, const struct journal_attempt *a, stru
 
 static bool settle_absent(struct shipper *s, struct err *err)
 {
-    for (size_t i = 0; i < journal_attempts(s->journal); i++)
-        if (!changes_use(journal_attempt(s->journal, i)->changes, CHANGES_VOID, s->config.source,
-                         err))
+    for (size_t i = 0; i < journal_attempts(s->journal); i++) {
+        struct span changes = journal_attempt(s->journal, i)->changes;
+        if (changes.length > 0 && !changes_use(changes, CHANGES_VOID, s->config.source, err))
             return false;
+    }
+    journal_voided(s->journal);
     return true;
 }
 
@@ -136,15 +139,20 @@ uint64_t ship_settle(struct shipper *s)
 {
     struct buf stored AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
-    if (!begin_log(s, &err))
-        return ship_stall(s, &err);
+    if (!begin_log(s, &err)) {
+        if (err.kind != ERR_NOT_FOUND)
+            return ship_stall(s, &err);
+        ship_fence(s, "the log in the cache store has no beginning any more, so this host has lost "
+                      "its state; run `farshore resync --new-generation`");
+        return 0;
+    }
     if (journal_slot(s->journal) != 0 && journal_slot(s->journal) <= s->state.epoch)
         if (!journal_clear(s->journal, &err))
             return ship_stall(s, &err);
     uint64_t slot = s->state.epoch + 1;
     enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, &stored, &err);
     const struct journal_attempt *ours = NULL;
-    bool ok = true;
+    bool ok = true, was_cut;
     switch (result) {
     case NUMLOG_DONE:
         ours = find_ours(s, buf_span(&stored));
@@ -152,7 +160,10 @@ uint64_t ship_settle(struct shipper *s)
             fence_foreign(s, slot);
             return 0;
         }
+        was_cut = ours->kind == EPOCH_CUT;
         ok = settle_ours(s, ours, &err);
+        if (ok && was_cut)
+            ship_point_made(s);
         break;
     case NUMLOG_ABSENT:
         ok = settle_absent(s, &err);
@@ -205,6 +216,8 @@ static enum numlog_result put_entry(struct shipper *s, enum epoch_kind kind, str
     if (!journal_add(s->journal, slot, &attempt, err))
         return NUMLOG_FAILED;
     enum numlog_result result = numlog_put(&s->log, slot, body, &s->state.digest, &other, err);
+    if (result == NUMLOG_FAILED)
+        journal_refused(s->journal);
     if (result == NUMLOG_TAKEN && find_ours(s, buf_span(&other)) != NULL)
         result = NUMLOG_DOUBT; /* an earlier attempt of ours: settling will find it */
     return result;
@@ -256,7 +269,7 @@ uint64_t ship_put(struct shipper *s)
     return put_kind(s, s->pass ? EPOCH_PASS : EPOCH_CUT);
 }
 
-uint64_t ship_heartbeat(struct shipper *s)
+uint64_t ship_heartbeat(struct shipper *s, uint64_t clock_ms)
 {
     struct err err = ERR_NONE;
     struct pack_config config = {.world = s->config.world,
@@ -269,7 +282,7 @@ uint64_t ship_heartbeat(struct shipper *s)
     memcpy(config.vm_id, s->config.vm_id, sizeof config.vm_id);
     if (!pack_begin(&config, s->state.epoch + 1, &s->pack, &err))
         return ship_stall(s, &err);
-    s->cut_clock_ms = s->config.world->ops->realtime_ns(s->config.world) / 1000000;
+    s->cut_clock_ms = clock_ms;
     s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
     s->cut_kind = POINT_CRASH;
     uint64_t wait = put_kind(s, EPOCH_HEARTBEAT);

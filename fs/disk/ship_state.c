@@ -172,9 +172,9 @@ static bool compare(const cJSON *json, const struct source *s, const struct ship
     return true;
 }
 
-bool clean_record_take(struct world *w, const char *folder, const struct source *s,
-                       const struct ship_state *state, enum clean_record *out, char why[200],
-                       struct err *err)
+bool clean_record_compare(struct world *w, const char *folder, const struct source *s,
+                          const struct ship_state *state, enum clean_record *out, char why[200],
+                          struct err *err)
 {
     char path[PATH_BYTES];
     cJSON *json AUTO_JSON = NULL;
@@ -190,5 +190,12 @@ bool clean_record_take(struct world *w, const char *folder, const struct source 
     }
     if (!compare(json, s, state, out, why, err))
         return err_wrap(err, "%s", path);
+    return true;
+}
+
+bool clean_record_void(struct world *w, const char *folder, struct err *err)
+{
+    char path[PATH_BYTES];
+    state_path(path, folder, "clean.json");
     return file_remove(w, path, err);
 }

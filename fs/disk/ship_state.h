@@ -38,9 +38,10 @@ enum clean_record {
     CLEAN_DIFFERS, /* stopped cleanly, then written behind our back: `why` says what differs */
     CLEAN_ABSENT,  /* not stopped cleanly, or never mounted */
 };
-/* Reads the record and removes it durably. */
-bool clean_record_take(struct world *w, const char *folder, const struct source *s,
-                       const struct ship_state *state, enum clean_record *out, char why[200],
-                       struct err *err) MUST_CHECK;
+bool clean_record_compare(struct world *w, const char *folder, const struct source *s,
+                          const struct ship_state *state, enum clean_record *out, char why[200],
+                          struct err *err) MUST_CHECK;
+/* Removes the record durably: before the first write, and after the marks say what it said. */
+bool clean_record_void(struct world *w, const char *folder, struct err *err) MUST_CHECK;
 
 #endif

@@ -48,9 +48,9 @@ static bool check_local(struct shipper *s, struct err *err)
     struct source *source = s->config.source;
     enum clean_record clean;
     char why[200];
-    if (source_adopted(source) || !s->state.begun)
-        return true;
-    if (!clean_record_take(s->config.world, s->folder, source, &s->state, &clean, why, err))
+    if (source_adopted(source) || !s->state.begun) /* an older record would be believed later */
+        return clean_record_void(s->config.world, s->folder, err);
+    if (!clean_record_compare(s->config.world, s->folder, source, &s->state, &clean, why, err))
         return false;
     for (size_t i = 0; clean == CLEAN_ABSENT && i < source_disks(source); i++) {
         struct world_stat st;
@@ -60,12 +60,15 @@ static bool check_local(struct shipper *s, struct err *err)
                      source_disk_name(source, i));
         }
     }
-    if (clean != CLEAN_DIFFERS)
-        return true;
-    if (!source_mark_all(source, err))
-        return false;
-    begin_resync(s, why);
-    return ship_state_save(s->config.world, s->folder, &s->state, err);
+    if (clean == CLEAN_DIFFERS) {
+        if (!source_mark_all(source, err))
+            return false;
+        begin_resync(s, why);
+        if (!ship_state_save(s->config.world, s->folder, &s->state, err))
+            return false;
+    }
+    /* After the marks: the record is all that tells of the difference until they are durable. */
+    return clean_record_void(s->config.world, s->folder, err);
 }
 
 static bool open_machine(struct shipper *s, struct err *err)
@@ -223,6 +226,10 @@ static bool ship_rest(struct shipper *s, uint64_t timeout_ms, struct err *err)
                            (unsigned long long)(source_dirty_blocks(s->config.source) * BLOCK_SIZE),
                            s->seen.reason[0] ? ": " : "", s->seen.reason);
         uint64_t wait_ms = shipper_step(s);
+        uint64_t now = ship_now_ms(s);
+        uint64_t left_ms = end > now ? end - now : 0;
+        if (wait_ms > left_ms)
+            wait_ms = left_ms;
         if (wait_ms > 0) {
             struct timespec pause = {.tv_sec = (time_t)(wait_ms / 1000),
                                      .tv_nsec = (long)(wait_ms % 1000) * 1000000};
@@ -245,9 +252,11 @@ bool shipper_stop(struct shipper *s, bool final_cut, uint64_t timeout_ms, struct
     join(s);
     bool shipped = !final_cut || ship_rest(s, timeout_ms, err);
     end_open_cut(s);
-    /* The clean record is worth making also when something is left to ship: marks cover that. */
+    /* The clean record is worth making also when something is left to ship: marks cover that. A
+     * fenced source clears none: what it shipped may count for nobody. */
     struct err local = ERR_NONE;
-    if (!source_sync(s->config.source, &local) || !source_sweep(s->config.source, true, &local) ||
+    if (!source_sync(s->config.source, &local) ||
+        (s->phase != SHIP_FENCED && !source_sweep(s->config.source, true, &local)) ||
         !clean_record_make(s->config.world, s->folder, s->config.source, &s->state, &local)) {
         log_warning("%s: the stop is not recorded as clean: %s", s->vm, local.text);
         if (shipped)
@@ -336,13 +345,6 @@ static uint64_t age_seconds(uint64_t now_ms, uint64_t first_ms)
     return first_ms == 0 || first_ms >= now_ms ? 0 : (now_ms - first_ms) / 1000;
 }
 
-static uint64_t older(uint64_t a_ms, uint64_t b_ms)
-{
-    if (a_ms == 0 || b_ms == 0)
-        return a_ms + b_ms;
-    return a_ms < b_ms ? a_ms : b_ms;
-}
-
 static void judge_state(const struct shipper *s, struct shipper_status *out)
 {
     uint64_t backlog = s->config.cut_interval_ms * BACKLOG_CUTS / 1000;
@@ -371,15 +373,19 @@ void ship_publish(struct shipper *s)
     struct shipper_status out = s->seen;
     bool open = s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
     uint64_t now = ship_now_ms(s);
-    uint64_t waiting = older(source_first_write_ms(s->config.source, false), s->pending_first_ms);
+    uint64_t waiting =
+        ship_oldest(source_first_write_ms(s->config.source, false), s->pending_first_ms);
     if (open)
-        waiting = older(waiting, s->cut_first_ms);
+        waiting = ship_oldest(waiting, s->cut_first_ms);
     out.generation = s->state.generation;
     out.epoch = s->state.epoch;
     out.point_ms = s->state.point_ms;
     out.cache_lag_seconds = age_seconds(now, waiting);
-    for (size_t i = 0; i < s->unapplied_count && i < 1; i++)
-        waiting = older(waiting, s->unapplied[i].first_write_ms);
+    size_t first = 0;
+    while (first < s->unapplied_count && s->unapplied[first].first_write_ms == 0)
+        first++; /* a point without a write in it */
+    if (first < s->unapplied_count)
+        waiting = ship_oldest(waiting, s->unapplied[first].first_write_ms);
     out.rpo_seconds = age_seconds(now, waiting);
     out.dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
     out.undo_bytes = source_undo_bytes(s->config.source);

@@ -14,7 +14,7 @@
 
 size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
 {
-    return dirty_memory_bytes(disk_bytes, disk_count, DIRTY_LEAVES_DEFAULT);
+    return SOURCE_KEPT_BYTES + dirty_memory_bytes(disk_bytes, disk_count, DIRTY_LEAVES_DEFAULT);
 }
 
 static bool open_local(struct source_disk *d, struct world *w, struct err *err)
@@ -79,10 +79,14 @@ static void dirty_from_marks(struct source *s)
 static bool attach_maps(struct source *s, const struct source_config *config, const uint64_t *sizes,
                         struct err *err)
 {
+    assert(config->memory_bytes > SOURCE_KEPT_BYTES);
+    uint8_t *maps = (uint8_t *)config->memory + SOURCE_KEPT_BYTES;
+    size_t maps_bytes = config->memory_bytes - SOURCE_KEPT_BYTES;
+    s->kept = config->memory;
     if (s->adopted) {
         struct err why = ERR_NONE;
-        if (dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
-                         DIRTY_LEAVES_DEFAULT, false, &s->dirty, &why))
+        if (dirty_attach(maps, maps_bytes, sizes, s->disk_count, DIRTY_LEAVES_DEFAULT, false,
+                         &s->dirty, &why))
             return true;
         if (why.kind != ERR_NOT_FOUND) {
             if (err != NULL)
@@ -91,8 +95,10 @@ static bool attach_maps(struct source *s, const struct source_config *config, co
         }
         s->adopted = false;
     }
-    if (!dirty_attach(config->memory, config->memory_bytes, sizes, s->disk_count,
-                      DIRTY_LEAVES_DEFAULT, true, &s->dirty, err))
+    for (size_t i = 0; i < VM_DISKS_MAX; i++)
+        atomic_store(&s->kept->sync_failed[i], false);
+    if (!dirty_attach(maps, maps_bytes, sizes, s->disk_count, DIRTY_LEAVES_DEFAULT, true, &s->dirty,
+                      err))
         return false;
     dirty_from_marks(s);
     return true;
@@ -310,7 +316,7 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
 {
     struct source_disk *d = &s->disks[disk];
     disk_at(s, disk);
-    if (atomic_load(&d->sync_failed))
+    if (atomic_load(&s->kept->sync_failed[disk]))
         return err_set(
             err, ERR_IO,
             "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
@@ -318,7 +324,7 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
             d->name, d->path);
     if (file_sync(d->file, err))
         return true;
-    atomic_store(&d->sync_failed, true);
+    atomic_store(&s->kept->sync_failed[disk], true);
     return err_wrap(err, "disk %s", d->name);
 }
 

@@ -24,11 +24,19 @@ struct source_disk {
     struct range_locks *locks;
     struct marks *marks;
     struct digest_file *digests; /* ship machine's thread only */
-    _Atomic bool sync_failed;    /* sticky until the next mount */
+    bool distrusted;             /* its failed sync was dealt with; ship machine's thread only */
 };
+
+/* Before the dirty maps in the keeper's memory: what must outlive a worker besides them. */
+struct source_kept {
+    _Atomic bool sync_failed[VM_DISKS_MAX]; /* sticky until the memory goes */
+};
+#define SOURCE_KEPT_BYTES 4096u
+_Static_assert(sizeof(struct source_kept) <= SOURCE_KEPT_BYTES, "it fits");
 
 struct source {
     struct world *world;
+    struct source_kept *kept;
     bool adopted;
     size_t disk_count;
     struct source_disk disks[VM_DISKS_MAX];

@@ -1,0 +1,852 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/shipper.h"
+
+#include "backend/history/processor.h"
+#include "common/file.h"
+#include "fs/disk/ship.h"
+#include "fs/disk/source_private.h"
+#include "tests/support/check.h"
+#include "tests/support/engine_rig.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Failures of the store on demand: `left` calls of `op` whose key holds `part` go wrong. */
+struct trouble {
+    enum memory_op op;
+    const char *part;
+    unsigned left;
+    enum memory_fault fault;
+};
+
+struct fixture {
+    struct rig *rig;
+    struct trouble trouble;
+};
+
+#define FOR_EVER UINT32_MAX
+
+static enum memory_fault before(void *context, const struct memory_call *call)
+{
+    struct trouble *t = context;
+    if (t->left == 0 || call->op != t->op || strstr(call->key, t->part) == NULL)
+        return MEMORY_PASS;
+    if (t->left != FOR_EVER)
+        t->left--;
+    return t->fault;
+}
+
+static int set_up_closed(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    f->rig = rig_make();
+    memory_store_hook(f->rig->store, before, NULL, &f->trouble);
+    *state = f;
+    return 0;
+}
+
+/* Everything there is has been shipped. */
+static int set_up(void **state)
+{
+    set_up_closed(state);
+    struct fixture *f = *state;
+    rig_open(f->rig);
+    rig_ship_all(f->rig);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    rig_release(&f->rig);
+    free(f);
+    return 0;
+}
+
+static void epoch_key(const struct rig *r, uint64_t epoch, char out[KEY_MAX])
+{
+    key_epoch(out, RIG_VM, r->generation, epoch);
+}
+
+static bool has_epoch(struct rig *r, uint64_t epoch)
+{
+    char key[KEY_MAX];
+    epoch_key(r, epoch, key);
+    return memory_bucket_has(r->cache, key);
+}
+
+static void fail_entries(struct fixture *f, enum memory_fault fault, unsigned times)
+{
+    f->trouble = (struct trouble){.op = MEMORY_PUT, .part = "/", .left = times, .fault = fault};
+}
+
+/* Steps, with the time that each asks for, until the phase is reached. */
+static void step_to(struct rig *r, enum ship_phase phase)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        if (r->shipper->phase == phase)
+            return;
+        rig_advance_ms(r, shipper_step(r->shipper));
+    }
+    fail_msg("phase %d not reached, but %d", (int)phase, (int)r->shipper->phase);
+}
+
+static void step_times(struct rig *r, unsigned times)
+{
+    for (unsigned i = 0; i < times; i++)
+        rig_advance_ms(r, shipper_step(r->shipper));
+}
+
+/* What the replica holds of one block, by the newest entry that says something about it. */
+enum replica { REPLICA_NOTHING, REPLICA_HOLE, REPLICA_DATA, REPLICA_UNREADABLE };
+
+static bool fetch_memory(void *context, uint64_t offset, struct mspan out, struct err *err)
+{
+    const struct span *s = context;
+    if (offset > s->length || out.length > s->length - offset)
+        return err_set(err, ERR_CORRUPT, "past the end");
+    memcpy(out.data, s->data + offset, out.length);
+    return true;
+}
+
+static enum replica in_epoch(struct rig *r, const struct epoch_decoded *d, size_t disk,
+                             uint64_t block, uint8_t *fill)
+{
+    struct err err = ERR_NONE;
+    struct span bytes = d->entry.run;
+    struct run *run AUTO_RUN = NULL;
+    struct run_entry e;
+    bool found;
+    if (bytes.length == 0)
+        return REPLICA_NOTHING;
+    struct run_source source = {.fetch = fetch_memory, .context = &bytes, .bytes = bytes.length};
+    check_ok(run_open(r->keys, r->vm_id, source, &run, &err), err);
+    check_ok(run_find(run, source_disk_number(r->source, disk), block, &e, &found, &err), err);
+    if (!found || !run_entry_clip(&e, block, 1))
+        return REPLICA_NOTHING;
+    if (e.kind != RUN_DATA)
+        return e.kind == RUN_HOLE ? REPLICA_HOLE : REPLICA_UNREADABLE;
+    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
+    uint8_t plain[FRAME_PLAIN_MAX];
+    assert_true(d->entry.has_inline);
+    check_ok(frame_codec_make(r->keys, &codec, &err), err);
+    check_ok(frame_decode(codec, &e.frame,
+                          span_part(d->entry.inline_part, e.offset, e.stored_bytes),
+                          mspan_of(plain, (size_t)e.frame.blocks * BLOCK_SIZE), &err),
+             err);
+    *fill = plain[(block - e.frame.first) * BLOCK_SIZE];
+    return REPLICA_DATA;
+}
+
+static enum replica replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill)
+{
+    for (uint64_t epoch = r->shipper->state.epoch; epoch > 0; epoch--) {
+        struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+        assert_true(rig_entry(r, epoch, &d));
+        enum replica found = in_epoch(r, &d, disk, block, fill);
+        if (found != REPLICA_NOTHING)
+            return found;
+    }
+    return REPLICA_NOTHING;
+}
+
+static void replica_has(struct rig *r, size_t disk, uint64_t block, uint8_t fill)
+{
+    uint8_t has = 0;
+    assert_int_equal(replica(r, disk, block, &has), REPLICA_DATA);
+    assert_int_equal(has, fill);
+}
+
+/* The chain from entry 0 on is whole, and its head is what the machine believes. */
+static void check_chain(struct rig *r)
+{
+    struct sha256 before = {{0}};
+    for (uint64_t n = 0; n <= r->shipper->state.epoch; n++) {
+        struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+        assert_true(rig_entry(r, n, &d));
+        if (n > 0)
+            assert_memory_equal(&d.entry.previous, &before, sizeof before);
+        before = d.digest;
+    }
+    assert_memory_equal(&r->shipper->state.digest, &before, sizeof before);
+    assert_false(has_epoch(r, r->shipper->state.epoch + 1));
+}
+
+static void reopen(struct rig *r)
+{
+    rig_kill(r);
+    rig_open(r);
+}
+
+/* --- the ordinary way --- */
+
+static void the_first_epoch_is_1_and_chains_to_entry_0(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_open(r);
+    rig_write(r, 0, 7, 2, 1);
+    rig_ship_all(r);
+    struct epoch_decoded first AUTO_EPOCH = {.memory = BUF_NONE};
+    struct epoch_decoded second AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_int_equal(r->shipper->state.epoch, 2);
+    assert_true(rig_entry(r, 1, &first));
+    assert_int_equal(first.entry.kind, EPOCH_PASS); /* a new disk is dirty as a whole */
+    assert_true(rig_entry(r, 2, &second));
+    assert_int_equal(second.entry.kind, EPOCH_CUT);
+    replica_has(r, 0, 8, 1);
+    check_chain(r);
+}
+
+static void a_quiet_source_puts_nothing(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    size_t objects = memory_bucket_objects(r->cache);
+    step_times(r, 20);
+    assert_int_equal(memory_bucket_objects(r->cache), objects);
+}
+
+static void a_block_written_back_to_what_it_was_ships_nothing(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_write(r, 0, 7, 1, 2);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    assert_int_equal(r->shipper->state.epoch, epoch);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+}
+
+static void a_discard_ships_as_a_hole(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint8_t fill;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_zero(r, 0, 7, 1);
+    rig_ship_all(r);
+    assert_int_equal(replica(r, 0, 7, &fill), REPLICA_HOLE);
+}
+
+static void points_rise_though_the_clock_goes_back(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint64_t before_ms = r->shipper->state.point_ms;
+    fake_world_jump(r->world, -INT64_C(3600000000000));
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    assert_true(r->shipper->state.point_ms > before_ms);
+}
+
+static void five_quiet_minutes_make_a_heartbeat_and_no_point(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint64_t point_ms = r->shipper->state.point_ms;
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_advance_ms(r, HEARTBEAT_MS);
+    step_times(r, 3);
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+    assert_true(rig_entry(r, epoch + 1, &d));
+    assert_int_equal(d.entry.kind, EPOCH_HEARTBEAT);
+    assert_true(d.entry.point_ms >= point_ms + HEARTBEAT_MS);
+    assert_int_equal(r->shipper->state.point_ms, point_ms);
+    check_chain(r);
+}
+
+static void a_requested_point_is_made_with_nothing_dirty(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch;
+    uint64_t before_epoch = r->shipper->state.epoch;
+    check_ok(shipper_request_point(r->shipper, POINT_APPLICATION, "before update", &ticket, &err),
+             err);
+    check_fails(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err,
+                ERR_TRANSIENT);
+    step_to(r, SHIP_DRAIN);
+    step_to(r, SHIP_IDLE);
+    check_ok(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err);
+    assert_int_equal(epoch, before_epoch + 1);
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_true(rig_entry(r, epoch, &d));
+    assert_int_equal(d.entry.point_kind, POINT_APPLICATION);
+    assert_string_equal(d.entry.label, "before update");
+    assert_int_equal(d.entry.point_ms, point_ms);
+}
+
+static void a_point_whose_cut_was_abandoned_fails_by_name(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch, blocks = RIG_UNDO_BYTES / BLOCK_SIZE;
+    rig_write(r, 0, 0, blocks, 1);
+    check_ok(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err);
+    step_to(r, SHIP_DRAIN);
+    fake_world_fail(r->world, FAKE_PREAD, 1, EIO, false);
+    rig_write(r, 0, 0, 1, 2); /* its old block cannot be saved */
+    step_to(r, SHIP_SETTLE);
+    check_fails(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err,
+                ERR_TRANSIENT);
+    check_says(err, "abandoned");
+    assert_int_equal(rig_status(r).abandoned_cuts, 1);
+    rig_ship_all(r);
+    replica_has(r, 0, 0, 2);
+}
+
+/* --- passes --- */
+
+static void a_large_dirty_set_ships_as_passes_and_then_a_cut(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_SIZE + 1, 1);
+    rig_ship_all(r);
+    struct epoch_decoded pass AUTO_EPOCH = {.memory = BUF_NONE};
+    struct epoch_decoded cut AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_true(rig_entry(r, epoch + 1, &pass));
+    assert_int_equal(pass.entry.kind, EPOCH_PASS);
+    assert_true(rig_entry(r, epoch + 2, &cut));
+    assert_int_equal(cut.entry.kind, EPOCH_CUT);
+    assert_int_equal(r->shipper->state.epoch, epoch + 2);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    check_chain(r);
+}
+
+static void a_pass_that_found_nothing_to_ship_leaves_no_lag_and_lets_the_mount_end(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    check_ok(source_mark_all(r->source, &err), err); /* as after a power cut */
+    step_to(r, SHIP_DRAIN);
+    assert_true(r->shipper->pass);
+    step_to(r, SHIP_IDLE);
+    rig_advance_ms(r, 100000);
+    step_times(r, 1);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+    check_ok(shipper_stop(r->shipper, true, 0, &err), err);
+}
+
+static void a_cut_after_passes_that_was_settled_late_leaves_no_lag(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_SIZE + 1, 1);
+    step_to(r, SHIP_PUT); /* the pass */
+    step_to(r, SHIP_IDLE);
+    step_to(r, SHIP_PUT); /* the cut */
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper); /* it is put, but nobody can say so */
+    f->trouble.left = 0;
+    rig_ship_all(r);
+    rig_advance_ms(r, 100000);
+    step_times(r, 1);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+    assert_int_equal(r->shipper->passes, 0);
+    assert_int_equal(r->shipper->unapplied[r->shipper->unapplied_count - 1].epoch,
+                     r->shipper->state.point_epoch);
+    check_chain(r);
+}
+
+/* --- replies lost, stores down --- */
+
+static void a_lost_reply_on_the_end_object_is_settled_as_committed(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    fail_entries(f, MEMORY_LOSE_REPLY, 1);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    assert_int_equal(f->trouble.left, 0);
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+    check_chain(r);
+}
+
+static void an_end_object_in_doubt_is_found_again_and_not_put_twice(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper);
+    assert_int_equal(r->shipper->phase, SHIP_SETTLE);
+    f->trouble.left = 0;
+    rig_ship_all(r);
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+    assert_int_equal(r->shipper->state.point_epoch, epoch + 1);
+    check_chain(r);
+}
+
+static void a_store_that_is_down_stalls_and_then_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    fail_entries(f, MEMORY_FAIL, FOR_EVER);
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    shipper_step(r->shipper);
+    assert_int_equal(rig_status(r).state, REPLICATION_STALLED);
+    assert_true(rig_status(r).reason[0] != '\0');
+    rig_advance_ms(r, 7000);
+    shipper_step(r->shipper);
+    assert_in_range(rig_status(r).cache_lag_seconds, 7, 9);
+    f->trouble.left = 0;
+    rig_ship_all(r);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    replica_has(r, 0, 7, 1);
+}
+
+static void puts_that_are_refused_for_long_do_not_end_replication(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    fail_entries(f, MEMORY_FILL, 100);
+    rig_write(r, 0, 7, 1, 1);
+    for (unsigned i = 0; f->trouble.left > 0 && i < 2000; i++)
+        step_times(r, 1);
+    assert_int_equal(f->trouble.left, 0);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
+static void puts_that_are_in_doubt_for_long_do_not_end_replication(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    fail_entries(f, MEMORY_FAIL, 100);
+    rig_write(r, 0, 7, 1, 1);
+    for (unsigned i = 0; f->trouble.left > 0 && i < 2000; i++)
+        step_times(r, 1);
+    assert_int_equal(f->trouble.left, 0);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
+/* --- fenced --- */
+
+static void put_foreign(struct rig *r, uint64_t epoch)
+{
+    char key[KEY_MAX];
+    epoch_key(r, epoch, key);
+    memory_bucket_set(r->cache, key, span_of_text("not ours"));
+}
+
+static void fenced_for_good(struct rig *r)
+{
+    assert_int_equal(rig_status(r).state, REPLICATION_FENCED);
+    size_t objects = memory_bucket_objects(r->cache);
+    rig_write(r, 0, 9, 1, 9);
+    step_times(r, 20);
+    reopen(r);
+    step_times(r, 20);
+    assert_int_equal(rig_status(r).state, REPLICATION_FENCED);
+    assert_true(source_dirty_blocks(r->source) > 0);
+    assert_int_equal(memory_bucket_objects(r->cache), objects);
+}
+
+static void a_foreign_entry_in_the_slot_fences_for_good(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    put_foreign(r, r->shipper->state.epoch + 1);
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_FENCED);
+    fenced_for_good(r);
+}
+
+static void our_newest_entry_gone_fences_for_good(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    char key[KEY_MAX];
+    epoch_key(r, r->shipper->state.epoch, key);
+    memory_bucket_drop(r->cache, key);
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_FENCED);
+    fenced_for_good(r);
+}
+
+static void our_newest_entry_gone_is_seen_when_it_is_opened(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    char key[KEY_MAX];
+    rig_kill(r);
+    key_epoch(key, RIG_VM, r->generation, 1);
+    memory_bucket_drop(r->cache, key);
+    rig_open(r);
+    step_to(r, SHIP_FENCED);
+}
+
+static void a_fenced_source_answers_requests_by_name_and_keeps_its_marks(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch;
+    check_ok(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err);
+    put_foreign(r, r->shipper->state.epoch + 1);
+    step_to(r, SHIP_FENCED);
+    check_fails(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err,
+                ERR_FENCED);
+    check_fails(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err, ERR_FENCED);
+    uint64_t marks = marks_count(r->source->disks[0].marks);
+    assert_true(marks > 0);
+    check_fails(shipper_stop(r->shipper, true, 0, &err), err, ERR_FENCED);
+    assert_int_equal(marks_count(r->source->disks[0].marks), marks);
+}
+
+static void a_source_that_lost_its_state_is_fenced(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_kill(r);
+    assert_int_equal(r->world->ops->unlink(r->world, RIG_FOLDER "/ship.json"), 0);
+    rig_open(r);
+    step_to(r, SHIP_FENCED);
+}
+
+static void a_source_that_lost_its_state_is_fenced_though_entry_0_is_gone(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    char key[KEY_MAX];
+    for (unsigned i = 0; i < 3; i++) {
+        rig_write(r, 0, i, 1, 1);
+        rig_ship_all(r);
+    }
+    rig_kill(r);
+    for (uint64_t n = 0; n < 2; n++) {
+        epoch_key(r, n, key);
+        memory_bucket_drop(r->cache, key);
+    }
+    assert_int_equal(r->world->ops->unlink(r->world, RIG_FOLDER "/ship.json"), 0);
+    rig_open(r);
+    step_to(r, SHIP_FENCED);
+}
+
+/* --- kills --- */
+
+static void killed_before_the_put_it_ships_everything_afterwards(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    fail_entries(f, MEMORY_FAIL, 1); /* the journal is written, the entry is not */
+    shipper_step(r->shipper);
+    assert_int_equal(f->trouble.left, 0);
+    assert_int_equal(journal_attempts(r->shipper->journal), 1);
+    rig_kill(r);
+    rig_open(r);
+    rig_ship_all(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
+static void killed_after_the_put_it_takes_the_entry_for_its_own(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper);
+    f->trouble.left = 0;
+    rig_kill(r);
+    assert_true(has_epoch(r, epoch + 1));
+    rig_open(r);
+    rig_write(r, 0, 8, 1, 2);
+    rig_ship_all(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    replica_has(r, 0, 7, 1);
+    replica_has(r, 0, 8, 2);
+    check_chain(r);
+}
+
+static void killed_in_every_phase_the_next_point_is_whole(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    const enum ship_phase phases[] = {SHIP_DRAIN, SHIP_TAKE, SHIP_PUT};
+    for (uint8_t i = 0; i < 3; i++) {
+        rig_write(r, 0, i, 1, (uint8_t)(10 + i));
+        step_to(r, phases[i]);
+        rig_write(r, 1, i, 1, (uint8_t)(20 + i));
+        reopen(r);
+        rig_ship_all(r);
+        replica_has(r, 0, i, (uint8_t)(10 + i));
+        replica_has(r, 1, i, (uint8_t)(20 + i));
+    }
+    check_chain(r);
+}
+
+static void a_power_cut_ships_what_the_disk_holds_and_no_more_than_marked_regions(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        rig_write(r, 0, seed, 1, 1);
+        check_ok(source_flush(r->source, 0, &err), err);
+        rig_write(r, 0, seed + 100, 1, 2);
+        if (seed % 2)
+            rig_ship_all(r);
+        rig_power_cut(r, seed);
+        rig_open(r);
+        assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+        rig_ship_all(r);
+        replica_has(r, 0, seed, 1);
+        uint8_t fill = 0, local = rig_read_raw(r, 0, seed + 100);
+        enum replica has = replica(r, 0, seed + 100, &fill);
+        assert_int_equal(has == REPLICA_DATA ? fill : 0, local);
+    }
+}
+
+/* --- clean stops --- */
+
+static void stop_clean(struct rig *r)
+{
+    struct err err = ERR_NONE;
+    check_ok(shipper_stop(r->shipper, true, 0, &err), err);
+    rig_reboot(r);
+    rig_advance_ms(r, 5);
+}
+
+static void after_a_clean_stop_nothing_is_dirty(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_open(r);
+    assert_int_equal(source_dirty_blocks(r->source), 0);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+}
+
+static void what_was_written_behind_our_back_ships_by_a_resync(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_write_raw(r, 0, 8, 2);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    rig_ship_all(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    replica_has(r, 0, 8, 2);
+    assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_SIZE);
+}
+
+/* The record goes only when the marks say what it said. */
+static void a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_write_raw(r, 0, 900, 2);
+    rig_open_source(r);
+    struct shipper_config config = {.source = r->source,
+                                    .world = r->world,
+                                    .vm = RIG_VM,
+                                    .generation = r->generation,
+                                    .keys = r->keys,
+                                    .caches = &r->store,
+                                    .cache_count = 1,
+                                    .state_folder = RIG_FOLDER,
+                                    .cut_interval_ms = CUT_INTERVAL_MIN_MS,
+                                    .pass_above_bytes = r->pass_above_bytes};
+    struct err err = ERR_NONE;
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, true); /* the power goes: no sync any more */
+    check_fails(shipper_open(&config, &r->shipper, &err), err, ERR_IO);
+    rig_power_cut(r, 3);
+    rig_open(r);
+    rig_ship_all(r);
+    replica_has(r, 0, 900, 2);
+}
+
+static void a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct err err = ERR_NONE;
+    f->trouble =
+        (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
+    rig_open(r);
+    step_times(r, 2);
+    check_ok(shipper_stop(r->shipper, false, 0, &err), err);
+    rig_reboot(r);
+    f->trouble.left = 0;
+    rig_open(r);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_reboot(r); /* both processes killed */
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+}
+
+static void a_stop_with_the_store_down_says_so_and_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct err err = ERR_NONE;
+    rig_write(r, 0, 7, 1, 1);
+    fail_entries(f, MEMORY_FAIL, FOR_EVER);
+    check_fails(shipper_stop(r->shipper, true, 0, &err), err, ERR_TRANSIENT);
+    rig_reboot(r);
+    f->trouble.left = 0;
+    rig_open(r);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+}
+
+/* --- pause and failed syncs --- */
+
+static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    shipper_pause(r->shipper, true);
+    rig_write(r, 0, 7, 1, 1);
+    step_times(r, 20);
+    assert_int_equal(rig_status(r).state, REPLICATION_PAUSED);
+    reopen(r);
+    step_times(r, 20);
+    assert_int_equal(rig_status(r).state, REPLICATION_PAUSED);
+    assert_int_equal(r->shipper->state.epoch, epoch);
+    shipper_pause(r->shipper, false);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+}
+
+static void a_pause_is_kept_though_the_store_is_down(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    f->trouble =
+        (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_SETTLE);
+    shipper_pause(r->shipper, true);
+    step_times(r, 3);
+    reopen(r);
+    assert_true(r->shipper->state.paused);
+}
+
+static void after_a_failed_sync_each_disk_ships_what_it_really_holds(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    for (size_t disk = 0; disk < RIG_DISKS; disk++) {
+        rig_write(r, disk, 7, 1, 1);
+        rig_ship_all(r);
+        fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+        check_fails(source_flush(r->source, disk, &err), err, ERR_IO);
+        uint64_t epoch = r->shipper->state.epoch;
+        rig_ship_all(r);
+        rig_advance_ms(r, 2000);
+        rig_ship_all(r);
+        uint8_t fill = 0, local = rig_read_raw(r, disk, 7);
+        enum replica has = replica(r, disk, 7, &fill);
+        assert_int_equal(has == REPLICA_DATA ? fill : 0, local);
+        assert_true(r->shipper->state.epoch > epoch); /* its blocks were compared anew */
+    }
+}
+
+/* --- what status says --- */
+
+static void rpo_is_the_age_of_the_oldest_write_that_the_target_lacks(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket;
+    r->shipper->unapplied_count = 0; /* the target has everything so far */
+    check_ok(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err);
+    step_to(r, SHIP_DRAIN);
+    step_to(r, SHIP_IDLE); /* a point without a write in it */
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_advance_ms(r, 60000);
+    step_times(r, 1);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+    assert_in_range(rig_status(r).rpo_seconds, 60, 70);
+}
+
+static void rpo_stays_right_when_more_points_wait_than_are_kept_apart(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct shipper *s = r->shipper;
+    s->unapplied_count = 0;
+    for (uint64_t i = 0; i < SHIP_UNAPPLIED_MAX + 10; i++)
+        ship_note_unapplied(s, i + 1, i + 1);
+    assert_int_equal(s->unapplied_count, SHIP_UNAPPLIED_MAX);
+    assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].epoch, SHIP_UNAPPLIED_MAX + 10);
+    assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].first_write_ms, SHIP_UNAPPLIED_MAX);
+}
+
+static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    shipper_pause(r->shipper, true);
+    rig_write(r, 0, 7, 1, 1);
+    rig_advance_ms(r, 30000);
+    rig_write(r, 0, 8, 1, 1);
+    rig_advance_ms(r, 12000);
+    shipper_step(r->shipper);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 42);
+    assert_int_equal(rig_status(r).dirty_bytes, 2 * BLOCK_SIZE);
+    shipper_pause(r->shipper, false);
+    rig_ship_all(r);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 0);
+}
+
+#define T(name)        cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define T_CLOSED(name) cmocka_unit_test_setup_teardown(name, set_up_closed, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T_CLOSED(the_first_epoch_is_1_and_chains_to_entry_0),
+        T(a_quiet_source_puts_nothing),
+        T(a_block_written_back_to_what_it_was_ships_nothing),
+        T(a_discard_ships_as_a_hole),
+        T(points_rise_though_the_clock_goes_back),
+        T(five_quiet_minutes_make_a_heartbeat_and_no_point),
+        T(a_requested_point_is_made_with_nothing_dirty),
+        T(a_point_whose_cut_was_abandoned_fails_by_name),
+        T(a_large_dirty_set_ships_as_passes_and_then_a_cut),
+        T(a_pass_that_found_nothing_to_ship_leaves_no_lag_and_lets_the_mount_end),
+        T(a_cut_after_passes_that_was_settled_late_leaves_no_lag),
+        T(a_lost_reply_on_the_end_object_is_settled_as_committed),
+        T(an_end_object_in_doubt_is_found_again_and_not_put_twice),
+        T(a_store_that_is_down_stalls_and_then_goes_on),
+        T(puts_that_are_refused_for_long_do_not_end_replication),
+        T(puts_that_are_in_doubt_for_long_do_not_end_replication),
+        T(a_foreign_entry_in_the_slot_fences_for_good),
+        T(our_newest_entry_gone_fences_for_good),
+        T(our_newest_entry_gone_is_seen_when_it_is_opened),
+        T(a_fenced_source_answers_requests_by_name_and_keeps_its_marks),
+        T(a_source_that_lost_its_state_is_fenced),
+        T(a_source_that_lost_its_state_is_fenced_though_entry_0_is_gone),
+        T(killed_before_the_put_it_ships_everything_afterwards),
+        T(killed_after_the_put_it_takes_the_entry_for_its_own),
+        T(killed_in_every_phase_the_next_point_is_whole),
+        T(a_power_cut_ships_what_the_disk_holds_and_no_more_than_marked_regions),
+        T(after_a_clean_stop_nothing_is_dirty),
+        T(what_was_written_behind_our_back_ships_by_a_resync),
+        T(a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun),
+        T_CLOSED(a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later),
+        T(a_stop_with_the_store_down_says_so_and_loses_nothing),
+        T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
+        T(a_pause_is_kept_though_the_store_is_down),
+        T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
+        T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
+        T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
+        T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
