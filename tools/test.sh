@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The test command. Installs what is missing, builds three times, and runs
+#   1. the unit tests under AddressSanitizer and UBSan (clang),
+#   2. the unit tests under ThreadSanitizer (clang),
+#   3. everything (unit, style, end to end) on the optimised build (gcc); its summary comes last.
+# End-to-end tests need root and /dev/fuse; without them they are skipped, and say so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/packages.sh
+packages_install
+jobs=$(nproc)
+
+build() { # FOLDER OPTIONS...: configures and builds there
+    local folder=$1
+    shift
+    echo "== building $folder"
+    cmake -S . -B "$folder" -G Ninja "$@" >/dev/null
+    cmake --build "$folder" -j "$jobs" >"$folder/build.log" || { tail -50 "$folder/build.log"; exit 1; }
+}
+
+build build -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo
+build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=address,undefined
+build build-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=thread
+
+# Neither needs a repeat of what only the optimised build can show. TSan's memory layout wants the
+# kernel's randomisation off.
+echo "== unit tests, address and undefined-behaviour sanitizers"
+ctest --test-dir build-asan -L unit -j "$jobs" --output-on-failure
+echo "== unit tests, thread sanitizer"
+setarch "$(uname -m)" -R ctest --test-dir build-tsan -L unit -j "$jobs" --output-on-failure
+echo "== all tests, optimised build"
+ctest --test-dir build -j "$jobs" --output-on-failure
