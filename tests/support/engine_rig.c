@@ -81,7 +81,7 @@ void rig_release(struct rig **rig)
     *rig = NULL;
 }
 
-void rig_open_source(struct rig *r)
+static void open_source(struct rig *r)
 {
     struct err err = ERR_NONE;
     struct source_disk_config disks[RIG_DISKS];
@@ -104,10 +104,16 @@ void rig_open_source(struct rig *r)
     r->fresh = false;
 }
 
+void rig_open_source(struct rig *r)
+{
+    open_source(r);
+    source_checked(r->source);
+}
+
 void rig_open(struct rig *r)
 {
     struct err err = ERR_NONE;
-    rig_open_source(r);
+    open_source(r);
     struct shipper_config config = {.source = r->source,
                                     .world = r->world,
                                     .vm = RIG_VM,

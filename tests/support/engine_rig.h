@@ -37,8 +37,8 @@ struct rig *rig_make(void); /* disks of zeros, entry 0 in the cache; nothing is 
 void rig_release(struct rig **r);
 const char *rig_disk_path(size_t disk);
 
-void rig_open_source(struct rig *r);
-void rig_open(struct rig *r); /* source and shipper */
+void rig_open_source(struct rig *r); /* alone, taken for checked */
+void rig_open(struct rig *r);        /* source and shipper */
 void rig_close(struct rig *r);
 void rig_kill(struct rig *r);                     /* the worker is gone; the memory stays */
 void rig_reboot(struct rig *r);                   /* the memory is gone, all files are as written */

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/source.h"
+
+#include "common/cleanup.h"
+#include "common/file.h"
+#include "fs/disk/cut.h"
+#include "fs/disk/source_private.h"
+#include "tests/support/check.h"
+#include "tests/support/engine_rig.h"
+#include "tests/support/specimen.h"
+#include "tests/support/tmp_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static int set_up(void **state)
+{
+    struct rig *r = rig_make();
+    rig_open_source(r);
+    rig_forget_dirty(r);
+    *state = r;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    rig_release((struct rig **)state);
+    return 0;
+}
+
+/* --- a model of two disks --- */
+
+struct model {
+    struct rig *rig;
+    uint64_t random;
+    uint8_t *bytes[RIG_DISKS];
+    bool dirty[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_SIZE];
+};
+
+static void pick(struct model *m, size_t *disk, uint64_t *offset, uint64_t *length)
+{
+    *disk = specimen_below(&m->random, RIG_DISKS);
+    *offset = specimen_below(&m->random, rig_disk_bytes[*disk] + 1);
+    *length = specimen_below(&m->random, specimen_below(&m->random, 8) ? 10000 : 700000);
+    if (*length > rig_disk_bytes[*disk] - *offset)
+        *length = rig_disk_bytes[*disk] - *offset;
+}
+
+static void change(struct model *m)
+{
+    struct err err = ERR_NONE;
+    size_t disk;
+    uint64_t offset, length;
+    pick(m, &disk, &offset, &length);
+    uint8_t *to = m->bytes[disk] + offset;
+    struct extent e = extent_of_bytes(offset, length);
+    for (uint64_t b = e.first; b < extent_end(e); b++)
+        m->dirty[disk][b] = true;
+    if (specimen_below(&m->random, 3) == 0) {
+        memset(to, 0, length);
+        check_ok(source_zero(m->rig->source, disk, offset, length, &err), err);
+        return;
+    }
+    specimen_noise(to, length, specimen_random(&m->random));
+    check_ok(source_write(m->rig->source, disk, offset, span_of(to, length), &err), err);
+}
+
+static void compare(struct model *m)
+{
+    struct err err = ERR_NONE;
+    size_t disk;
+    uint64_t offset, length;
+    pick(m, &disk, &offset, &length);
+    uint8_t *got AUTO_FREE = malloc(length + 1);
+    check_ok(source_read(m->rig->source, disk, offset, mspan_of(got, length), &err), err);
+    if (length > 0)
+        assert_memory_equal(got, m->bytes[disk] + offset, length);
+}
+
+static struct model model_make(struct rig *r, uint64_t seed)
+{
+    struct model m = {.rig = r, .random = seed};
+    for (size_t i = 0; i < RIG_DISKS; i++)
+        m.bytes[i] = calloc(1, rig_disk_bytes[i]);
+    return m;
+}
+
+static void model_release(struct model *m)
+{
+    for (size_t i = 0; i < RIG_DISKS; i++)
+        free(m->bytes[i]);
+}
+
+static void reads_show_what_was_written_and_zeroed(void **state)
+{
+    struct rig *r = *state;
+    struct model m = model_make(r, 77);
+    fake_world_short_transfers(r->world, true);
+    for (unsigned i = 0; i < 60; i++) {
+        change(&m);
+        compare(&m);
+    }
+    model_release(&m);
+}
+
+static void exactly_the_touched_blocks_are_dirty(void **state)
+{
+    struct rig *r = *state;
+    struct model m = model_make(r, 78);
+    for (unsigned i = 0; i < 10; i++)
+        change(&m);
+    for (size_t disk = 0; disk < RIG_DISKS; disk++)
+        for (uint64_t b = 0; b < blocks_of_bytes(rig_disk_bytes[disk]); b++)
+            assert_int_equal(dirty_test(r->source->dirty, dirty_active(r->source->dirty), disk, b),
+                             m.dirty[disk][b]);
+    model_release(&m);
+}
+
+static void an_empty_write_changes_nothing(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    check_ok(source_write(r->source, 0, 4096, span_of(NULL, 0), &err), err);
+    check_ok(source_zero(r->source, 0, rig_disk_bytes[0], 0, &err), err);
+    assert_int_equal(source_dirty_blocks(r->source), 0);
+}
+
+/* --- intent before data --- */
+
+/* All marks are clear and the disks synced: as after a long quiet time. */
+static void clear_marks(struct rig *r)
+{
+    struct err err = ERR_NONE;
+    check_ok(source_sync(r->source, &err), err);
+    check_ok(source_sweep(r->source, true, &err), err);
+    assert_int_equal(marks_count(r->source->disks[0].marks), 0);
+}
+
+static void check_marked(struct rig *r, const struct model *before, size_t disk)
+{
+    struct err err = ERR_NONE;
+    uint8_t *now AUTO_FREE = malloc(rig_disk_bytes[disk]);
+    check_ok(source_read(r->source, disk, 0, mspan_of(now, rig_disk_bytes[disk]), &err), err);
+    for (uint64_t b = 0; b < blocks_of_bytes(rig_disk_bytes[disk]); b++) {
+        uint64_t at = b * BLOCK_SIZE;
+        uint64_t n =
+            rig_disk_bytes[disk] - at < BLOCK_SIZE ? rig_disk_bytes[disk] - at : BLOCK_SIZE;
+        if (memcmp(now + at, before->bytes[disk] + at, n) == 0)
+            continue;
+        assert_true(dirty_test(r->source->dirty, dirty_active(r->source->dirty), disk, b));
+        assert_true(marks_test(r->source->disks[disk].marks, b / REGION_BLOCKS));
+    }
+}
+
+static void after_a_power_cut_every_changed_block_is_dirty_again(void **state)
+{
+    struct rig *r = *state;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        struct err err = ERR_NONE;
+        struct model before = model_make(r, seed);
+        rig_forget_dirty(r);
+        clear_marks(r);
+        for (size_t i = 0; i < RIG_DISKS; i++)
+            check_ok(
+                source_read(r->source, i, 0, mspan_of(before.bytes[i], rig_disk_bytes[i]), &err),
+                err);
+        struct model m = model_make(r, seed);
+        for (unsigned i = 0; i < 3; i++)
+            change(&m);
+        rig_power_cut(r, seed);
+        rig_open_source(r);
+        for (size_t i = 0; i < RIG_DISKS; i++)
+            check_marked(r, &before, i);
+        model_release(&m);
+        model_release(&before);
+    }
+}
+
+static void a_write_whose_mark_cannot_be_made_durable_does_not_happen(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    clear_marks(r);
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_write(r->source, 0, 8192, span_of_text("lost"), &err), err, ERR_IO);
+    assert_int_equal(rig_read_raw(r, 0, 2), 0);
+    check_ok(source_write(r->source, 0, 8192, span_of_text("kept"), &err), err);
+    assert_int_equal(rig_read_raw(r, 0, 2), 'k');
+}
+
+static void a_mark_stays_while_its_region_is_dirty(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    clear_marks(r);
+    rig_write(r, 0, 300, 1, 1);
+    check_ok(source_sync(r->source, &err), err);
+    check_ok(source_sweep(r->source, true, &err), err);
+    assert_true(marks_test(r->source->disks[0].marks, 1));
+    source_cut(r->source, true); /* frozen is dirty as well */
+    check_ok(source_sweep(r->source, true, &err), err);
+    assert_true(marks_test(r->source->disks[0].marks, 1));
+    source_cut_commit(r->source);
+    check_ok(source_sweep(r->source, true, &err), err);
+    assert_false(marks_test(r->source->disks[0].marks, 1));
+}
+
+/* --- syncs --- */
+
+static void flushed_data_survives_a_power_cut(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    for (uint8_t seed = 1; seed <= 20; seed++) {
+        rig_write(r, 0, seed, 2, seed);
+        check_ok(source_flush(r->source, 0, &err), err);
+        rig_power_cut(r, seed);
+        rig_open_source(r);
+        assert_int_equal(rig_read_raw(r, 0, seed), seed);
+        assert_int_equal(rig_read_raw(r, 0, seed + 1u), seed);
+    }
+}
+
+static void a_failed_sync_is_returned_and_sticky(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r, 0, 1, 1, 1);
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    check_fails(source_sync(r->source, &err), err, ERR_IO);
+    check_ok(source_flush(r->source, 1, &err), err);
+}
+
+static void a_failed_sync_is_not_forgotten_when_the_worker_is_killed(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r, 0, 1, 1, 1);
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    rig_kill(r);
+    rig_open_source(r);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    rig_reboot(r);
+    rig_open_source(r);
+    check_ok(source_flush(r->source, 0, &err), err);
+}
+
+static void after_a_failed_sync_marked_regions_are_dirty_and_unknown(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    struct block_digest d;
+    clear_marks(r);
+    rig_write(r, 0, 300, 1, 1);
+    rig_forget_dirty(r); /* shipped, but not synced */
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    check_ok(source_distrust(r->source, &err), err);
+    assert_int_equal(source_dirty_blocks(r->source), REGION_BLOCKS);
+    check_ok(digest_file_read(source_digests(r->source, 0), 300, 1, &d, &err), err);
+    assert_true(digest_is_unknown(&d));
+    check_ok(digest_file_read(source_digests(r->source, 0), 0, 1, &d, &err), err);
+    assert_true(digest_is_zero(&d));
+}
+
+/* --- opening --- */
+
+static void a_shrunk_file_is_refused_by_name(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_reboot(r);
+    {
+        struct world_file *f AUTO_FILE = NULL;
+        check_ok(file_open(r->world, rig_disk_path(0), O_RDWR, 0, &f, &err), err);
+        assert_int_equal(r->world->ops->truncate(f, rig_disk_bytes[0] - 512), 0);
+    }
+    struct source_disk_config disk = {
+        .name = "a", .path = rig_disk_path(0), .size_bytes = rig_disk_bytes[0]};
+    struct source_config config = {.world = r->world,
+                                   .state_folder = RIG_FOLDER,
+                                   .disks = &disk,
+                                   .disk_count = 1,
+                                   .memory = r->memory,
+                                   .memory_bytes = r->memory_bytes,
+                                   .memory_fresh = true};
+    check_fails(source_open(&config, &r->source, &err), err, ERR_INVALID);
+    check_says(err, "/disks/a.raw");
+    assert_null(r->source);
+}
+
+static void a_killed_worker_leaves_its_dirty_blocks_to_the_next(void **state)
+{
+    struct rig *r = *state;
+    rig_write(r, 0, 5, 2, 1);
+    rig_write(r, 1, 9, 1, 1);
+    rig_kill(r);
+    rig_open_source(r);
+    assert_true(source_adopted(r->source));
+    assert_int_equal(source_dirty_blocks(r->source), 3);
+}
+
+static void the_next_data_ends_with_the_disk(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    uint64_t start, end;
+    bool found;
+    rig_write(r, 1, 5, 1, 1);
+    check_ok(source_next_data(r->source, 1, 0, &start, &end, &found, &err), err);
+    assert_true(found && start <= 5 * BLOCK_SIZE && end >= 6 * BLOCK_SIZE);
+    check_ok(source_next_data(r->source, 1, end, &start, &end, &found, &err), err);
+    assert_false(found);
+    check_ok(source_next_data(r->source, 1, rig_disk_bytes[1], &start, &end, &found, &err), err);
+    assert_false(found);
+}
+
+/* --- threads, on real files --- */
+
+#define THREADS 4u
+#define ROUNDS  300u
+
+struct stamper {
+    struct source *source;
+    uint8_t fill;
+};
+
+/* All write one 9-block range that straddles blocks: it must always be of one writer. */
+static void *stamp(void *context)
+{
+    const struct stamper *t = context;
+    uint8_t data[8 * BLOCK_SIZE + 100];
+    memset(data, t->fill, sizeof data);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct err err = ERR_NONE;
+        bool zero = i % 16 == 7;
+        if (zero ? !source_zero(t->source, 0, 1000, sizeof data, &err)
+                 : !source_write(t->source, 0, 1000, span_of(data, sizeof data), &err))
+            abort();
+        if (i % 64 == 0 && !source_flush(t->source, 0, &err))
+            abort();
+    }
+    return NULL;
+}
+
+static void run_stampers(struct source *s)
+{
+    pthread_t threads[THREADS];
+    struct stamper stampers[THREADS];
+    for (unsigned i = 0; i < THREADS; i++) {
+        stampers[i] = (struct stamper){.source = s, .fill = (uint8_t)(i + 1)};
+        assert_int_equal(pthread_create(&threads[i], NULL, stamp, &stampers[i]), 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static void overlapping_writers_leave_the_write_of_one(void **state)
+{
+    struct tmp_dir dir;
+    struct err err = ERR_NONE;
+    struct world *w = world_real();
+    struct source *s = NULL;
+    uint64_t size = 1u << 20;
+    uint8_t got[8 * BLOCK_SIZE + 100];
+    (void)state;
+    tmp_dir_make(&dir);
+    {
+        struct world_file *f AUTO_FILE = NULL;
+        check_ok(file_open(w, tmp_dir_path(&dir, "disk"), O_RDWR | O_CREAT, 0600, &f, &err), err);
+        assert_int_equal(w->ops->truncate(f, size), 0);
+    }
+    size_t bytes = source_memory_bytes(&size, 1);
+    void *memory AUTO_FREE = calloc(1, bytes);
+    struct source_disk_config disk = {
+        .name = "a", .path = tmp_dir_path(&dir, "disk"), .size_bytes = size};
+    struct source_config config = {.world = w,
+                                   .state_folder = dir.path,
+                                   .disks = &disk,
+                                   .disk_count = 1,
+                                   .undo_memory_bytes = 1u << 20,
+                                   .memory = memory,
+                                   .memory_bytes = bytes,
+                                   .memory_fresh = true};
+    check_ok(source_open(&config, &s, &err), err);
+    run_stampers(s);
+    check_ok(source_read(s, 0, 1000, mspan_of(got, sizeof got), &err), err);
+    assert_memory_equal(got, got + 1, sizeof got - 1);
+    source_close(&s);
+    tmp_dir_remove(&dir);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(reads_show_what_was_written_and_zeroed),
+        T(exactly_the_touched_blocks_are_dirty),
+        T(an_empty_write_changes_nothing),
+        T(after_a_power_cut_every_changed_block_is_dirty_again),
+        T(a_write_whose_mark_cannot_be_made_durable_does_not_happen),
+        T(a_mark_stays_while_its_region_is_dirty),
+        T(flushed_data_survives_a_power_cut),
+        T(a_failed_sync_is_returned_and_sticky),
+        T(a_failed_sync_is_not_forgotten_when_the_worker_is_killed),
+        T(after_a_failed_sync_marked_regions_are_dirty_and_unknown),
+        T(a_shrunk_file_is_refused_by_name),
+        T(a_killed_worker_leaves_its_dirty_blocks_to_the_next),
+        T(the_next_data_ends_with_the_disk),
+        cmocka_unit_test(overlapping_writers_leave_the_write_of_one),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
