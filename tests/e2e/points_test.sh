@@ -8,7 +8,8 @@
 enable_vm web 16M os data
 mount_vm web
 say "writers on two disks, cuts every second and whenever asked"
-"$ORACLE" write "$TMP/log" 300 8 "${SEED:=$RANDOM}" "$TMP/src/os.img" "$TMP/src/data.img" &
+SEED=${SEED:-$RANDOM}
+"$ORACLE" write "$TMP/log" 300 8 "$SEED" "$TMP/src/os.img" "$TMP/src/data.img" &
 writer=$!
 PIDS+=($writer)
 echo "seed $SEED"
