@@ -84,7 +84,7 @@ bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent
             *found = true;
             break;
         }
-        from = extent_end(*out);
+        from = block; /* all zero up to there, here and in the replica */
     }
     if (*found && out->count > CUT_TAKE_BLOCKS_MAX)
         out->count = CUT_TAKE_BLOCKS_MAX;

@@ -83,6 +83,7 @@ struct shipper {
     bool final;                /* the last cut before a stop: do not wait for the interval */
     struct unapplied unapplied[SHIP_UNAPPLIED_MAX];
     size_t unapplied_count;
+    uint64_t dirty_bytes, counted_ms; /* for the status: counted now and then */
     char resync_reason[200];
     struct shipper_status seen; /* fields that the machine keeps up to date */
 

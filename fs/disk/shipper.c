@@ -12,6 +12,7 @@
 
 #define BACKLOG_CUTS    6u /* a lag of so many cut intervals is a backlog */
 #define PASSES_HOPELESS 3u /* passes that did not shrink what is dirty */
+#define COUNT_MS        2000u
 #define LATE_MS         3600000u
 
 const char *replication_state_name(enum replication_state state)
@@ -368,11 +369,21 @@ static void judge_state(const struct shipper *s, struct shipper_status *out)
     }
 }
 
+/* A scan of the maps: too dear for every step while a huge disk is dirty as a whole. */
+static void count_dirty(struct shipper *s, uint64_t now)
+{
+    if (s->phase != SHIP_IDLE && now < s->counted_ms + COUNT_MS)
+        return;
+    s->dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    s->counted_ms = now;
+}
+
 void ship_publish(struct shipper *s)
 {
     struct shipper_status out = s->seen;
     bool open = s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
     uint64_t now = ship_now_ms(s);
+    count_dirty(s, now);
     uint64_t waiting =
         ship_oldest(source_first_write_ms(s->config.source, false), s->pending_first_ms);
     if (open)
@@ -387,7 +398,7 @@ void ship_publish(struct shipper *s)
     if (first < s->unapplied_count)
         waiting = ship_oldest(waiting, s->unapplied[first].first_write_ms);
     out.rpo_seconds = age_seconds(now, waiting);
-    out.dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    out.dirty_bytes = s->dirty_bytes;
     out.undo_bytes = source_undo_bytes(s->config.source);
     uint64_t pass_ms = now - s->pass_began_ms;
     if (s->pass && open && pass_ms > 0)
