@@ -6,7 +6,7 @@
 # MOUNT_UNDER_TEST=plain (the mount over plain files, tests/fs/mount/mount_main.c) or farshore (the
 # command). KILLS=20 sets how often.
 . "$(dirname "$0")/lib.sh" "$@"
-MOUNT_UNDER_TEST=${MOUNT_UNDER_TEST:-plain}
+MOUNT_UNDER_TEST=${MOUNT_UNDER_TEST:-farshore}
 KILLS=${KILLS:-20}
 MAIN=$(dirname "$FARSHORE")/tests/mount_main
 for tool in fio jq losetup mkfs.ext4; do

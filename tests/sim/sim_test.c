@@ -50,7 +50,9 @@ static void every_point_is_its_cut_for_fresh_seeds(void **state)
     (void)state;
     if (getenv("SIM_SEED") != NULL)
         skip();
-    run_seeds((uint64_t)time(NULL) * 1000, FRESH_SEEDS);
+    const char *count = getenv("SIM_FRESH");
+    run_seeds((uint64_t)time(NULL) * 1000,
+              count ? (unsigned)strtoul(count, NULL, 10) : FRESH_SEEDS);
 }
 
 int main(void)

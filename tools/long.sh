@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
+# named ones. A row that passed is not run again for the same commit unless it is named.
+#   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
+#   points     the main job under the oracle, three times over
+#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/packages.sh
+packages_install
+: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}"
+jobs=$(nproc)
+
+build() { # FOLDER OPTIONS...
+    cmake -S . -B "$1" -G Ninja "${@:2}" >/dev/null
+    cmake --build "$1" -j "$jobs" >"$1/build.log" || { tail -50 "$1/build.log"; exit 1; }
+}
+e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
+
+row_simulator() { SIM_FRESH=$SIM_HISTORIES build/tests/test.sim.sim 2>build/simulator.log; }
+row_kills() { KILLS=100 e2e mount_kill; }
+row_points() { for _ in 1 2 3; do e2e points; done; }
+row_fuzz() {
+    build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
+        -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
+    local source target
+    for source in tests/fuzz/*_fuzz.c; do
+        target=$(basename "$source" .c)
+        mkdir -p "build-fuzz/found/$target"
+        "build-fuzz/tests/$target" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 \
+            "build-fuzz/found/$target" "tests/fuzz/corpus/${target%_fuzz}" 2>"build-fuzz/$target.log" ||
+            { tail -40 "build-fuzz/$target.log"; return 1; }
+        grep -h 'number_of_executed_units' "build-fuzz/$target.log" | sed "s/^/$target: /"
+    done
+}
+
+build build -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo
+done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
+rows=("$@")
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points fuzz)
+failed=0
+for row in "${rows[@]}"; do
+    if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then
+        echo "== $row: passed before"
+        continue
+    fi
+    echo "== $row"
+    if (set -e; "row_$row"); then
+        echo "$row" >>"$done_file"
+    else
+        echo "== $row FAILED"
+        failed=1
+    fi
+done
+exit $failed
