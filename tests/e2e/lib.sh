@@ -11,6 +11,7 @@ ORACLE=$(dirname "$FARSHORE")/tests/oracle
 [ -e /dev/fuse ] || { echo "SKIP: no /dev/fuse here"; exit 77; }
 
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")
+cd "$TMP" # fio leaves files where it stands
 PIDS=()
 
 # As the source host or the target host: each has folders of its own.
