@@ -13,9 +13,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 extern char **environ;
+
+/* More than a worker maps at once. */
+#define LOCK_PROBE_BYTES ((size_t)1 << 30)
 
 struct report {
     uint32_t kind;
@@ -190,16 +194,33 @@ static void spare_from_oom_killer(bool warn)
         log_warning("cannot be spared by the OOM killer: %m");
 }
 
+/* What is mapped now (code above all) entirely; what comes later, page by page as it is touched:
+ * the kept memory is several MiB per TiB of disk and mostly never touched. */
+static bool lock_memory(void)
+{
+    const struct rlimit unlimited = {RLIM_INFINITY, RLIM_INFINITY};
+
+    /* Only helps who may; who has CAP_IPC_LOCK needs it not. */
+    setrlimit(RLIMIT_MEMLOCK, &unlimited);
+    if (mlockall(MCL_CURRENT) < 0 || mlockall(MCL_FUTURE | MCL_ONFAULT) < 0)
+        return false;
+    void *probe = mmap(NULL, LOCK_PROBE_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (probe != MAP_FAILED) {
+        munmap(probe, LOCK_PROBE_BYTES);
+        return true;
+    }
+    /* A limit on locked memory would now fail every larger allocation: take the future back. */
+    mlockall(MCL_CURRENT);
+    return false;
+}
+
 void process_harden(bool warn)
 {
     spare_from_oom_killer(warn);
     if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && warn)
         log_warning("cannot be made an I/O flusher: %m; a loop device over the mount may hang when "
                     "memory is short");
-    /* What is mapped now (code above all) entirely; what comes later, page by page as it is
-     * touched: the kept memory is several MiB per TiB of disk and mostly never touched. */
-    bool locked = mlockall(MCL_CURRENT) == 0 && mlockall(MCL_FUTURE | MCL_ONFAULT) == 0;
-    if (!locked && warn)
-        log_warning("cannot lock memory: %m; raise LimitMEMLOCK, or a loop device over the mount "
+    if (!lock_memory() && warn)
+        log_warning("cannot lock memory; raise LimitMEMLOCK, or a loop device over the mount "
                     "may hang when memory is short");
 }

@@ -153,7 +153,8 @@ static void a_second_mount_on_the_same_folder_is_refused_as_busy(void **state)
     assert_int_equal(mounted_start(m, NULL), 1);
     assert_non_null(strstr(m->output, "busy: "));
     assert_non_null(strstr(m->output, "farshore unmount"));
-    write_and_see(m, open_image(m), 'z');
+    int fd AUTO_FD = open_image(m);
+    write_and_see(m, fd, 'z');
 }
 
 static void another_file_systems_mount_point_is_refused_as_busy(void **state)
@@ -206,9 +207,10 @@ static void umount_by_force_ends_worker_and_keeper_and_the_mount(void **state)
     struct mounted *m = *state;
 
     start(m, NULL);
-    int fd AUTO_FD = open_image(m);
+    int fd = open_image(m);
     umount2(tmp_dir_path(&m->dir, "mnt"), MNT_FORCE);
     wait_until(nothing_is_left, m);
+    close(fd);
 }
 
 static bool log_says_in_use(const struct mounted *m)
