@@ -203,6 +203,11 @@ static void chown_chmod_and_times_are_those_of_the_local_file(void **state)
     assert_int_equal(fstat(raw, &st), 0);
     assert_int_equal(st.st_uid, 0);
     assert_int_equal(st.st_gid, 54321);
+    assert_int_equal(chown(mounted_path(m, "a.img"), 777, (gid_t)-1), 0);
+    assert_int_equal(chown(mounted_path(m, "a.img"), (uid_t)-1, 888), 0);
+    assert_int_equal(fstat(raw, &st), 0);
+    assert_int_equal(st.st_uid, 777);
+    assert_int_equal(st.st_gid, 888);
 }
 
 static void the_kernel_enforces_the_images_mode_for_other_users(void **state)
@@ -343,6 +348,21 @@ static void a_shared_mapping_writes_to_the_disk(void **state)
     munmap(mapped, 1 << 20);
 }
 
+/* Else the kernel would answer from memory what another opener's cache held, and hold writes. */
+static void nothing_read_is_kept_by_the_kernel(void **state)
+{
+    struct mounted *m = *state;
+    int fd AUTO_FD = image_open(m, O_RDWR);
+    int raw AUTO_FD = raw_open(m);
+    char seen = 0;
+
+    for (char letter = 'a'; letter < 'f'; letter++) {
+        assert_int_equal(pwrite(raw, &letter, 1, 300), 1);
+        assert_int_equal(pread(fd, &seen, 1, 300), 1);
+        assert_int_equal(seen, letter);
+    }
+}
+
 static void a_failed_sync_is_the_callers_error(void **state)
 {
     struct mounted *m = *state;
@@ -410,6 +430,7 @@ int main(void)
         cmocka_unit_test(a_hole_past_the_end_is_cut_and_zeros_past_the_end_are_refused),
         cmocka_unit_test(data_and_holes_are_found),
         cmocka_unit_test(a_shared_mapping_writes_to_the_disk),
+        cmocka_unit_test(nothing_read_is_kept_by_the_kernel),
         cmocka_unit_test(a_failed_sync_is_the_callers_error),
         cmocka_unit_test(nothing_can_be_made_removed_or_renamed),
         cmocka_unit_test(statfs_says_how_much_disk_there_is),
