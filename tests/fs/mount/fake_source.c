@@ -2,6 +2,8 @@
  * A fake of fs/disk/source.h for tests of the mount: each disk is its plain local file, nothing is
  * tracked. The environment makes it misbehave:
  *   FAKE_DEADLY_OFFSET=N    a write that begins at byte N aborts the process
+ *   FAKE_STUCK_OFFSET=N     a write that begins at byte N makes the file STUCK.reached and waits
+ *   FAKE_STUCK=STUCK        while the file STUCK exists
  *   FAKE_SYNC_FAILS=PATH    while PATH exists, source_flush fails */
 #include "fs/disk/source.h"
 
@@ -9,10 +11,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 
 struct source {
     size_t count;
@@ -21,8 +23,8 @@ struct source {
         int fd;
         uint64_t bytes;
     } disks[VM_DISKS_MAX];
-    uint64_t deadly_offset;
-    const char *sync_fails;
+    uint64_t deadly_offset, stuck_offset;
+    const char *sync_fails, *stuck;
 };
 
 size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
@@ -31,13 +33,21 @@ size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
     return disk_count * 4096;
 }
 
+static uint64_t offset_named(const char *variable)
+{
+    const char *value = getenv(variable);
+
+    return value != NULL ? strtoull(value, NULL, 10) : UINT64_MAX;
+}
+
 bool source_open(const struct source_config *config, struct source **out, struct err *err)
 {
     struct source *s = calloc(1, sizeof *s);
-    const char *deadly = getenv("FAKE_DEADLY_OFFSET");
 
     assert(s != NULL);
-    s->deadly_offset = deadly != NULL ? strtoull(deadly, NULL, 10) : UINT64_MAX;
+    s->deadly_offset = offset_named("FAKE_DEADLY_OFFSET");
+    s->stuck_offset = offset_named("FAKE_STUCK_OFFSET");
+    s->stuck = getenv("FAKE_STUCK");
     s->sync_fails = getenv("FAKE_SYNC_FAILS");
     for (size_t i = 0; i < config->disk_count; i++) {
         int fd = open(config->disks[i].path, O_RDWR | O_CLOEXEC);
@@ -94,11 +104,23 @@ bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan ou
     return err_errno(err, errno, "reading");
 }
 
+static void wait_stuck(const struct source *s)
+{
+    char reached[PATH_MAX];
+
+    snprintf(reached, sizeof reached, "%s.reached", s->stuck);
+    close(open(reached, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    while (access(s->stuck, F_OK) == 0)
+        usleep(1000);
+}
+
 bool source_write(struct source *s, size_t disk, uint64_t offset, struct span data, struct err *err)
 {
     assert(offset <= s->disks[disk].bytes && data.length <= s->disks[disk].bytes - offset);
     if (offset == s->deadly_offset)
         abort();
+    if (offset == s->stuck_offset && s->stuck != NULL)
+        wait_stuck(s);
     if (pwrite(s->disks[disk].fd, data.data, data.length, (off_t)offset) == (ssize_t)data.length)
         return true;
     return err_errno(err, errno, "writing");

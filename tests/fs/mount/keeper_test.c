@@ -2,6 +2,7 @@
 #include "fs/mount/keeper.h"
 
 #include "common/cleanup.h"
+#include "fs/mount/suspects.h"
 #include "mount_fixture.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <unistd.h>
 
 #define DEADLY_OFFSET 8192
+#define STUCK_OFFSET  65536
 
 static int make(void **state)
 {
@@ -31,6 +33,8 @@ static int take_away(void **state)
     mounted_remove(*state);
     unsetenv("MOUNT_START_FAILS");
     unsetenv("FAKE_DEADLY_OFFSET");
+    unsetenv("FAKE_STUCK_OFFSET");
+    unsetenv("FAKE_STUCK");
     free(*state);
     return 0;
 }
@@ -120,29 +124,79 @@ static void a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on(vo
     assert_int_equal(errno, EIO);
 }
 
-/* More than SUSPECT_DEATHS_MAX kills while one request is in hand. */
+/* A write that waits in the worker's hand until the file `stuck` is removed. */
+static void start_with_stuck(struct mounted *m)
+{
+    char text[16];
+
+    mounted_make(m);
+    snprintf(text, sizeof text, "%d", STUCK_OFFSET);
+    setenv("FAKE_STUCK_OFFSET", text, 1);
+    setenv("FAKE_STUCK", tmp_dir_path(&m->dir, "stuck"), 1);
+    file_touch(tmp_dir_path(&m->dir, "stuck"));
+    if (mounted_start(m, NULL) != 0)
+        fail_msg("mount_main: %s", m->output);
+}
+
+static bool stuck_reached(const struct mounted *m)
+{
+    return access(tmp_dir_path(&m->dir, "stuck.reached"), F_OK) == 0;
+}
+
+/* In a process of its own, whose exit code is the errno. */
+static pid_t write_aside(int fd, off_t offset)
+{
+    pid_t writer = fork();
+
+    assert_true(writer >= 0);
+    if (writer == 0)
+        _exit(pwrite(fd, "s", 1, offset) == 1 ? 0 : errno);
+    return writer;
+}
+
+static int outcome(pid_t writer)
+{
+    int status;
+
+    assert_int_equal(waitpid(writer, &status, 0), writer);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
 static void sigkill_blames_no_request(void **state)
 {
     struct mounted *m = *state;
-    int raw, status;
 
-    start(m, NULL);
+    start_with_stuck(m);
     int fd AUTO_FD = open_image(m);
-    pid_t writer = fork();
-    if (writer == 0) {
-        char data[512] = {1};
-        for (int i = 0; i < 20000; i++)
-            if (pwrite(fd, data, sizeof data, 4096) != (ssize_t)sizeof data)
-                _exit(1);
-        _exit(0);
-    }
-    for (int i = 0; i < 10; i++) {
+    pid_t writer = write_aside(fd, STUCK_OFFSET);
+    for (unsigned i = 0; i < SUSPECT_DEATHS_MAX + 2; i++) {
+        wait_until(stuck_reached, m);
+        unlink(tmp_dir_path(&m->dir, "stuck.reached"));
         mounted_kill(mounted_worker(m), SIGKILL);
-        raw = access(mounted_path(m, "a.img"), F_OK); /* waits until one serves again */
-        assert_int_equal(raw, 0);
     }
-    assert_int_equal(waitpid(writer, &status, 0), writer);
-    assert_int_equal(status, 0);
+    wait_until(stuck_reached, m);
+    unlink(tmp_dir_path(&m->dir, "stuck"));
+    assert_int_equal(outcome(writer), 0);
+}
+
+static void a_request_that_only_ran_beside_a_deadly_one_succeeds(void **state)
+{
+    struct mounted *m = *state;
+    char text[16];
+
+    snprintf(text, sizeof text, "%d", DEADLY_OFFSET);
+    setenv("FAKE_DEADLY_OFFSET", text, 1);
+    start_with_stuck(m);
+    int fd AUTO_FD = open_image(m);
+    pid_t innocent = write_aside(fd, STUCK_OFFSET);
+    wait_until(stuck_reached, m);
+    unlink(tmp_dir_path(&m->dir, "stuck.reached"));
+    pid_t deadly = write_aside(fd, DEADLY_OFFSET);
+    wait_until(stuck_reached, m);
+    unlink(tmp_dir_path(&m->dir, "stuck"));
+    assert_int_equal(outcome(innocent), 0);
+    assert_int_equal(outcome(deadly), EIO);
 }
 
 static void a_second_mount_on_the_same_folder_is_refused_as_busy(void **state)
@@ -328,6 +382,7 @@ int main(void)
         MOUNT_TEST(a_killed_worker_is_replaced_and_open_files_go_on),
         MOUNT_TEST(kept_memory_outlives_workers_and_only_what_is_touched_takes_room),
         MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
+        MOUNT_TEST(a_request_that_only_ran_beside_a_deadly_one_succeeds),
         MOUNT_TEST(sigkill_blames_no_request),
         MOUNT_TEST(a_second_mount_on_the_same_folder_is_refused_as_busy),
         MOUNT_TEST(another_file_systems_mount_point_is_refused_as_busy),
