@@ -3,8 +3,8 @@
 # Killing the mount's process under load is invisible (docs: promise 5): fio with verification sees
 # no error while the worker is killed again and again, at queue depth 16 and by several threads, in
 # blocks of 4 KiB to 1 MiB; a file system on a loop device above goes on and is clean afterwards.
-# MOUNT_UNDER_TEST=plain (the mount over plain files, tests/fs/mount/mount_main.c) or farshore (the
-# command). KILLS=20 sets how often.
+# MOUNT_UNDER_TEST=farshore (the command) or plain (the mount alone, over plain files, by
+# tests/fs/mount/mount_main.c). KILLS=20 sets how often.
 . "$(dirname "$0")/lib.sh" "$@"
 MOUNT_UNDER_TEST=${MOUNT_UNDER_TEST:-farshore}
 KILLS=${KILLS:-20}
@@ -78,7 +78,7 @@ load() { # NAME FIO-OPTIONS...
     until [ -e "$TMP/stop" ]; do
         fio --name="$name" --output-format=json --output="$TMP/fio-$name-$pass.json" \
             --rw=randwrite --bssplit=4k/80:64k/15:1m/5 --size=192M --io_size=192M --direct=1 \
-            --verify=crc32c --verify_backlog=256 --verify_fatal=1 --do_verify=1 --fsync=512 \
+            --verify=crc32c --verify_backlog=256 --verify_fatal=1 --verify_state_save=0 --do_verify=1 --fsync=512 \
             --randseed=$((pass + 1)) --filename="$TMP/src/$name.img" "$@" >"$TMP/$name.log" 2>&1 ||
             return 1
         pass=$((pass + 1))
