@@ -17,12 +17,17 @@
 #define OPERANDS_MAX      256u
 
 struct option_spec {
-    const char *name;    /* without the dashes; NULL ends a table */
+    const char *name;    /* without the dashes */
     const char *value;   /* what --help calls it; NULL: a flag */
     bool value_optional; /* then only as --name=value */
     bool many;           /* may be given more than once */
     const char *help;
 };
+
+#define OPTIONS_END                                                                                \
+    {                                                                                              \
+        .name = NULL                                                                               \
+    }
 
 struct options {
     const struct option_spec *specs;

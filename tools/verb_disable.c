@@ -11,7 +11,7 @@
 static const struct option_spec options[] = {
     {"purge", NULL, false, false, "Delete the vault, what waits in the cache, and the key."},
     {"yes", "VM", false, false, "The VM's name again, to confirm --purge."},
-    {NULL},
+    OPTIONS_END,
 };
 
 /* --- what the stores hold of the VM --- */

@@ -20,7 +20,7 @@ static const struct option_spec options[] = {
     {"no-encryption", NULL, false, false,
      "Leave disk data readable in the stores; history stays authenticated."},
     {"dry-run", NULL, false, false, "Check and say what would be done, change nothing."},
-    {NULL},
+    OPTIONS_END,
 };
 
 /* --- the disks as given --- */

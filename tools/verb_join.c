@@ -7,7 +7,7 @@ static const struct option_spec options[] = {
     {"vm", "VM", false, false, "Join this VM only; else all that the key opens."},
     {"cache", "URL", false, false,
      "The cache store as this host reaches it, if not as the source does."},
-    {NULL},
+    OPTIONS_END,
 };
 
 /* --- which VMs the store has: names with VM/vault, found by a list per name --- */

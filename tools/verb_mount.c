@@ -16,7 +16,7 @@ static const struct option_spec options[] = {
     {"foreground", NULL, false, false, "Stay in the foreground, until unmounted."},
     {"cut-interval", "SECONDS", false, false,
      "Make a recovery point this often (1 to 3600) instead of as set."},
-    {NULL},
+    OPTIONS_END,
 };
 
 struct locks {

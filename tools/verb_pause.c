@@ -4,7 +4,7 @@
 
 #define ANSWER_MS 30000u
 
-static const struct option_spec no_options[] = {{NULL}};
+static const struct option_spec no_options[] = {OPTIONS_END};
 
 static bool tell(const struct verb_call *call, const char *command, const char *done,
                  struct err *err)

@@ -12,7 +12,7 @@ static const struct option_spec options[] = {
     {"wait", "target", true, false,
      "Return once the point is durable in the cache; =target: applied there."},
     {"timeout", "SECONDS", false, false, "How long to wait, 300 unless told."},
-    {NULL},
+    OPTIONS_END,
 };
 
 static bool ask(const struct verb_call *call, enum wait_for wait, uint64_t timeout_s,

@@ -5,7 +5,7 @@
 
 static const struct option_spec options[] = {
     {"json", NULL, false, false, "For scripts: one JSON object."},
-    {NULL},
+    OPTIONS_END,
 };
 
 static const char *kind_name(enum point_kind k)

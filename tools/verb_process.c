@@ -16,7 +16,7 @@
 static const struct option_spec options[] = {
     {"once", NULL, false, false, "Return when no complete epoch is left unapplied."},
     {"interval", "SECONDS", false, false, "How often to look for new epochs, 5 unless told."},
-    {NULL},
+    OPTIONS_END,
 };
 
 struct work {

@@ -14,7 +14,7 @@ static const struct option_spec options[] = {
     {"writable", "NAME", false, false,
      "Let the views be written: what is written stays local, under NAME."},
     {"foreground", NULL, false, false, "Stay in the foreground, until unmounted."},
-    {NULL},
+    OPTIONS_END,
 };
 
 struct shown {

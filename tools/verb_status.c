@@ -14,7 +14,7 @@
 static const struct option_spec options[] = {
     {"json", NULL, false, false, "For scripts: one JSON object."},
     {"watch", NULL, false, false, "Show it again every two seconds, until interrupted."},
-    {NULL},
+    OPTIONS_END,
 };
 
 /* What the table and JSON show; `answer` is the mount's own, NULL without one. */

@@ -19,7 +19,7 @@ static const struct option_spec options[] = {
     {"wait", "target", true, false,
      "Fail unless all is durable in the cache; =target: and applied there."},
     {"timeout", "SECONDS", false, false, "How long the last cut may take, 30 unless told."},
-    {NULL},
+    OPTIONS_END,
 };
 
 /* An ordinary user's FUSE mounts are unmounted by fusermount3. */

@@ -10,7 +10,7 @@ static const struct option_spec options[] = {
     {"point", "POINT", false, false,
      "A point's id, an RFC 3339 time, now-5m, latest (the default), latest-application ..."},
     {"json", NULL, false, false, "For scripts: one JSON object."},
-    {NULL},
+    OPTIONS_END,
 };
 
 static bool prove(struct vm *vm, const struct history_point *point, uint64_t *bytes,

@@ -20,7 +20,7 @@
 
 static const struct option_spec options[] = {
     {"cut-interval", "SECONDS", false, false, "As mount was told."},
-    {NULL},
+    OPTIONS_END,
 };
 
 struct worker {

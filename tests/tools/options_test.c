@@ -13,7 +13,7 @@ static const struct option_spec specs[] = {
     {"disk", "NAME=PATH", false, true, "Many."},
     {"timeout", "SECONDS", false, false, "One."},
     {"wait", "target", true, false, "Optional."},
-    {NULL},
+    OPTIONS_END,
 };
 
 static bool parse(struct options *o, struct err *err, int argc, ...)
