@@ -172,7 +172,6 @@ static void a_run_without_entries_opens_and_finds_nothing(void **state)
 static void adjacent_holes_join_and_other_neighbours_do_not(void **state)
 {
     (void)state;
-    struct keys *keys AUTO_KEYS = specimen_keys(0);
     struct run_builder *b AUTO_RUN_BUILDER = builder_of();
     add(b, hole(0, 0, 4));
     add(b, hole(0, 4, 4));
