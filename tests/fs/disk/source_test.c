@@ -8,7 +8,6 @@
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
 #include "tests/support/specimen.h"
-#include "tests/support/tmp_dir.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -318,79 +317,64 @@ static void the_next_data_ends_with_the_disk(void **state)
     assert_false(found);
 }
 
-/* --- threads, on real files --- */
+/* --- threads --- */
 
-#define THREADS 4u
-#define ROUNDS  300u
+#define THREADS     4u
+#define ROUNDS      100u
+#define STAMP_BYTES (4 * BLOCK_SIZE + 100)
 
 struct stamper {
     struct source *source;
+    pthread_barrier_t *round;
     uint8_t fill;
 };
 
-/* All write one 9-block range that straddles blocks: it must always be of one writer. */
+/* All write one range that begins and ends within blocks, all at once, round by round. */
 static void *stamp(void *context)
 {
     const struct stamper *t = context;
-    uint8_t data[8 * BLOCK_SIZE + 100];
+    uint8_t data[STAMP_BYTES];
     memset(data, t->fill, sizeof data);
     for (unsigned i = 0; i < ROUNDS; i++) {
         struct err err = ERR_NONE;
-        bool zero = i % 16 == 7;
-        if (zero ? !source_zero(t->source, 0, 1000, sizeof data, &err)
-                 : !source_write(t->source, 0, 1000, span_of(data, sizeof data), &err))
+        pthread_barrier_wait(t->round);
+        if (!source_write(t->source, 0, 1000, span_of(data, sizeof data), &err))
             abort();
-        if (i % 64 == 0 && !source_flush(t->source, 0, &err))
-            abort();
+        pthread_barrier_wait(t->round);
     }
     return NULL;
 }
 
-static void run_stampers(struct source *s)
+static void check_rounds(struct source *s, pthread_barrier_t *round)
 {
-    pthread_t threads[THREADS];
-    struct stamper stampers[THREADS];
-    for (unsigned i = 0; i < THREADS; i++) {
-        stampers[i] = (struct stamper){.source = s, .fill = (uint8_t)(i + 1)};
-        assert_int_equal(pthread_create(&threads[i], NULL, stamp, &stampers[i]), 0);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        struct err err = ERR_NONE;
+        uint8_t got[STAMP_BYTES];
+        pthread_barrier_wait(round);
+        pthread_barrier_wait(round);
+        check_ok(source_read(s, 0, 1000, mspan_of(got, sizeof got), &err), err);
+        assert_memory_equal(got, got + 1, sizeof got - 1);
     }
-    for (unsigned i = 0; i < THREADS; i++)
-        pthread_join(threads[i], NULL);
 }
 
+/* A write is many small ones here, so that without a lock two would mix. */
 static void overlapping_writers_leave_the_write_of_one(void **state)
 {
-    struct tmp_dir dir;
-    struct err err = ERR_NONE;
-    struct world *w = world_real();
-    struct source *s = NULL;
-    uint64_t size = 1u << 20;
-    uint8_t got[8 * BLOCK_SIZE + 100];
-    (void)state;
-    tmp_dir_make(&dir);
-    {
-        struct world_file *f AUTO_FILE = NULL;
-        check_ok(file_open(w, tmp_dir_path(&dir, "disk"), O_RDWR | O_CREAT, 0600, &f, &err), err);
-        assert_int_equal(w->ops->truncate(f, size), 0);
+    struct rig *r = *state;
+    pthread_t threads[THREADS];
+    struct stamper stampers[THREADS];
+    pthread_barrier_t round;
+    pthread_barrier_init(&round, NULL, THREADS + 1);
+    fake_world_short_transfers(r->world, true);
+    for (unsigned i = 0; i < THREADS; i++) {
+        stampers[i] =
+            (struct stamper){.source = r->source, .round = &round, .fill = (uint8_t)(i + 1)};
+        assert_int_equal(pthread_create(&threads[i], NULL, stamp, &stampers[i]), 0);
     }
-    size_t bytes = source_memory_bytes(&size, 1);
-    void *memory AUTO_FREE = calloc(1, bytes);
-    struct source_disk_config disk = {
-        .name = "a", .path = tmp_dir_path(&dir, "disk"), .size_bytes = size};
-    struct source_config config = {.world = w,
-                                   .state_folder = dir.path,
-                                   .disks = &disk,
-                                   .disk_count = 1,
-                                   .undo_memory_bytes = 1u << 20,
-                                   .memory = memory,
-                                   .memory_bytes = bytes,
-                                   .memory_fresh = true};
-    check_ok(source_open(&config, &s, &err), err);
-    run_stampers(s);
-    check_ok(source_read(s, 0, 1000, mspan_of(got, sizeof got), &err), err);
-    assert_memory_equal(got, got + 1, sizeof got - 1);
-    source_close(&s);
-    tmp_dir_remove(&dir);
+    check_rounds(r->source, &round);
+    for (unsigned i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&round);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -411,7 +395,7 @@ int main(void)
         T(a_shrunk_file_is_refused_by_name),
         T(a_killed_worker_leaves_its_dirty_blocks_to_the_next),
         T(the_next_data_ends_with_the_disk),
-        cmocka_unit_test(overlapping_writers_leave_the_write_of_one),
+        T(overlapping_writers_leave_the_write_of_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
