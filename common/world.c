@@ -115,7 +115,8 @@ static int write_zeros(struct real_file *f, uint64_t offset, uint64_t length)
 }
 
 /* Frees the range where file system or device can, zeroes it in place where only that can be
- * done, and writes zeros where neither can. */
+ * done, and writes zeros where neither can: to a block device that is held exclusively through
+ * another descriptor, as a mounted disk is, the kernel says EBUSY. */
 static int free_or_zero(struct real_file *f, uint64_t offset, uint64_t length)
 {
     static const int modes[] = {FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -124,7 +125,8 @@ static int free_or_zero(struct real_file *f, uint64_t offset, uint64_t length)
         int result = RETRY(fallocate(f->fd, modes[i], (off_t)offset, (off_t)length));
         if (result == 0)
             return 0;
-        if (result != -EOPNOTSUPP && result != -ENOSYS && result != -ENODEV)
+        bool held = f->block_device && result == -EBUSY;
+        if (!held && result != -EOPNOTSUPP && result != -ENOSYS && result != -ENODEV)
             return result;
     }
     return write_zeros(f, offset, length);

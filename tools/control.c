@@ -419,11 +419,3 @@ bool control_receive(struct control_client *c, uint64_t timeout_ms, cJSON **out,
         *out = TAKE(j);
     return true;
 }
-
-bool control_ask(const char *folder, const char *vm, const cJSON *request, uint64_t timeout_ms,
-                 cJSON **out, struct err *err)
-{
-    struct control_client *c AUTO_CONTROL = NULL;
-    return control_connect(folder, vm, &c, err) && control_send(c, request, err) &&
-           control_receive(c, timeout_ms, out, err);
-}

@@ -49,9 +49,4 @@ bool control_send(struct control_client *c, const cJSON *request, struct err *er
 bool control_receive(struct control_client *c, uint64_t timeout_ms, cJSON **out,
                      struct err *err) MUST_CHECK;
 
-/* Connects, asks, takes one answer. `request` is {"command": ...} and whatever else; `out` may be
- * NULL. */
-bool control_ask(const char *folder, const char *vm, const cJSON *request, uint64_t timeout_ms,
-                 cJSON **out, struct err *err) MUST_CHECK;
-
 #endif

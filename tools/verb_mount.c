@@ -34,7 +34,10 @@ static void locks_release(struct locks *l)
 static bool take_locks(const struct verb_call *call, const struct settings *s, const char *point,
                        struct locks *l, struct err *err)
 {
-    if (!vm_lock(call->paths, s->name, point, &l->fds[0], err))
+    char folder[PATH_BYTES_MAX];
+    path_state(call->paths, s->name, folder); /* lost with its state, the worker finds out what */
+    if (!dir_make(call->world, folder, 0700, err) ||
+        !vm_lock(call->paths, s->name, point, &l->fds[0], err))
         return false;
     l->count = 1;
     for (uint16_t i = 0; i < s->disk_count; i++, l->count++)

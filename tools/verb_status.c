@@ -64,8 +64,7 @@ static void look_at_mount(const struct verb_call *call, struct row *r)
     if (!locked)
         set_state(r, "not-mounted", "");
     else if (!command_make("status", &request, &err) ||
-             !control_ask(call->paths->run, r->settings.name, request, ANSWER_MS, &r->answer,
-                          &err) ||
+             !vm_ask(call, r->settings.name, request, ANSWER_MS, &r->answer, &err) ||
              !json_text(r->answer, "state", &state, &err) ||
              !json_text(r->answer, "reason", &reason, &err))
         set_state(r, "stalled", "the mount's worker does not answer");

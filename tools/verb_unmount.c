@@ -58,7 +58,7 @@ static bool announce(const struct verb_call *call, const char *vm, uint64_t time
 {
     struct control_client *c AUTO_CONTROL = NULL;
     cJSON *request AUTO_JSON = NULL;
-    if (!control_connect(call->paths->run, vm, &c, err))
+    if (!vm_connect(call, vm, &c, err))
         return true;
     if (!command_make("unmount", &request, err) ||
         !json_add_u64(request, "timeout_ms", timeout_s * 1000, err) ||

@@ -3,9 +3,12 @@
 
 #include "backend/history/processor.h"
 #include "backend/store/lazy.h"
-#include "tools/control.h"
+#include "tools/disk_lock.h"
 
 #include <time.h>
+
+#define CONNECT_TRIES    50u
+#define CONNECT_PAUSE_MS 100
 
 bool vm_load(const struct verb_call *call, const char *name, struct vm *out, struct err *err)
 {
@@ -104,10 +107,36 @@ bool command_make(const char *command, cJSON **out, struct err *err)
     return json_make(out, err) && json_add_text(*out, "command", command, err);
 }
 
+bool vm_connect(const struct verb_call *call, const char *vm, struct control_client **out,
+                struct err *err)
+{
+    char point[PATH_MAX];
+    for (unsigned tries = 0; !control_connect(call->paths->run, vm, out, err); tries++) {
+        if (err->kind != ERR_NOT_FOUND || !vm_locked(call->paths, vm, point))
+            return false;
+        if (tries == CONNECT_TRIES)
+            return err_set(err, ERR_NOT_FOUND,
+                           "%s is mounted at %s, but its worker does not answer: see the log in "
+                           "its state folder",
+                           vm, point);
+        *err = ERR_NONE;
+        nanosleep(&(struct timespec){.tv_nsec = CONNECT_PAUSE_MS * 1000000}, NULL);
+    }
+    return true;
+}
+
+bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, uint64_t timeout_ms,
+            cJSON **out, struct err *err)
+{
+    struct control_client *c AUTO_CONTROL = NULL;
+    return vm_connect(call, vm, &c, err) && control_send(c, request, err) &&
+           control_receive(c, timeout_ms, out, err);
+}
+
 bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
                  uint64_t timeout_ms, cJSON **out, struct err *err)
 {
     struct settings s AUTO_SETTINGS = {.disks = NULL};
     return settings_load(call->world, call->paths, vm, &s, err) &&
-           control_ask(call->paths->run, vm, request, timeout_ms, out, err);
+           vm_ask(call, vm, request, timeout_ms, out, err);
 }

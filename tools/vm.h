@@ -6,6 +6,7 @@
 
 #include "backend/history/history.h"
 #include "common/json.h"
+#include "tools/control.h"
 #include "tools/verb.h"
 
 struct vm {
@@ -45,6 +46,13 @@ bool option_wait(const struct options *o, enum wait_for *out, struct err *err) M
 
 /* {"command": command}, to be filled further. */
 bool command_make(const char *command, cJSON **out, struct err *err) MUST_CHECK;
+/* Connects to a VM's mount. A mount whose worker has just died is waited for: the next one answers
+ * in moments. ERR_NOT_FOUND: it is not mounted, or no worker comes back. */
+bool vm_connect(const struct verb_call *call, const char *vm, struct control_client **out,
+                struct err *err) MUST_CHECK;
+/* The same, and asks it one thing: {"command": ...} and whatever else; `out` may be NULL. */
+bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, uint64_t timeout_ms,
+            cJSON **out, struct err *err) MUST_CHECK;
 /* Asks the running mount of a VM that must be known here. */
 bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
                  uint64_t timeout_ms, cJSON **out, struct err *err) MUST_CHECK;

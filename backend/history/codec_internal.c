@@ -155,11 +155,32 @@ struct generation generation_read(struct reader *r)
     return g;
 }
 
+/* Bytes of the UTF-8 character at `p`, by RFC 3629; 0: it is none, or a control character. */
+static size_t character_bytes(const unsigned char *p)
+{
+    size_t more = *p < 0x80 ? 0 : *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
+    uint32_t code = more == 0 ? *p : *p & (0x3fu >> more);
+    static const uint32_t least[] = {0x20, 0xa0, 0x800, 0x10000}; /* 0x80 to 0x9f control, too */
+    if (*p >= 0xf8 || (*p >= 0x80 && *p < 0xc0))
+        return 0;
+    for (size_t i = 1; i <= more; i++) {
+        if ((p[i] & 0xc0) != 0x80)
+            return 0;
+        code = code << 6 | (p[i] & 0x3f);
+    }
+    bool none = code < least[more] || code > 0x10ffff || code == 0x7f;
+    return none || (code >= 0xd800 && code <= 0xdfff) ? 0 : more + 1;
+}
+
 bool label_valid(const char *label)
 {
-    for (const unsigned char *p = (const unsigned char *)label; *p != '\0'; p++)
-        if (*p < 0x20 || *p == 0x7f)
+    const unsigned char *p = (const unsigned char *)label;
+    while (*p != '\0') {
+        size_t bytes = character_bytes(p);
+        if (bytes == 0)
             return false;
+        p += bytes;
+    }
     return true;
 }
 

@@ -59,8 +59,6 @@ bool generation_valid(struct generation g);
 bool epoch_kind_valid(enum epoch_kind kind, enum point_kind point_kind);
 void generation_put(struct buf *out, struct generation g);
 struct generation generation_read(struct reader *r);
-/* Printable: no control characters. */
-bool label_valid(const char *label);
 /* What names an object in runs and records: visible ASCII, not empty, shorter than
  * RUN_SEGMENT_NAME_MAX. What it means is its owner's affair. */
 bool object_name_valid(const char *name);

@@ -27,6 +27,9 @@ enum point_kind { POINT_CRASH = 1, POINT_APPLICATION };
 #define POINT_LABEL_MAX    128u
 #define DISK_NAME_MAX      31u
 
+/* Well-formed UTF-8 without control characters. */
+bool label_valid(const char *label);
+
 struct epoch_disk {
     char name[DISK_NAME_MAX + 1];
     uint16_t disk;  /* number in runs and frames, constant for the disk's life */

@@ -110,7 +110,7 @@ static enum processor_result head_lost(struct processor *p, const struct history
     else if (err->kind == ERR_NOT_FOUND)
         err_set(err, ERR_CORRUPT,
                 "%s, the newest applied entry, is gone: something other than farshore removed it; "
-                "run resync with --new-generation",
+                "disable the VM on its source and enable it under another name; its points stay",
                 key);
     return PROCESSOR_FAILED;
 }

@@ -121,6 +121,13 @@ static bool apply_requests(struct shipper *s, struct err *err)
     return true;
 }
 
+/* The target's progress is looked at meanwhile, however long the cut interval is. */
+static uint64_t idle_wait(const struct shipper *s, uint64_t now, uint64_t wait_ms)
+{
+    uint64_t look_ms = s->next_look_ms > now ? s->next_look_ms - now : 1;
+    return s->unapplied_count > 0 && look_ms < wait_ms ? look_ms : wait_ms;
+}
+
 static uint64_t step_idle(struct shipper *s)
 {
     struct err err = ERR_NONE;
@@ -130,7 +137,7 @@ static uint64_t step_idle(struct shipper *s)
     if (now >= s->next_look_ms)
         ship_look(s);
     if (s->state.paused)
-        return s->config.cut_interval_ms;
+        return idle_wait(s, now, s->config.cut_interval_ms);
     uint64_t clock = clock_ms(s); /* before the look at what is dirty: a heartbeat vouches for it */
     uint64_t dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
     bool wanted = point_wanted(s);
@@ -144,7 +151,8 @@ static uint64_t step_idle(struct shipper *s)
         sweep(s, false);
     if (now >= s->last_entry_ms + HEARTBEAT_MS && dirty_bytes == 0)
         return ship_heartbeat(s, clock);
-    return now < s->next_cut_ms ? s->next_cut_ms - now : s->config.cut_interval_ms;
+    return idle_wait(s, now,
+                     now < s->next_cut_ms ? s->next_cut_ms - now : s->config.cut_interval_ms);
 }
 
 static uint64_t step_drain(struct shipper *s)

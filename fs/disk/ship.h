@@ -97,6 +97,8 @@ struct shipper {
     struct point_result results[POINT_RESULTS_MAX]; /* ring */
     size_t result_count;
     struct shipper_status status;
+    /* Oldest acknowledged write, beside the source's own, that cache or target lacks; 0 = none. */
+    uint64_t cache_lacks_ms, target_lacks_ms;
 };
 
 uint64_t ship_now_ms(const struct shipper *s); /* boot time */

@@ -143,7 +143,8 @@ uint64_t ship_settle(struct shipper *s)
         if (err.kind != ERR_NOT_FOUND)
             return ship_stall(s, &err);
         ship_fence(s, "the log in the cache store has no beginning any more, so this host has lost "
-                      "its state; run `farshore resync --new-generation`");
+                      "its state; to protect the disks anew, disable the VM and enable it under "
+                      "another name: the points of this one stay");
         return 0;
     }
     if (journal_slot(s->journal) != 0 && journal_slot(s->journal) <= s->state.epoch)

@@ -277,7 +277,10 @@ bool shipper_request_point(struct shipper *s, enum point_kind kind, const char *
         return err_set(err, ERR_INVALID, "replication is paused; run `farshore resume %s` first",
                        s->vm);
     if (strlen(label) > POINT_LABEL_MAX)
-        return err_set(err, ERR_INVALID, "a label has at most %u characters", POINT_LABEL_MAX);
+        return err_set(err, ERR_INVALID, "a label has at most %u bytes", POINT_LABEL_MAX);
+    if (!label_valid(label))
+        return err_set(err, ERR_INVALID,
+                       "a label is UTF-8 text without control characters: give another one");
     if (kind == POINT_APPLICATION || s->requests.kind != POINT_APPLICATION)
         s->requests.kind = kind;
     if (label[0] != '\0')
@@ -348,7 +351,6 @@ static uint64_t age_seconds(uint64_t now_ms, uint64_t first_ms)
 
 static void judge_state(const struct shipper *s, struct shipper_status *out)
 {
-    uint64_t backlog = s->config.cut_interval_ms * BACKLOG_CUTS / 1000;
     if (s->phase == SHIP_FENCED) {
         out->state = REPLICATION_FENCED;
         snprintf(out->reason, sizeof out->reason, "%s", s->state.fenced);
@@ -365,7 +367,7 @@ static void judge_state(const struct shipper *s, struct shipper_status *out)
         out->state = REPLICATION_NOT_CONVERGING;
         snprintf(out->reason, sizeof out->reason, "the guest changes more than can be shipped");
     } else {
-        out->state = out->cache_lag_seconds > backlog ? REPLICATION_BACKLOG : REPLICATION_PROTECTED;
+        out->state = REPLICATION_PROTECTED; /* or backlog: see judge_ages */
     }
 }
 
@@ -378,26 +380,31 @@ static void count_dirty(struct shipper *s, uint64_t now)
     s->counted_ms = now;
 }
 
+/* The ages are those of the moment of asking: the machine may sleep for an hour, or wait for a
+ * store, while the guest writes. */
+static void judge_ages(struct shipper *s, struct shipper_status *out)
+{
+    uint64_t backlog = s->config.cut_interval_ms * BACKLOG_CUTS / 1000;
+    uint64_t now = ship_now_ms(s), written = source_first_write_ms(s->config.source, false);
+    uint64_t waiting = ship_oldest(written, s->cache_lacks_ms);
+    out->cache_lag_seconds = age_seconds(now, waiting);
+    out->rpo_seconds = age_seconds(now, ship_oldest(waiting, s->target_lacks_ms));
+    if (out->state == REPLICATION_PROTECTED && out->cache_lag_seconds > backlog)
+        out->state = REPLICATION_BACKLOG;
+}
+
 void ship_publish(struct shipper *s)
 {
     struct shipper_status out = s->seen;
     bool open = s->phase == SHIP_DRAIN || s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
     uint64_t now = ship_now_ms(s);
     count_dirty(s, now);
-    uint64_t waiting =
-        ship_oldest(source_first_write_ms(s->config.source, false), s->pending_first_ms);
-    if (open)
-        waiting = ship_oldest(waiting, s->cut_first_ms);
     out.generation = s->state.generation;
     out.epoch = s->state.epoch;
     out.point_ms = s->state.point_ms;
-    out.cache_lag_seconds = age_seconds(now, waiting);
     size_t first = 0;
     while (first < s->unapplied_count && s->unapplied[first].first_write_ms == 0)
         first++; /* a point without a write in it */
-    if (first < s->unapplied_count)
-        waiting = ship_oldest(waiting, s->unapplied[first].first_write_ms);
-    out.rpo_seconds = age_seconds(now, waiting);
     out.dirty_bytes = s->dirty_bytes;
     out.undo_bytes = source_undo_bytes(s->config.source);
     uint64_t pass_ms = now - s->pass_began_ms;
@@ -406,10 +413,13 @@ void ship_publish(struct shipper *s)
     judge_state(s, &out);
     LOCK_SCOPE(&s->lock);
     s->status = out;
+    s->cache_lacks_ms = ship_oldest(s->pending_first_ms, open ? s->cut_first_ms : 0);
+    s->target_lacks_ms = first < s->unapplied_count ? s->unapplied[first].first_write_ms : 0;
 }
 
 void shipper_status(struct shipper *s, struct shipper_status *out)
 {
     LOCK_SCOPE(&s->lock);
     *out = s->status;
+    judge_ages(s, out);
 }

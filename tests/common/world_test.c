@@ -188,6 +188,29 @@ static void a_block_device_has_its_capacity_and_is_punched_to_the_byte(void **st
     check_ok(file_sync(f, &err), err);
 }
 
+static void a_block_device_that_another_descriptor_holds_is_punched_all_the_same(void **state)
+{
+    struct world_file *backing AUTO_FILE = opened(*state);
+    struct world_file *f AUTO_FILE = NULL;
+    struct err err = ERR_NONE;
+    char device[32];
+    uint8_t out[5 * 4096];
+    assert_int_equal(backing->world->ops->truncate(backing, MIB), 0);
+    int loop AUTO_FD = attach_loop(backing->path, device);
+    if (loop < 0) {
+        print_message("SKIP: no loop device for us here\n");
+        skip();
+    }
+    int holder AUTO_FD = open(device, O_RDWR | O_EXCL | O_CLOEXEC);
+    assert_true(holder >= 0);
+    check_ok(file_open(world_real(), device, O_RDWR, 0, &f, &err), err);
+    fill(f, 0, sizeof out);
+    assert_int_equal(f->world->ops->punch(f, 100, 3 * 4096), 0);
+    check_ok(file_read(f, mspan_of(out, sizeof out), 0, &err), err);
+    for (size_t i = 0; i < sizeof out; i++)
+        assert_int_equal(out[i], i >= 100 && i < 100 + 3 * 4096 ? 0 : 0xab);
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -199,6 +222,7 @@ int main(void)
         EACH(failures_are_negative_errno_values),
         EACH(random_fills_the_whole_buffer),
         EACH(a_block_device_has_its_capacity_and_is_punched_to_the_byte),
+        EACH(a_block_device_that_another_descriptor_holds_is_punched_all_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

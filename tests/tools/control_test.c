@@ -71,6 +71,14 @@ static cJSON *request_of(const char *command, const char *text)
     return j;
 }
 
+static bool control_ask(const char *folder, const char *vm, const cJSON *request,
+                        uint64_t timeout_ms, cJSON **out, struct err *err)
+{
+    struct control_client *c AUTO_CONTROL = NULL;
+    return control_connect(folder, vm, &c, err) && control_send(c, request, err) &&
+           control_receive(c, timeout_ms, out, err);
+}
+
 static void a_request_is_answered(void **state)
 {
     struct place *p = *state;

@@ -804,6 +804,31 @@ static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void *
     assert_int_equal(rig_status(r).cache_lag_seconds, 0);
 }
 
+static void ages_grow_while_the_shipper_sleeps(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    r->shipper->unapplied_count = 0;
+    step_times(r, 1);
+    rig_write(r, 0, 7, 1, 1);
+    rig_advance_ms(r, 17000);
+    assert_int_equal(rig_status(r).cache_lag_seconds, 17);
+    assert_int_equal(rig_status(r).rpo_seconds, 17);
+}
+
+static void a_label_that_no_entry_can_carry_is_refused_at_once(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket;
+    const char *const bad[] = {"a\nb", "a\x1b[1m", "\xff\xfe", "\xc3", "\xc0\xaf", "\xed\xa0\x80"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        check_fails(shipper_request_point(r->shipper, POINT_CRASH, bad[i], &ticket, &err), err,
+                    ERR_INVALID);
+    check_ok(
+        shipper_request_point(r->shipper, POINT_CRASH, "na\xc3\xafve \xe6\x97\xa5", &ticket, &err),
+        err);
+}
+
 #define T(name)        cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define T_CLOSED(name) cmocka_unit_test_setup_teardown(name, set_up_closed, tear_down)
 
@@ -847,6 +872,8 @@ int main(void)
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
+        T(ages_grow_while_the_shipper_sleeps),
+        T(a_label_that_no_entry_can_carry_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
