@@ -29,7 +29,7 @@ bool undo_save(struct undo *u, uint32_t era, size_t disk, uint64_t block,
                const uint8_t data[BLOCK_SIZE]);
 bool undo_has(struct undo *u, size_t disk, uint64_t block);
 /* Copies the saved block out. *found false: there is none. An I/O error is an error: the cut must
- * be abandoned. */
+ * be abandoned. Not while undo_clear runs: both are the ship machine's. */
 bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_SIZE], bool *found,
                struct err *err) MUST_CHECK;
 /* The cut is over (and no new one has begun): forgets all, and gives the file's room back. Waits

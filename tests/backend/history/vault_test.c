@@ -45,7 +45,12 @@ static void check_comes_back(const struct vault *v)
     assert_int_equal(d->encrypted, v->encrypted);
     assert_int_equal(d->created_ms, v->created_ms);
     assert_int_equal(d->disk_count, v->disk_count);
-    assert_memory_equal(d->disks, v->disks, sizeof d->disks);
+    for (size_t i = 0; i < v->disk_count; i++) {
+        assert_string_equal(d->disks[i].name, v->disks[i].name);
+        assert_int_equal(d->disks[i].disk, v->disks[i].disk);
+        assert_int_equal(d->disks[i].store, v->disks[i].store);
+        assert_int_equal(d->disks[i].size_bytes, v->disks[i].size_bytes);
+    }
     assert_int_equal(d->store_count, v->store_count);
     assert_memory_equal(d->stores, v->stores, sizeof d->stores);
 }
