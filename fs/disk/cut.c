@@ -119,6 +119,14 @@ static bool prefer_saved(struct source *s, size_t disk, struct extent extent, st
     return true;
 }
 
+/* The file may be larger than the disk: what lies behind its end is not the disk's. */
+static void clear_beyond(const struct source_disk *d, struct extent extent, struct mspan out)
+{
+    uint64_t inside = d->size - (extent.first << BLOCK_SHIFT);
+    if (inside < out.length)
+        memset(out.data + inside, 0, out.length - inside);
+}
+
 bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct mspan out,
                      uint64_t *unreadable, struct err *err)
 {
@@ -132,10 +140,11 @@ bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct
     range_lock(d->locks, extent, &hold);
     if (!file_read(d->file, out, extent.first << BLOCK_SHIFT, &read_err))
         read_each(d, extent, out, unreadable);
+    if (word != CUT_IDLE && !prefer_saved(s, disk, extent, out, unreadable, err))
+        return false;
+    clear_beyond(d, extent, out);
     if (word == CUT_IDLE)
         return true;
-    if (!prefer_saved(s, disk, extent, out, unreadable, err))
-        return false;
     assert(cut_position(disk, extent.first) >= cut_word_position(word));
     atomic_store(&s->cut_word, (uint64_t)cut_word_epoch(word) << CUT_EPOCH_BIT |
                                    cut_position(disk, extent_end(extent)));
@@ -150,16 +159,26 @@ static void stop_protecting(struct source *s)
     undo_clear(s->undo);
 }
 
+/* The other slot is free for the next epoch. */
+static uint64_t take_cut_first_write(struct source *s)
+{
+    return atomic_exchange(&s->first_write_ms[(gate_epoch(&s->gate) - 1) & 1], 0);
+}
+
 void source_cut_commit(struct source *s)
 {
     stop_protecting(s);
     dirty_commit(s->dirty);
+    take_cut_first_write(s);
 }
 
 void source_cut_abandon(struct source *s)
 {
     stop_protecting(s);
     dirty_abandon(s->dirty);
+    uint64_t first = take_cut_first_write(s);
+    if (first != 0) /* older than whatever the active epoch noted */
+        atomic_store(&s->first_write_ms[gate_epoch(&s->gate) & 1], first);
 }
 
 struct digest_file *source_digests(struct source *s, size_t disk)
@@ -177,15 +196,14 @@ uint64_t source_undo_bytes(const struct source *s)
     return undo_blocks(s->undo) * BLOCK_SIZE;
 }
 
-uint64_t source_first_write_ms(struct source *s, bool take)
+uint64_t source_first_write_ms(const struct source *s)
 {
-    return take ? atomic_exchange(&s->first_write_ms, 0) : atomic_load(&s->first_write_ms);
+    return atomic_load(&s->first_write_ms[gate_epoch(&s->gate) & 1]);
 }
 
-void source_first_write_restore(struct source *s, uint64_t ms)
+uint64_t source_cut_first_write_ms(const struct source *s)
 {
-    if (ms != 0)
-        atomic_store(&s->first_write_ms, ms);
+    return atomic_load(&s->first_write_ms[(gate_epoch(&s->gate) - 1) & 1]);
 }
 
 bool source_sync(struct source *s, struct err *err)
@@ -226,7 +244,7 @@ bool source_distrust(struct source *s, struct err *err)
         }
         if (!digest_file_sync(d->digests, err))
             return err_wrap(err, "disk %s", d->name);
-        source_note_write(s);
+        source_note_write(s, gate_epoch(&s->gate));
         d->distrusted = true;
     }
     return true;

@@ -35,10 +35,10 @@ void source_cut_abandon(struct source *s); /* the frozen bits are dirty again */
 struct digest_file *source_digests(struct source *s, size_t disk);
 uint64_t source_dirty_blocks(const struct source *s); /* active and frozen */
 uint64_t source_undo_bytes(const struct source *s);
-/* Boot time in ms of the oldest write since the last cut; 0 when there was none. `take` resets. */
-uint64_t source_first_write_ms(struct source *s, bool take);
-/* Gives a time taken before back: the cut was abandoned. */
-void source_first_write_restore(struct source *s, uint64_t ms);
+/* Boot time in ms of the oldest write since the last cut; 0 when there was none. */
+uint64_t source_first_write_ms(const struct source *s);
+/* That of the open cut, final when it has drained. Abandoned, it goes back to the active epoch. */
+uint64_t source_cut_first_write_ms(const struct source *s);
 /* Syncs the local files; the sticky error of an earlier failure is reported, too. */
 bool source_sync(struct source *s, struct err *err) MUST_CHECK;
 /* After a failed sync, once for a disk: voids the digests of its marked regions and makes them

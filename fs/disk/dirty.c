@@ -239,7 +239,8 @@ static uint64_t summary_next(const struct map *m, uint64_t regions, uint64_t fro
     return regions;
 }
 
-static void region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_t region,
+/* True when blocks became dirty that were not asked for: the pool is empty. */
+static bool region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_t region,
                        const struct bits *bits, bool whole)
 {
     struct map *m = &disk->maps[map];
@@ -253,16 +254,17 @@ static void region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_
     if (slot == SLOT_CLEAN) {
         uint32_t mine = slot_for(d, bits, whole);
         if (atomic_compare_exchange_strong(&m->slots[region], &slot, mine))
-            return;
+            return mine == SLOT_WHOLE && !whole;
         if (mine != SLOT_WHOLE)
             leaf_give(d, mine - SLOT_LEAF);
     }
     if (slot == SLOT_WHOLE)
-        return;
+        return false;
     struct leaf *leaf = &d->leaves[slot - SLOT_LEAF];
     for (size_t w = 0; w < LEAF_WORDS; w++)
         if (bits->words[w] & ~atomic_load(&leaf->bits[w]))
             atomic_fetch_or(&leaf->bits[w], bits->words[w]);
+    return false;
 }
 
 /* The region's bits, none past the disk's end. A leaf may change hands while it is read, when
@@ -504,8 +506,9 @@ static const struct disk *disk_seen(const struct dirty *d, size_t disk)
     return &d->disks[disk];
 }
 
-void dirty_set(struct dirty *d, unsigned map, size_t disk_index, struct extent extent)
+bool dirty_set(struct dirty *d, unsigned map, size_t disk_index, struct extent extent)
 {
+    bool more = false;
     struct disk *disk = disk_at(d, disk_index);
     uint64_t end = extent_end(extent);
 
@@ -517,9 +520,10 @@ void dirty_set(struct dirty *d, unsigned map, size_t disk_index, struct extent e
         uint64_t last = end - start < whole ? end - start : whole;
         struct bits bits = bits_of(block - start, last);
 
-        region_set(d, map, disk, region, &bits, block == start && last == whole);
+        more |= region_set(d, map, disk, region, &bits, block == start && last == whole);
         block = start + last;
     }
+    return more;
 }
 
 void dirty_set_regions(struct dirty *d, unsigned map, size_t disk_index, uint64_t first_region,

@@ -50,8 +50,10 @@ void dirty_seeded(struct dirty *d);
 unsigned dirty_active(const struct dirty *d); /* 0 or 1; any thread */
 bool dirty_frozen(const struct dirty *d);     /* any thread */
 
-/* Any thread. `map` is the low bit of the write's epoch. Safe against a kill at any point. */
-void dirty_set(struct dirty *d, unsigned map, size_t disk, struct extent extent);
+/* Any thread. `map` is the low bit of the write's epoch. Safe against a kill at any point. True
+ * when blocks became dirty that were not asked for, because the pool is empty: in a frozen map that
+ * ends the cut, for nobody protected those. */
+bool dirty_set(struct dirty *d, unsigned map, size_t disk, struct extent extent);
 /* Marks whole regions without using leaves: resync and start-up. Any thread. */
 void dirty_set_regions(struct dirty *d, unsigned map, size_t disk, uint64_t first_region,
                        uint64_t count);

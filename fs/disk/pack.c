@@ -107,6 +107,11 @@ uint64_t pack_stored_bytes(const struct pack *p)
     return p->stored_bytes;
 }
 
+uint64_t pack_entries(const struct pack *p)
+{
+    return run_builder_entries(p->run) + p->piece_count;
+}
+
 bool pack_empty(const struct pack *p)
 {
     return p->piece_count == 0 && run_builder_entries(p->run) == 0;

@@ -45,7 +45,8 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
 /* Plain bytes that went in and stored bytes that came out, so far. */
 uint64_t pack_plain_bytes(const struct pack *p);
 uint64_t pack_stored_bytes(const struct pack *p);
-bool pack_empty(const struct pack *p); /* nothing differs from the replica */
+uint64_t pack_entries(const struct pack *p); /* of the run so far */
+bool pack_empty(const struct pack *p);       /* nothing differs from the replica */
 
 /* Waits for the parts, fills attempt, parts, inline part and run of `entry` (borrowed from the
  * pack) and encodes the end object into `out`. The caller filled everything else. */

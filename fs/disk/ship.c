@@ -6,11 +6,12 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define STEP_CHUNKS      64u          /* at most 16 MiB are read in one step */
-#define PASS_EPOCH_BYTES (256u << 20) /* a pass commits an epoch about this often */
-#define PASSES_HOPEFUL   3u           /* passes without progress until `not-converging` */
-#define SWEEP_MS         60000u
-#define DRAIN_POLL_MS    1u
+#define STEP_CHUNKS        64u          /* at most 16 MiB are read in one step */
+#define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
+#define PASS_EPOCH_ENTRIES 65536u
+#define PASSES_HOPEFUL     3u /* passes without progress until `not-converging` */
+#define SWEEP_MS           60000u
+#define DRAIN_POLL_MS      1u
 
 uint64_t ship_now_ms(const struct shipper *s)
 {
@@ -29,7 +30,6 @@ void ship_abandon(struct shipper *s, const char *why)
     if (!uploads_wait(s->uploads, &ignored))
         log_debug("%s: a part of an abandoned cut: %s", s->vm, ignored.text);
     source_cut_abandon(s->config.source);
-    source_first_write_restore(s->config.source, s->cut_first_ms);
     s->seen.abandoned_cuts++;
     log_warning("%s: a cut was abandoned, its blocks ship with the next one: %s", s->vm, why);
     if (s->cut_ticket != 0) {
@@ -72,11 +72,10 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
         take_requests(s);
     if (s->pass && s->passes == 0)
         s->pass_began_ms = now;
-    /* Before the cut: a write behind it may note its time early, never lose it. */
-    s->cut_first_ms = source_first_write_ms(source, true);
-    /* Before the cut, too: the point shows all that was acknowledged by its time. */
+    /* Before the cut: the point shows all that was acknowledged by its time. */
     s->cut_clock_ms = clock_ms(s);
     source_cut(source, !s->pass);
+    s->cut_first_ms = source_cut_first_write_ms(source); /* until it has drained */
     s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
     s->at_disk = 0;
     s->at_block = 0;
@@ -159,6 +158,7 @@ static uint64_t step_drain(struct shipper *s)
 {
     if (!source_cut_drained(s->config.source))
         return DRAIN_POLL_MS;
+    s->cut_first_ms = source_cut_first_write_ms(s->config.source);
     s->phase = SHIP_TAKE;
     return 0;
 }
@@ -214,23 +214,29 @@ static uint64_t fail_cut(struct shipper *s, const struct err *err)
     return ship_stall(s, err);
 }
 
+/* A pass commits an epoch now and then, so that its run and journal stay bounded. */
+static bool pass_full(const struct shipper *s)
+{
+    return s->pass && (pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES ||
+                       pack_entries(s->pack) >= PASS_EPOCH_ENTRIES);
+}
+
 static uint64_t step_take(struct shipper *s)
 {
     struct err err = ERR_NONE;
-    bool more = true;
+    bool more = true, full = false;
     if (s->pack == NULL && !begin_pack(s, &err))
         return fail_cut(s, &err);
-    for (unsigned i = 0; i < STEP_CHUNKS && more; i++) {
+    for (unsigned i = 0; i < STEP_CHUNKS && more && !full; i++) {
         if (!take_chunk(s, &more, &err))
             return fail_cut(s, &err);
-        if (s->pass && pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES)
-            break;
+        full = pass_full(s);
     }
     if (source_cut_lost(s->config.source)) {
         ship_abandon(s, "no room is left to keep old blocks while it is read");
         return 0;
     }
-    if (!more || (s->pass && pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES))
+    if (!more || full)
         s->phase = SHIP_PUT;
     return 0;
 }

@@ -44,7 +44,8 @@ struct point_result {
 
 /* What others asked for; guarded by shipper.lock. */
 struct ship_requests {
-    uint64_t ticket; /* newest request */
+    uint64_t ticket; /* newest request for a point */
+    uint64_t asked;  /* requests of any kind so far */
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
     bool pause_changed, paused;

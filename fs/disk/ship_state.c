@@ -185,11 +185,21 @@ bool clean_record_compare(struct world *w, const char *folder, const struct sour
     if (!load_json(w, path, &json, &load)) {
         if (load.kind == ERR_NOT_FOUND)
             return true;
+        if (load.kind == ERR_CORRUPT) {
+            *out = CLEAN_DIFFERS;
+            snprintf(why, 200, "the record of the clean stop is damaged");
+            return true;
+        }
         *err = load;
         return false;
     }
-    if (!compare(json, s, state, out, why, err))
-        return err_wrap(err, "%s", path);
+    struct err wrong = ERR_NONE;
+    if (compare(json, s, state, out, why, &wrong))
+        return true;
+    if (wrong.kind == ERR_IO)
+        return err_set(err, ERR_IO, "%s", wrong.text);
+    *out = CLEAN_DIFFERS;
+    snprintf(why, 200, "the record of the clean stop is damaged: %.100s", wrong.text);
     return true;
 }
 

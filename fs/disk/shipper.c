@@ -165,13 +165,13 @@ static void *ship_thread(void *context)
     struct shipper *s = context;
     pthread_mutex_lock(&s->lock);
     while (!s->stopping) {
-        uint64_t seen = s->requests.ticket;
+        uint64_t seen = s->requests.asked;
         pthread_mutex_unlock(&s->lock);
         uint64_t wait_ms = shipper_step(s);
         struct timespec until = deadline_after(wait_ms);
         pthread_mutex_lock(&s->lock);
         /* A request cuts the wait short, but not a step that polls something. */
-        if (wait_ms > 0 && !s->stopping && s->requests.ticket == seen)
+        if (wait_ms > 0 && !s->stopping && s->requests.asked == seen)
             pthread_cond_timedwait(&s->change, &s->lock, &until);
     }
     pthread_mutex_unlock(&s->lock);
@@ -286,6 +286,7 @@ bool shipper_request_point(struct shipper *s, enum point_kind kind, const char *
     if (label[0] != '\0')
         snprintf(s->requests.label, sizeof s->requests.label, "%s", label);
     *ticket = ++s->requests.ticket;
+    s->requests.asked++;
     pthread_cond_broadcast(&s->change);
     return true;
 }
@@ -331,6 +332,7 @@ void shipper_pause(struct shipper *s, bool paused)
     LOCK_SCOPE(&s->lock);
     s->requests.paused = paused;
     s->requests.pause_changed = true;
+    s->requests.asked++;
     pthread_cond_broadcast(&s->change);
 }
 
@@ -340,6 +342,7 @@ bool shipper_resync(struct shipper *s, struct err *err)
     if (s->status.state == REPLICATION_FENCED)
         return err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
     s->requests.resync = true;
+    s->requests.asked++;
     pthread_cond_broadcast(&s->change);
     return true;
 }
@@ -385,7 +388,7 @@ static void count_dirty(struct shipper *s, uint64_t now)
 static void judge_ages(struct shipper *s, struct shipper_status *out)
 {
     uint64_t backlog = s->config.cut_interval_ms * BACKLOG_CUTS / 1000;
-    uint64_t now = ship_now_ms(s), written = source_first_write_ms(s->config.source, false);
+    uint64_t now = ship_now_ms(s), written = source_first_write_ms(s->config.source);
     uint64_t waiting = ship_oldest(written, s->cache_lacks_ms);
     out->cache_lag_seconds = age_seconds(now, waiting);
     out->rpo_seconds = age_seconds(now, ship_oldest(waiting, s->target_lacks_ms));

@@ -113,7 +113,7 @@ static bool open_maps(struct source *s, const struct source_config *config, stru
         return false;
     gate_init(&s->gate, 2 + dirty_active(s->dirty));
     if (!dirty_empty(s->dirty, dirty_active(s->dirty)))
-        source_note_write(s);
+        source_note_write(s, gate_epoch(&s->gate));
     return undo_make(s->world, config->state_folder, config->undo_memory_bytes,
                      config->undo_file_bytes, &s->undo, err);
 }
@@ -205,13 +205,14 @@ bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan ou
     return file_read(d->file, out, offset, err);
 }
 
-void source_note_write(struct source *s)
+void source_note_write(struct source *s, uint32_t epoch)
 {
-    if (atomic_load_explicit(&s->first_write_ms, memory_order_relaxed) != 0)
+    _Atomic uint64_t *first = &s->first_write_ms[epoch & 1];
+    if (atomic_load_explicit(first, memory_order_relaxed) != 0)
         return;
     uint64_t none = 0;
     uint64_t now = s->world->ops->boottime_ns(s->world) / 1000000;
-    atomic_compare_exchange_strong(&s->first_write_ms, &none, now > 0 ? now : 1);
+    atomic_compare_exchange_strong(first, &none, now > 0 ? now : 1);
 }
 
 /* Does a cut still need the old content of this block? The caller owns the block's range lock, so
@@ -266,8 +267,11 @@ static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_
     struct extent extent = extent_of_bytes(offset, length);
     range_lock(d->locks, extent, &c->hold);
     c->epoch = gate_enter(&s->gate);
-    source_note_write(s);
-    dirty_set(s->dirty, c->epoch & 1, disk, extent);
+    source_note_write(s, c->epoch);
+    /* A late write of the frozen epoch may find the pool of leaves empty and so freeze a whole
+     * region, in which newer writes went in unprotected: such a cut shows no single moment. */
+    if (dirty_set(s->dirty, c->epoch & 1, disk, extent) && c->epoch != gate_epoch(&s->gate))
+        atomic_store(&s->cut_lost, true);
     /* Mark before writing. A crash between the two ships an unchanged block and costs bandwidth;
      * the other order forgets a changed one and costs data. */
     if (!marks_ensure(d->marks, extent, err))
@@ -359,6 +363,6 @@ bool source_mark_all(struct source *s, struct err *err)
         dirty_set_regions(s->dirty, epoch & 1, i, 0, marks_regions(d->marks));
         gate_leave(&s->gate, epoch);
     }
-    source_note_write(s);
+    source_note_write(s, gate_epoch(&s->gate));
     return true;
 }

@@ -43,7 +43,9 @@ struct source {
     struct gate gate;
     struct dirty *dirty;
     struct undo *undo;
-    _Atomic uint64_t first_write_ms; /* boot time; 0: no write since the last cut */
+    /* Boot time of the first write of the active epoch and of the open cut's, by the epoch's lowest
+     * bit like the maps; 0: none. */
+    _Atomic uint64_t first_write_ms[2];
 
     /* The open cut's epoch and how far it was taken, in one word, so that a writer sees both of
      * one cut. Writers read it under their range lock; the ship machine's thread moves it. */
@@ -75,6 +77,6 @@ static inline uint32_t cut_word_epoch(uint64_t word)
 }
 
 /* Notes the time of the first write since the last cut. */
-void source_note_write(struct source *s);
+void source_note_write(struct source *s, uint32_t epoch);
 
 #endif

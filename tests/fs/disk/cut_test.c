@@ -332,6 +332,19 @@ static void the_last_partial_block_is_padded_with_zeros(void **state)
         assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + i], 0);
 }
 
+static void what_lies_behind_the_disks_end_in_its_file_is_not_shown(void **state)
+{
+    struct rig *r = *state;
+    uint64_t last = blocks_of_bytes(rig_disk_bytes[1]) - 1;
+    rig_write_raw(r, 1, last, 7); /* the whole block: the file is larger than the disk now */
+    rig_write(r, 1, last - 1, 1, 5);
+    source_mark_dirty(r->source, 1, (struct extent){last, 1});
+    source_cut(r->source, true);
+    struct shown *shown AUTO_FREE = take_all(r);
+    assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + 3071], 7);
+    assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + 3072], 0);
+}
+
 /* --- with threads: each block is stamped with a rising number by its only writer --- */
 
 #define WRITERS       3u
@@ -450,6 +463,7 @@ int main(void)
         T(a_saved_block_is_shown_though_the_device_cannot_read_it_any_more),
         T(an_old_block_that_cannot_be_saved_loses_the_cut_and_not_the_write),
         T(the_last_partial_block_is_padded_with_zeros),
+        T(what_lies_behind_the_disks_end_in_its_file_is_not_shown),
         T(cuts_under_writers_show_a_prefix_of_what_each_wrote),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

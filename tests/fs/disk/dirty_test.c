@@ -144,9 +144,11 @@ static void a_region_becomes_whole_when_the_pool_is_empty(void **state)
     while (leaf_take(f->d, &leaf))
         ;
     assert_int_equal(leaves_claimed(f->d), LEAVES);
-    dirty_set(f->d, 0, 0, (struct extent){300, 1});
+    assert_true(dirty_set(f->d, 0, 0, (struct extent){300, 1})); /* more than was asked for */
     assert_int_equal(dirty_blocks(f->d, 0), 256);
     assert_true(dirty_test(f->d, 0, 0, 300));
+    assert_false(dirty_set(f->d, 0, 0, (struct extent){301, 1}));
+    assert_false(dirty_set(f->d, 0, 0, (struct extent){512, 256}));
 }
 
 static void a_long_run_comes_in_pieces_without_a_gap(void **state)

@@ -152,6 +152,21 @@ static void an_untouched_disk_is_equal(void **state)
     assert_int_equal(compare(r, why), CLEAN_EQUAL);
 }
 
+static void a_damaged_record_is_a_difference(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    char why[200];
+    const char *const damages[] = {"{", "{}", "{\"digest\": 3, \"disks\": {}}"};
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        check_ok(
+            file_replace(r->world, RIG_FOLDER "/clean.json", 0600, span_of_text(damages[i]), &err),
+            err);
+        assert_int_equal(compare(r, why), CLEAN_DIFFERS);
+        assert_non_null(strstr(why, "damaged"));
+    }
+}
+
 static void a_disk_written_behind_our_back_differs_and_is_named(void **state)
 {
     struct rig *r = *state;
@@ -220,6 +235,7 @@ int main(void)
         T(the_state_of_another_generation_is_fenced),
         T(a_state_cut_short_is_refused_by_name),
         T(without_a_record_the_stop_was_not_clean),
+        T(a_damaged_record_is_a_difference),
         T(an_untouched_disk_is_equal),
         T(a_disk_written_behind_our_back_differs_and_is_named),
         T(a_log_that_moved_on_differs),
