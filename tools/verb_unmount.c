@@ -90,10 +90,8 @@ static bool unmount_source(const struct verb_call *call, const char *point, cons
                           : err_set(err, ERR_TRANSIENT, "no worker answered");
     wait_for_end(call, name);
     if (!shipped) {
-        err_wrap(err,
-                 "%s is unmounted, but not all is shipped; the rest follows after the next "
-                 "mount",
-                 name);
+        err_wrap(err, "%s is unmounted, but not all is shipped%s", name,
+                 err->kind == ERR_FENCED ? "" : "; the rest follows after the next mount");
         if (wait != WAIT_NOTHING)
             return false;
         fprintf(stderr, "farshore: %s\n", err->text);

@@ -116,7 +116,8 @@ static bool locks_take(struct keeper *k, const struct keeper_config *config, str
     return true;
 }
 
-/* SIGTERM and SIGINT come through a descriptor; a closed pipe is an error code. */
+/* SIGTERM, SIGINT and SIGHUP come through a descriptor; a closed pipe is an error code. A terminal
+ * that hangs up asks to stop like the others: by default it would end a disk that is in use. */
 static bool signals_take(struct keeper *k, struct err *err)
 {
     sigset_t set;
@@ -124,6 +125,7 @@ static bool signals_take(struct keeper *k, struct err *err)
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
     k->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -62,6 +62,7 @@ bool worker_inherit(struct worker_inheritance *out, struct err *err)
     if (role == CREW_NONE)
         return err_set(err, ERR_INVALID, "not started by a keeper: use `farshore mount`");
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* the keeper's to act on */
     process_harden(false);
     if (!map_kept(&page, err) || !close_on_exec(page->lock_count, err))
         return false;

@@ -286,6 +286,32 @@ static void sigterm_unmounts_but_never_under_an_open_file(void **state)
     wait_until(nothing_is_left, m);
 }
 
+static void a_hangup_ends_no_mount_that_is_in_use(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd = open_image(m);
+    pid_t worker = mounted_worker(m);
+    assert_int_equal(kill(worker, SIGHUP), 0);
+    assert_int_equal(kill(mounted_keeper(m), SIGHUP), 0);
+    wait_until(log_says_in_use, m);
+    write_and_see(m, fd, 'h');
+    assert_int_equal(mounted_worker(m), worker);
+    /* A keeper that took a dead one's place is its worker's child, and is told so by a SIGHUP when
+     * that worker dies while it is stopped. */
+    mounted_kill(mounted_keeper(m), SIGKILL);
+    pid_t keeper = mounted_keeper(m);
+    assert_int_equal(kill(keeper, SIGSTOP), 0);
+    mounted_kill(mounted_worker(m), SIGKILL);
+    assert_int_equal(kill(keeper, SIGCONT), 0);
+    write_and_see(m, fd, 'i');
+    assert_int_equal(mounted_keeper(m), keeper);
+    close(fd);
+    assert_int_equal(kill(keeper, SIGHUP), 0);
+    wait_until(nothing_is_left, m);
+}
+
 static void a_keeper_that_dies_alone_is_replaced_and_keeps_on_keeping(void **state)
 {
     struct mounted *m = *state;
@@ -324,9 +350,9 @@ static void a_mount_whose_processes_were_all_killed_is_cleared_away_by_the_next(
 
     start(m, NULL);
     pid_t keeper = mounted_keeper(m), worker = mounted_worker(m);
-    assert_int_equal(kill(worker, SIGSTOP), 0); /* or it makes a new keeper meanwhile */
-    mounted_kill(keeper, SIGKILL);
+    assert_int_equal(kill(keeper, SIGSTOP), 0); /* or it makes a new worker meanwhile */
     mounted_kill(worker, SIGKILL);
+    mounted_kill(keeper, SIGKILL);
     wait_until(mount_is_dead, m);
     if (mounted_start(m, NULL) != 0)
         fail_msg("mount_main: %s", m->output);
@@ -391,6 +417,7 @@ int main(void)
         MOUNT_TEST(umount_ends_worker_and_keeper),
         MOUNT_TEST(umount_by_force_ends_worker_and_keeper_and_the_mount),
         MOUNT_TEST(sigterm_unmounts_but_never_under_an_open_file),
+        MOUNT_TEST(a_hangup_ends_no_mount_that_is_in_use),
         MOUNT_TEST(a_keeper_that_dies_alone_is_replaced_and_keeps_on_keeping),
         MOUNT_TEST(a_mount_whose_processes_were_all_killed_is_cleared_away_by_the_next),
         MOUNT_TEST(when_no_worker_can_start_for_long_requests_fail_and_the_mount_ends),
