@@ -76,7 +76,18 @@ static bool init_read(int fuse_fd, struct keeper_page *page, struct err *err)
     return true;
 }
 
-bool handshake_answer(int fuse_fd, struct keeper_page *page, struct err *err)
+static void resend_hide(struct keeper_page *page)
+{
+    const size_t at = sizeof(struct fuse_in_header) + offsetof(struct fuse_init_in, flags2);
+    struct fuse_init_in in;
+
+    init_arguments(page, &in);
+    in.flags2 &= ~(uint32_t)(FUSE_HAS_RESEND >> 32);
+    if (page->init_bytes >= at + sizeof in.flags2)
+        memcpy(page->init + at, &in.flags2, sizeof in.flags2);
+}
+
+bool handshake_answer(int fuse_fd, bool use_resend, struct keeper_page *page, struct err *err)
 {
     struct {
         struct fuse_out_header head;
@@ -87,6 +98,8 @@ bool handshake_answer(int fuse_fd, struct keeper_page *page, struct err *err)
 
     if (!init_read(fuse_fd, page, err))
         return false;
+    if (!use_resend)
+        resend_hide(page);
     init_arguments(page, &in);
     if (in.major != PROTOCOL_MAJOR || in.minor < PROTOCOL_MINOR_LEAST)
         return err_set(err, ERR_INVALID,

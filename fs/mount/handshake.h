@@ -15,9 +15,11 @@
 /* Set in the number of a request that came again (kernel 6.9). */
 #define MOUNT_UNIQUE_RESENT (1ull << 63)
 
-/* Reads the kernel's FUSE_INIT from a connection just mounted, records it in the page, answers. */
-bool handshake_answer(int fuse_fd, struct keeper_page *page, struct err *err) MUST_CHECK;
-/* Does the kernel that wrote this FUSE_INIT send requests again? */
+/* Reads the kernel's FUSE_INIT from a connection just mounted, records it in the page, answers.
+ * Without `use_resend` it is recorded as that of a kernel that does not send requests again. */
+bool handshake_answer(int fuse_fd, bool use_resend, struct keeper_page *page,
+                      struct err *err) MUST_CHECK;
+/* Does the kernel of the recorded FUSE_INIT send requests again (FUSE_NOTIFY_RESEND)? */
 bool handshake_can_resend(const struct keeper_page *page);
 /* Hands the recorded FUSE_INIT to libfuse; its answer carries a number that the kernel does not
  * know and is dropped there. */

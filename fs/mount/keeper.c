@@ -6,6 +6,7 @@
 #include "fs/mount/handshake.h"
 #include "fs/mount/keeper_page.h"
 #include "fs/mount/mount_point.h"
+#include "fs/mount/slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -90,7 +91,7 @@ static bool memory_make(struct keeper *k, const struct keeper_config *config, st
 {
     k->memory_fd = memfd_create("farshore", MFD_CLOEXEC);
     if (k->memory_fd < 0 || !fd_raise(&k->memory_fd, err) ||
-        ftruncate(k->memory_fd, (off_t)(KEEPER_PAGE_BYTES + config->memory_bytes)) < 0)
+        ftruncate(k->memory_fd, (off_t)(KEPT_MEMORY_OFFSET + config->memory_bytes)) < 0)
         return err_errno(err, errno, "making %zu bytes of kept memory", config->memory_bytes);
     void *page = mmap(NULL, KEEPER_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, k->memory_fd, 0);
     if (page == MAP_FAILED)
@@ -135,6 +136,13 @@ static bool signals_take(struct keeper *k, struct err *err)
     return fd_raise(&k->self_fd, err);
 }
 
+static bool resend_allowed(void)
+{
+    const char *value = getenv("FARSHORE_RESEND");
+
+    return value == NULL || strcmp(value, "off") != 0;
+}
+
 static bool connection_make(struct keeper *k, const struct keeper_config *config, struct err *err)
 {
     struct keeper_page *page = k->page;
@@ -145,14 +153,10 @@ static bool connection_make(struct keeper *k, const struct keeper_config *config
     if (!fd_raise(&k->fuse_fd, err) ||
         !mount_point_mount(page->mount_point, config->vm, k->fuse_fd, &page->mount_id, err))
         return false;
-    if (!handshake_answer(k->fuse_fd, page, err)) {
+    if (!handshake_answer(k->fuse_fd, resend_allowed(), page, err)) {
         mount_point_end(page->mount_point, page->mount_id);
         return false;
     }
-    if (!handshake_can_resend(page))
-        log_warning("%s: this kernel cannot send requests again (before 6.9): a worker's death "
-                    "will fail the requests in flight",
-                    page->mount_point);
     return true;
 }
 
@@ -457,7 +461,8 @@ int keeper_continue(struct keeper_page *page)
     int nobody = -1;
 
     prctl(PR_SET_NAME, "farshore-keeper");
-    munmap((uint8_t *)page + KEEPER_PAGE_BYTES, page->memory_bytes);
+    munmap((uint8_t *)page + KEEPER_PAGE_BYTES,
+           KEPT_MEMORY_OFFSET - KEEPER_PAGE_BYTES + page->memory_bytes);
     k.page = page;
     k.report_fd = &nobody;
     k.fuse_fd = KEPT_FUSE_FD;
@@ -485,7 +490,7 @@ static bool config_check(const struct keeper_config *config, struct err *err)
     if (config->lock_count > KEEPER_LOCKS_MAX)
         return err_set(err, ERR_INVALID, "%zu locks, at most %u", config->lock_count,
                        KEEPER_LOCKS_MAX);
-    if (config->memory_bytes > (size_t)PTRDIFF_MAX - KEEPER_PAGE_BYTES)
+    if (config->memory_bytes > (size_t)PTRDIFF_MAX - KEPT_MEMORY_OFFSET)
         return err_set(err, ERR_INVALID, "%zu bytes of kept memory: too many",
                        config->memory_bytes);
     if (config->worker_argv[0] == NULL || config->worker_argv[0][0] != '/')

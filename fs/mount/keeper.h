@@ -15,8 +15,10 @@
  *   any -report_finished, then exit-> the keeper frees all and ends
  *
  * Signals: SIGTERM and SIGINT ask for an unmount; while files are open on the mount it goes on.
- * On kernels without FUSE_NOTIFY_RESEND (before 6.9) a worker's death fails the requests that it
- * had in hand; the keeper says so once, at the start. */
+ *
+ * What a dead worker had in hand comes again from the kernel (FUSE_NOTIFY_RESEND, since 6.9), or
+ * else is found in the kept memory (slots.h). FARSHORE_RESEND=off in the keeper's environment
+ * chooses the second on every kernel: for tests, and for a kernel whose resending is broken. */
 #ifndef FS_MOUNT_KEEPER_H
 #define FS_MOUNT_KEEPER_H
 

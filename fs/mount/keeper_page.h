@@ -9,9 +9,9 @@
 
 #include <limits.h>
 
-#define KEEPER_PAGE_BYTES   (64u << 10) /* in front of the caller's memory */
+#define KEEPER_PAGE_BYTES   (64u << 10) /* what follows: see slots.h */
 #define KEEPER_PAGE_MAGIC   0x6570656568737266ull
-#define KEEPER_PAGE_VERSION 1u
+#define KEEPER_PAGE_VERSION 2u
 #define KEEPER_ARGV_BYTES   (16u << 10) /* the worker's command line */
 #define KEEPER_ARGS_MAX     256u
 #define INIT_REQUEST_BYTES  512u
@@ -36,7 +36,7 @@ struct keeper_page {
     uint64_t mount_id; /* of /proc/self/mountinfo */
     uint32_t give_up_seconds;
     uint32_t init_bytes;
-    uint8_t init[INIT_REQUEST_BYTES]; /* the kernel's FUSE_INIT as it came */
+    uint8_t init[INIT_REQUEST_BYTES]; /* the kernel's FUSE_INIT: see handshake_answer */
     char mount_point[PATH_MAX];
     char argv[KEEPER_ARGV_BYTES]; /* NUL after each, an empty one ends */
     _Atomic uint32_t starts;      /* workers started so far; the keeper's */

@@ -3,7 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
-#include "fs/mount/handshake.h"
+#include "fs/mount/slots.h"
 #include "fs/mount/source_ops.h"
 
 #include <errno.h>
@@ -21,12 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* A slot of the pool is one page for the request's head, which ends where the page ends, and the
- * data behind it on whole pages: so the local file can be written straight from it. */
-#define SLOT_HEAD_BYTES 4096u
-#define SLOT_BYTES      (SLOT_HEAD_BYTES + MOUNT_WRITE_MAX)
-_Static_assert(SLOT_HEAD_BYTES >= MOUNT_REQUEST_HEAD, "a request's head must fit its page");
-_Static_assert(SOURCE_MOUNT_THREADS <= SUSPECT_THREADS_MAX, "every thread needs its place");
+_Static_assert(SLOT_COUNT <= SUSPECT_THREADS_MAX, "every thread needs its place");
 
 /* Interrupts a thread's read() of /dev/fuse. */
 #define WAKE_SIGNAL     SIGUSR2
@@ -39,7 +34,7 @@ _Static_assert(SOURCE_MOUNT_THREADS <= SUSPECT_THREADS_MAX, "every thread needs 
 struct server {
     struct source_mount *mount;
     pthread_t thread;
-    uint8_t *slot;
+    struct slot *slot;         /* in the kept memory */
     _Atomic uint64_t *in_hand; /* in the keeper's page */
     atomic_bool ended;
 };
@@ -48,7 +43,6 @@ struct source_mount {
     struct source_ops ops;
     const struct worker_inheritance *inherited;
     struct fuse_session *session;
-    uint8_t *pool;
     bool key_made;
 
     int wake_fd;        /* eventfd: a server ended, or stop was called */
@@ -60,18 +54,39 @@ struct source_mount {
 
     /* Held while a suspect is executed, I/O included: they run one at a time. */
     pthread_mutex_t quarantine;
-    struct server servers[SOURCE_MOUNT_THREADS];
+    struct server servers[SLOT_COUNT];
     unsigned started;
 };
 
 /* ---- one request ---- */
 
-static void reply_raw(const struct source_mount *m, uint64_t unique, int errnum)
+/* Every answer, libfuse's too: recorded in the calling thread's slot, then sent. The slot's data
+ * are the thread's buffer; the main thread, which answers the replayed FUSE_INIT, has none. */
+static ssize_t reply_send(int fd, struct iovec *iov, int count, void *userdata)
 {
-    const struct fuse_out_header out = {.len = sizeof out, .error = -errnum, .unique = unique};
+    const struct source_ops *ops = userdata;
+    uint8_t *buffer = pthread_getspecific(ops->buffer);
+
+    if (buffer != NULL)
+        slot_record((struct slot *)(void *)(buffer - offsetof(struct slot, data)), iov,
+                    (size_t)count);
+    return writev(fd, iov, count);
+}
+
+/* libfuse wants it and never calls it: the servers read. */
+static ssize_t read_unused(int fd, void *data, size_t bytes, void *userdata)
+{
+    (void)userdata;
+    return read(fd, data, bytes);
+}
+
+static void reply_raw(struct server *s, uint64_t unique, int errnum)
+{
+    struct fuse_out_header out = {.len = sizeof out, .error = -errnum, .unique = unique};
+    struct iovec iov = {.iov_base = &out, .iov_len = sizeof out};
 
     /* ENOENT: the asker was killed meanwhile. Nothing to do about other errors. */
-    if (write(m->inherited->fuse_fd, &out, sizeof out) < 0 && errno != ENOENT)
+    if (reply_send(s->mount->inherited->fuse_fd, &iov, 1, &s->mount->ops) < 0 && errno != ENOENT)
         log_warning("answering a FUSE request: %m");
 }
 
@@ -82,9 +97,8 @@ static bool wants_no_reply(uint32_t opcode)
 
 static void execute(struct server *s, size_t length)
 {
-    uint8_t *request = s->slot + SLOT_HEAD_BYTES - MOUNT_REQUEST_HEAD;
-
-    fuse_session_process_buf(s->mount->session, &(struct fuse_buf){.mem = request, .size = length});
+    fuse_session_process_buf(s->mount->session,
+                             &(struct fuse_buf){.mem = slot_request(s->slot), .size = length});
 }
 
 /* A request that workers died on. */
@@ -100,7 +114,7 @@ static void execute_suspect(struct server *s, const struct fuse_in_header *in, s
                   "with an I/O error",
                   unique, in->opcode, in->nodeid, deaths);
         if (!wants_no_reply(in->opcode))
-            reply_raw(s->mount, in->unique, EIO);
+            reply_raw(s, in->unique, EIO);
         suspects_clear(suspects, unique);
         return;
     }
@@ -112,12 +126,11 @@ static void execute_suspect(struct server *s, const struct fuse_in_header *in, s
 
 static void handle(struct server *s, size_t length)
 {
-    struct fuse_in_header in;
+    const struct fuse_in_header in = s->slot->in;
 
-    memcpy(&in, s->slot + SLOT_HEAD_BYTES - MOUNT_REQUEST_HEAD, sizeof in);
     /* No request lasts; told so once, the kernel asks no more. */
     if (in.opcode == FUSE_INTERRUPT)
-        return reply_raw(s->mount, in.unique, ENOSYS);
+        return reply_raw(s, in.unique, ENOSYS);
     uint64_t unique = in.unique & ~MOUNT_UNIQUE_RESENT;
     uint32_t deaths = suspects_deaths(&s->mount->inherited->page->suspects, unique);
     if (deaths > 0)
@@ -125,6 +138,41 @@ static void handle(struct server *s, size_t length)
     atomic_store_explicit(s->in_hand, unique, memory_order_release);
     execute(s, length);
     atomic_store_explicit(s->in_hand, 0, memory_order_release);
+}
+
+static void reply_again(struct server *s)
+{
+    const struct worker_inheritance *inherited = s->mount->inherited;
+    struct span reply = slot_reply(s->slot);
+
+    /* ENOENT: it was sent. */
+    if (write(inherited->fuse_fd, reply.data, reply.length) < 0 && errno != ENOENT)
+        log_warning("answering a FUSE request again: %m");
+    LOCK_SCOPE(&s->mount->quarantine);
+    suspects_clear(&inherited->page->suspects, s->slot->in.unique);
+}
+
+/* What the thread's predecessor had in hand when it died. */
+static void handle_kept(struct server *s)
+{
+    const struct fuse_in_header in = s->slot->in;
+
+    switch (slot_state(s->slot)) {
+    case SLOT_FREE:
+        break;
+    case SLOT_TAKEN:
+        handle(s, in.len);
+        break;
+    case SLOT_EXECUTED:
+        reply_again(s);
+        break;
+    case SLOT_DAMAGED:
+        log_error("request %" PRIu64 " was damaged by the worker that died: answered with an I/O "
+                  "error",
+                  in.unique);
+        reply_raw(s, in.unique, EIO);
+        break;
+    }
 }
 
 /* ---- the servers ---- */
@@ -159,11 +207,11 @@ static void *serve_requests(void *argument)
 {
     struct server *s = argument;
     struct source_mount *m = s->mount;
-    uint8_t *request = s->slot + SLOT_HEAD_BYTES - MOUNT_REQUEST_HEAD;
 
-    pthread_setspecific(m->ops.buffer, s->slot + SLOT_HEAD_BYTES);
-    while (!atomic_load(&m->stopping)) {
-        ssize_t length = read(m->inherited->fuse_fd, request, MOUNT_REQUEST_HEAD + MOUNT_WRITE_MAX);
+    pthread_setspecific(m->ops.buffer, s->slot->data);
+    handle_kept(s);
+    for (slot_clear(s->slot); !atomic_load(&m->stopping); slot_clear(s->slot)) {
+        ssize_t length = read(m->inherited->fuse_fd, slot_request(s->slot), SLOT_REQUEST_MAX);
         if (length >= (ssize_t)sizeof(struct fuse_in_header))
             handle(s, (size_t)length);
         else if (!read_failed(m, length < 0 ? errno : EPROTO))
@@ -190,7 +238,7 @@ static bool servers_start(struct source_mount *m, struct err *err)
     sigfillset(&others);
     sigdelset(&others, WAKE_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &others, &before);
-    while (m->started < SOURCE_MOUNT_THREADS && failed == 0) {
+    while (m->started < SLOT_COUNT && failed == 0) {
         struct server *s = &m->servers[m->started];
         failed = pthread_create(&s->thread, NULL, serve_requests, s);
         if (failed == 0) {
@@ -288,27 +336,35 @@ bool source_mount_unmounted(const struct source_mount *m)
 
 /* ---- adopting the connection ---- */
 
-/* Locked, mapped in, never copied by a fork, never moved into huge pages: a worker that is killed
- * while the kernel copies into a page that is not there fails the request with EIO. */
-static bool pool_make(struct source_mount *m, struct err *err)
+/* Locked, mapped in, never moved into huge pages: a worker that is killed while the kernel copies
+ * into a page that is not there fails the request with EIO. (Shared memory: a fork copies nothing.)
+ * What lies in the slots stays. */
+static void slots_take(struct source_mount *m)
 {
-    const size_t bytes = (size_t)SOURCE_MOUNT_THREADS * SLOT_BYTES;
-    void *pool = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    volatile uint8_t *pool = (uint8_t *)m->inherited->page + KEPT_SLOTS_OFFSET;
+    struct slot *slots = (struct slot *)(void *)(uintptr_t)pool;
 
-    if (pool == MAP_FAILED)
-        return err_errno(err, errno, "making the pool of request buffers");
-    m->pool = pool;
-    madvise(pool, bytes, MADV_DONTFORK);
-    madvise(pool, bytes, MADV_NOHUGEPAGE);
-    if (mlock(pool, bytes) < 0)
+    madvise(slots, SLOTS_BYTES, MADV_NOHUGEPAGE);
+    if (mlock(slots, SLOTS_BYTES) < 0)
         log_warning("cannot lock the request buffers: %m; raise LimitMEMLOCK");
-    memset(pool, 0, bytes);
-    for (unsigned i = 0; i < SOURCE_MOUNT_THREADS; i++)
-        m->servers[i] = (struct server){.mount = m,
-                                        .slot = m->pool + (size_t)i * SLOT_BYTES,
-                                        .in_hand = &m->inherited->page->suspects.in_hand[i]};
-    return true;
+    /* Written, so that every page is mapped in for writing. */
+    for (size_t i = 0; i < SLOTS_BYTES; i += SLOT_HEAD_BYTES)
+        pool[i] = pool[i];
+    for (unsigned i = 0; i < SLOT_COUNT; i++)
+        m->servers[i] = (struct server){
+            .mount = m, .slot = &slots[i], .in_hand = &m->inherited->page->suspects.in_hand[i]};
+}
+
+/* What a dead worker had in hand comes again: from the kernel, where it can do that, or else each
+ * server begins with what lies in its slot. After the locks of the disks: I/O of the dead worker
+ * from a slot has ended. */
+static bool requests_recover(struct source_mount *m, struct err *err)
+{
+    if (!handshake_can_resend(m->inherited->page))
+        return true;
+    for (unsigned i = 0; i < SLOT_COUNT; i++)
+        slot_clear(m->servers[i].slot);
+    return m->inherited->restarts == 0 || handshake_resend(m->inherited->fuse_fd, err);
 }
 
 /* The lock of a dead worker goes only when its last I/O has ended: else an old write lands on newer
@@ -346,7 +402,8 @@ static bool disks_lock(const struct source *source, bool first_start, struct err
 
 static bool session_make(struct source_mount *m, struct err *err)
 {
-    char name[] = "farshore", path[32];
+    static const struct fuse_custom_io io = {.writev = reply_send, .read = read_unused};
+    char name[] = "farshore";
     char *argv[] = {name, NULL};
     struct fuse_args args = FUSE_ARGS_INIT(1, argv);
 
@@ -359,8 +416,7 @@ static bool session_make(struct source_mount *m, struct err *err)
     int fd = fcntl(m->inherited->fuse_fd, F_DUPFD_CLOEXEC, KEPT_FD_FLOOR);
     if (fd < 0)
         return err_errno(err, errno, "duplicating /dev/fuse");
-    snprintf(path, sizeof path, "/dev/fd/%d", fd);
-    if (fuse_session_mount(m->session, path) < 0) {
+    if (fuse_session_custom_io(m->session, &io, fd) != 0) {
         close(fd);
         return err_set(err, ERR_INVALID, "libfuse refused the connection");
     }
@@ -376,7 +432,8 @@ static bool mount_prepare(struct source_mount *m, struct err *err)
     m->keeper_fd = fcntl(KEPT_PEER_FD, F_DUPFD_CLOEXEC, KEPT_FD_FLOOR);
     if (m->wake_fd < 0 || m->keeper_fd < 0)
         return err_errno(err, errno, "preparing the mount");
-    return pool_make(m, err);
+    slots_take(m);
+    return true;
 }
 
 bool source_mount_open(struct source *source, const struct worker_inheritance *inherited,
@@ -391,10 +448,8 @@ bool source_mount_open(struct source *source, const struct worker_inheritance *i
     m->inherited = inherited;
     m->wake_fd = m->keeper_fd = -1;
     pthread_mutex_init(&m->quarantine, NULL);
-    if (!mount_prepare(m, err) || !disks_lock(source, first_start, err) || !session_make(m, err))
-        return false;
-    if (!first_start && handshake_can_resend(inherited->page) &&
-        !handshake_resend(inherited->fuse_fd, err))
+    if (!mount_prepare(m, err) || !disks_lock(source, first_start, err) || !session_make(m, err) ||
+        !requests_recover(m, err))
         return false;
     *out = TAKE(m);
     return true;
@@ -409,8 +464,6 @@ void source_mount_close(struct source_mount **mount)
     assert(m->started == 0);
     if (m->session != NULL)
         fuse_session_destroy(m->session);
-    if (m->pool != NULL)
-        munmap(m->pool, (size_t)SOURCE_MOUNT_THREADS * SLOT_BYTES);
     if (m->key_made)
         pthread_key_delete(m->ops.buffer);
     if (m->wake_fd >= 0)

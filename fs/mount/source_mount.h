@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * The worker's side of a source mount: serves FUSE requests from a `struct source`, one file
- * NAME.img per disk. Several threads read one shared /dev/fuse descriptor (never clone_fd) into a
- * pool of buffers that is mapped in and locked beforehand, so that a kill costs the guest nothing.
+ * NAME.img per disk. Several threads read one shared /dev/fuse descriptor (never clone_fd) into the
+ * slots of slots.h, which are mapped in and locked beforehand, so that a kill costs the guest
+ * nothing.
  * Nothing of ours is allocated on the write path (libfuse takes a small request head from the heap,
  * which is locked).
  *
@@ -14,12 +15,11 @@
 #include "fs/disk/source.h"
 #include "fs/mount/keeper.h"
 
-#define SOURCE_MOUNT_THREADS 4u
-
 struct source_mount;
 
 /* Adopts the connection: takes flock(LOCK_EX) on every local file (waiting for a dead worker's last
- * I/O), hands libfuse the recorded FUSE_INIT, and asks for RESEND when a worker lived before.
+ * I/O), hands libfuse the recorded FUSE_INIT, and asks for RESEND when a worker lived before (on
+ * kernels without it, source_mount_serve begins with what lies in the slots).
  * ERR_BUSY when somebody else holds the lock of a local file at the first start. Both arguments
  * must outlive the mount. */
 bool source_mount_open(struct source *source, const struct worker_inheritance *inherited,

@@ -4,6 +4,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "fs/mount/slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@ static bool page_valid(const struct keeper_page *page, uint64_t file_bytes, stru
                        "the keeper of this mount is of another version of farshore: unmount, then "
                        "mount again");
     if (page->lock_count > KEEPER_LOCKS_MAX || page->init_bytes > sizeof page->init ||
-        page->memory_bytes > file_bytes || file_bytes - page->memory_bytes != KEEPER_PAGE_BYTES)
+        page->memory_bytes > file_bytes || file_bytes - page->memory_bytes != KEPT_MEMORY_OFFSET)
         return err_set(err, ERR_CORRUPT, "the keeper's memory is damaged");
     return true;
 }
@@ -31,7 +32,7 @@ static bool map_kept(struct keeper_page **out, struct err *err)
 {
     struct stat st;
 
-    if (fstat(KEPT_MEMORY_FD, &st) < 0 || st.st_size < (off_t)KEEPER_PAGE_BYTES)
+    if (fstat(KEPT_MEMORY_FD, &st) < 0 || st.st_size < (off_t)KEPT_MEMORY_OFFSET)
         return err_set(err, ERR_INVALID, "not started by a keeper: use `farshore mount`");
     void *base =
         mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, KEPT_MEMORY_FD, 0);
@@ -70,7 +71,7 @@ bool worker_inherit(struct worker_inheritance *out, struct err *err)
         _exit(keeper_continue(page));
     prctl(PR_SET_NAME, "farshore-worker");
     *out = (struct worker_inheritance){.fuse_fd = KEPT_FUSE_FD,
-                                       .memory = (uint8_t *)page + KEEPER_PAGE_BYTES,
+                                       .memory = (uint8_t *)page + KEPT_MEMORY_OFFSET,
                                        .memory_bytes = page->memory_bytes,
                                        .memory_fresh = atomic_load(&page->starts) <= 1,
                                        .restarts = atomic_load(&page->starts) - 1,

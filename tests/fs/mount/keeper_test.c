@@ -2,6 +2,7 @@
 #include "fs/mount/keeper.h"
 
 #include "common/cleanup.h"
+#include "fs/mount/slots.h"
 #include "fs/mount/suspects.h"
 #include "mount_fixture.h"
 
@@ -85,7 +86,7 @@ static void a_killed_worker_is_replaced_and_open_files_go_on(void **state)
     }
 }
 
-/* mount_main's worker counts its lives in the first word behind the keeper's page. */
+/* mount_main's worker counts its lives in the first word of what it asked for. */
 static void kept_memory_outlives_workers_and_only_what_is_touched_takes_room(void **state)
 {
     static const char *const huge[] = {"-m", "8589934592", NULL};
@@ -101,11 +102,11 @@ static void kept_memory_outlives_workers_and_only_what_is_touched_takes_room(voi
     snprintf(path, sizeof path, "/proc/%d/fd/4", mounted_worker(m));
     int memory AUTO_FD = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(memory >= 0);
-    assert_int_equal(pread(memory, &lives, sizeof lives, 64 << 10), sizeof lives);
+    assert_int_equal(pread(memory, &lives, sizeof lives, KEPT_MEMORY_OFFSET), sizeof lives);
     assert_int_equal(lives, 2);
     assert_int_equal(fstat(memory, &st), 0);
     assert_true(st.st_size > 8ll << 30);
-    assert_true(st.st_blocks * 512 < 1 << 20);
+    assert_true((size_t)st.st_blocks * 512 < SLOTS_BYTES + (1 << 20));
 }
 
 static void a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on(void **state)
@@ -197,6 +198,141 @@ static void a_request_that_only_ran_beside_a_deadly_one_succeeds(void **state)
     unlink(tmp_dir_path(&m->dir, "stuck"));
     assert_int_equal(outcome(innocent), 0);
     assert_int_equal(outcome(deadly), EIO);
+}
+
+/* The kept memory of a worker, mapped here too. */
+static struct slot *slots_map(pid_t worker)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/fd/4", worker);
+    int memory AUTO_FD = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(memory >= 0);
+    void *slots =
+        mmap(NULL, SLOTS_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, memory, KEPT_SLOTS_OFFSET);
+    assert_true(slots != MAP_FAILED);
+    return slots;
+}
+
+static struct slot *slot_in_hand(struct slot *slots)
+{
+    struct slot *found = NULL;
+
+    for (unsigned i = 0; i < SLOT_COUNT; i++)
+        if (slot_state(&slots[i]) == SLOT_TAKEN && slots[i].in.opcode == FUSE_WRITE)
+            found = &slots[i];
+    assert_non_null(found);
+    return found;
+}
+
+/* A worker dies with one write in hand; `tamper` does with its slot what the worker may have done.
+ * What the writer then gets. */
+static int outcome_of_slot(struct mounted *m, void (*tamper)(struct slot *slot))
+{
+    int fd AUTO_FD = open_image(m);
+    pid_t writer = write_aside(fd, STUCK_OFFSET);
+    pid_t keeper = mounted_keeper(m), worker = mounted_worker(m);
+
+    wait_until(stuck_reached, m);
+    struct slot *slots = slots_map(worker);
+    assert_int_equal(kill(keeper, SIGSTOP), 0);
+    mounted_kill(worker, SIGKILL);
+    unlink(tmp_dir_path(&m->dir, "stuck"));
+    tamper(slot_in_hand(slots));
+    munmap(slots, SLOTS_BYTES);
+    assert_int_equal(kill(keeper, SIGCONT), 0);
+    return outcome(writer);
+}
+
+static char stuck_byte(const struct mounted *m)
+{
+    int raw AUTO_FD = open(tmp_dir_path(&m->dir, "a.raw"), O_RDONLY | O_CLOEXEC);
+    char seen = 0;
+
+    assert_int_equal(pread(raw, &seen, 1, STUCK_OFFSET), 1);
+    return seen;
+}
+
+static void leave_alone(struct slot *slot)
+{
+    (void)slot;
+}
+
+/* An answer that executing the write would not give. */
+static void record_enospc(struct slot *slot)
+{
+    struct fuse_out_header out = {.len = sizeof out, .error = -ENOSPC, .unique = slot->in.unique};
+
+    slot_record(slot, &(struct iovec){.iov_base = &out, .iov_len = sizeof out}, 1);
+}
+
+static void damage(struct slot *slot)
+{
+    slot->in.len = 1;
+}
+
+static void a_kept_request_that_was_not_executed_is_executed(void **state)
+{
+    struct mounted *m = *state;
+
+    start_with_stuck(m);
+    assert_int_equal(outcome_of_slot(m, leave_alone), 0);
+    assert_int_equal(stuck_byte(m), 's');
+}
+
+static void a_kept_request_that_was_executed_is_only_answered_as_it_was(void **state)
+{
+    struct mounted *m = *state;
+
+    start_with_stuck(m);
+    assert_int_equal(outcome_of_slot(m, record_enospc), ENOSPC);
+    assert_int_equal(stuck_byte(m), 0);
+}
+
+static void a_kept_request_that_is_damaged_is_answered_eio(void **state)
+{
+    struct mounted *m = *state;
+
+    start_with_stuck(m);
+    assert_int_equal(outcome_of_slot(m, damage), EIO);
+    assert_int_equal(stuck_byte(m), 0);
+    int fd AUTO_FD = open_image(m);
+    write_and_see(m, fd, 'd');
+}
+
+/* A slot that was cleared since still shows the bytes of its last answer. */
+static void the_answer_of_a_write_was_recorded_before_it_was_given(void **state)
+{
+    struct mounted *m = *state;
+    const char data[777] = "";
+    struct {
+        struct fuse_out_header head;
+        struct fuse_write_out body;
+    } seen;
+    bool found = false;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    struct slot *slots = slots_map(mounted_worker(m));
+    assert_int_equal(pwrite(fd, data, sizeof data, 0), sizeof data);
+    for (unsigned i = 0; i < SLOT_COUNT; i++) {
+        memcpy(&seen, slots[i].reply, sizeof seen);
+        found |= seen.head.len == sizeof seen && seen.body.size == sizeof data;
+    }
+    munmap(slots, SLOTS_BYTES);
+    assert_true(found);
+}
+
+static int without_resend(void **state)
+{
+    (void)state;
+    return setenv("FARSHORE_RESEND", "off", 1);
+}
+
+static int with_resend(void **state)
+{
+    (void)state;
+    return unsetenv("FARSHORE_RESEND");
 }
 
 static void a_second_mount_on_the_same_folder_is_refused_as_busy(void **state)
@@ -424,5 +560,18 @@ int main(void)
         cmocka_unit_test(a_process_that_no_keeper_started_is_not_a_worker),
         cmocka_unit_test(a_worker_program_without_an_absolute_path_is_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    /* As on kernels that cannot send requests again. */
+    const struct CMUnitTest slot_tests[] = {
+        MOUNT_TEST(a_kept_request_that_was_not_executed_is_executed),
+        MOUNT_TEST(a_kept_request_that_was_executed_is_only_answered_as_it_was),
+        MOUNT_TEST(a_kept_request_that_is_damaged_is_answered_eio),
+        MOUNT_TEST(the_answer_of_a_write_was_recorded_before_it_was_given),
+        MOUNT_TEST(a_killed_worker_is_replaced_and_open_files_go_on),
+        MOUNT_TEST(a_keeper_that_dies_alone_is_replaced_and_keeps_on_keeping),
+        MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
+        MOUNT_TEST(a_request_that_only_ran_beside_a_deadly_one_succeeds),
+        MOUNT_TEST(sigkill_blames_no_request),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL) +
+           cmocka_run_group_tests(slot_tests, without_resend, with_resend);
 }
