@@ -209,3 +209,56 @@ bool clean_record_void(struct world *w, const char *folder, struct err *err)
     state_path(path, folder, "clean.json");
     return file_remove(w, path, err);
 }
+
+bool held_record_make(struct world *w, const char *folder, const struct source *s, struct err *err)
+{
+    char path[PATH_BYTES];
+    cJSON *json AUTO_JSON = NULL;
+    cJSON *disks;
+    state_path(path, folder, "held.json");
+    if (!json_make(&json, err) || !json_add_object(json, "inodes", &disks, err))
+        return false;
+    for (size_t i = 0; i < source_disks(s); i++) {
+        struct world_stat st;
+        const char *name = source_disk_name(s, i);
+        if (!source_disk_stat(s, i, &st))
+            return err_set(err, ERR_IO, "disk %s: cannot look at its file", name);
+        if (!st.block_device && !json_add_u64(disks, name, st.inode, err))
+            return false;
+    }
+    return save_json(w, path, json, err);
+}
+
+bool held_record_compare(struct world *w, const char *folder, const struct source *s,
+                         bool *replaced, char why[200], struct err *err)
+{
+    char path[PATH_BYTES];
+    cJSON *json AUTO_JSON = NULL;
+    struct err load = ERR_NONE;
+    const cJSON *disks;
+    state_path(path, folder, "held.json");
+    *replaced = false;
+    if (!load_json(w, path, &json, &load)) {
+        if (load.kind == ERR_NOT_FOUND)
+            return true;
+        *err = load;
+        return false;
+    }
+    if (!json_object(json, "inodes", &disks, err))
+        return err_wrap(err, "%s", path);
+    for (size_t i = 0; i < source_disks(s) && !*replaced; i++) {
+        struct world_stat st;
+        uint64_t was;
+        const char *name = source_disk_name(s, i);
+        if (!source_disk_stat(s, i, &st))
+            return err_set(err, ERR_IO, "disk %s: cannot look at its file", name);
+        if (st.block_device || !json_has(disks, name))
+            continue;
+        if (!json_u64(disks, name, &was, err))
+            return err_wrap(err, "%s", path);
+        *replaced = was != st.inode;
+        if (*replaced)
+            snprintf(why, 200, "disk %s is another file than the one that was mounted last", name);
+    }
+    return true;
+}

@@ -44,4 +44,12 @@ bool clean_record_compare(struct world *w, const char *folder, const struct sour
 /* Removes the record durably: before the first write, and after the marks say what it said. */
 bool clean_record_void(struct world *w, const char *folder, struct err *err) MUST_CHECK;
 
+/* Which files the mount holds, for the one after a crash: times tell nothing then, but an image
+ * that was put in the place of another, as from a backup, has another inode. */
+bool held_record_make(struct world *w, const char *folder, const struct source *s,
+                      struct err *err) MUST_CHECK;
+/* *replaced: some disk is another file than the last mount held; `why` names it. */
+bool held_record_compare(struct world *w, const char *folder, const struct source *s,
+                         bool *replaced, char why[200], struct err *err) MUST_CHECK;
+
 #endif

@@ -49,10 +49,18 @@ static bool check_local(struct shipper *s, struct err *err)
     struct source *source = s->config.source;
     enum clean_record clean;
     char why[200];
-    if (source_adopted(source) || !s->state.begun) /* an older record would be believed later */
+    bool replaced = false;
+    if (source_adopted(source))
         return clean_record_void(s->config.world, s->folder, err);
-    if (!clean_record_compare(s->config.world, s->folder, source, &s->state, &clean, why, err))
+    if (!s->state.begun) /* an older record would be believed later */
+        return held_record_make(s->config.world, s->folder, source, err) &&
+               clean_record_void(s->config.world, s->folder, err);
+    if (!clean_record_compare(s->config.world, s->folder, source, &s->state, &clean, why, err) ||
+        (clean == CLEAN_ABSENT &&
+         !held_record_compare(s->config.world, s->folder, source, &replaced, why, err)))
         return false;
+    if (replaced)
+        clean = CLEAN_DIFFERS;
     for (size_t i = 0; clean == CLEAN_ABSENT && i < source_disks(source); i++) {
         struct world_stat st;
         if (source_disk_stat(source, i, &st) && st.block_device) {
@@ -68,8 +76,9 @@ static bool check_local(struct shipper *s, struct err *err)
         if (!ship_state_save(s->config.world, s->folder, &s->state, err))
             return false;
     }
-    /* After the marks: the record is all that tells of the difference until they are durable. */
-    return clean_record_void(s->config.world, s->folder, err);
+    /* After the marks: the records are all that tell of the difference until they are durable. */
+    return held_record_make(s->config.world, s->folder, source, err) &&
+           clean_record_void(s->config.world, s->folder, err);
 }
 
 static bool open_machine(struct shipper *s, struct err *err)

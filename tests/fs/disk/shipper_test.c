@@ -9,6 +9,7 @@
 #include "tests/support/engine_rig.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -641,6 +642,27 @@ static void what_was_written_behind_our_back_ships_by_a_resync(void **state)
     assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_SIZE);
 }
 
+static void a_disk_replaced_after_a_crash_ships_by_a_resync(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct world_file *copy AUTO_FILE = NULL;
+    struct err err = ERR_NONE;
+    uint8_t has = 0;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_open(r); /* no mark is set now */
+    rig_reboot(r);
+    check_ok(file_open(r->world, "/backup", O_RDWR | O_CREAT, 0600, &copy, &err), err);
+    assert_int_equal(r->world->ops->truncate(copy, rig_disk_bytes[0]), 0);
+    file_close(&copy);
+    assert_int_equal(r->world->ops->rename(r->world, "/backup", rig_disk_path(0)), 0);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    rig_ship_all(r);
+    assert_int_not_equal(replica(r, 0, 7, &has), REPLICA_DATA);
+}
+
 /* The record goes only when the marks say what it said. */
 static void a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun(void **state)
 {
@@ -863,6 +885,7 @@ int main(void)
         T(a_power_cut_ships_what_the_disk_holds_and_no_more_than_marked_regions),
         T(after_a_clean_stop_nothing_is_dirty),
         T(what_was_written_behind_our_back_ships_by_a_resync),
+        T(a_disk_replaced_after_a_crash_ships_by_a_resync),
         T(a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun),
         T_CLOSED(a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later),
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
