@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BLOCK_SIZE       4096u
+#define BLOCK_BYTES      4096u /* linux/fs.h and sys/mount.h define a BLOCK_SIZE of their own */
 #define BLOCK_SHIFT      12
 #define FRAME_BLOCKS_MAX 16u          /* 64 KiB: what one frame may hold */
 #define REGION_BLOCKS    256u         /* 1 MiB: what one intent mark and one dirty leaf cover */
@@ -23,7 +23,7 @@ struct extent {
 /* How many blocks a disk of `bytes` has; a last partial block counts. */
 static inline uint64_t blocks_of_bytes(uint64_t bytes)
 {
-    return (bytes + BLOCK_SIZE - 1) >> BLOCK_SHIFT;
+    return (bytes + BLOCK_BYTES - 1) >> BLOCK_SHIFT;
 }
 
 /* The blocks that a byte range touches. */

@@ -97,7 +97,7 @@ static struct span frame_squeeze(struct frame_codec *c, struct span plain, uint8
 bool frame_encode(struct frame_codec *c, struct frame_id *id, struct span plain, struct buf *out,
                   struct err *err)
 {
-    assert(frame_id_valid(id) && plain.length == (size_t)id->blocks * BLOCK_SIZE);
+    assert(frame_id_valid(id) && plain.length == (size_t)id->blocks * BLOCK_BYTES);
     struct span payload = frame_squeeze(c, plain, &id->flags);
     bool encrypted = id->flags & FRAME_ENCRYPTED;
     size_t bytes = payload.length + (encrypted ? SEAL_TAG_BYTES : 0);
@@ -166,7 +166,7 @@ bool frame_decode(struct frame_codec *c, const struct frame_id *id, struct span 
     if (!frame_id_valid(id))
         return err_set(err, ERR_CORRUPT, "a frame of disk %u has an impossible identity",
                        (unsigned)id->disk);
-    assert(plain.length == (size_t)id->blocks * BLOCK_SIZE);
+    assert(plain.length == (size_t)id->blocks * BLOCK_BYTES);
     if (frame_open(c, id, stored, plain, err))
         return true;
     return err_wrap(err, "the frame of disk %u, blocks %" PRIu64 " to %" PRIu64, (unsigned)id->disk,

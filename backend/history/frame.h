@@ -10,7 +10,7 @@
 #include "backend/history/keys.h"
 #include "common/extent.h"
 
-#define FRAME_PLAIN_MAX  (FRAME_BLOCKS_MAX * BLOCK_SIZE)
+#define FRAME_PLAIN_MAX  (FRAME_BLOCKS_MAX * BLOCK_BYTES)
 #define FRAME_SEALED_MAX (FRAME_PLAIN_MAX + SEAL_TAG_BYTES)
 
 enum frame_flags {

@@ -287,7 +287,7 @@ bool run_entry_valid(const struct run_entry *e)
     const struct frame_id *f = &e->frame;
     return e->kind == RUN_DATA && frame_id_valid(f) && f->disk == e->disk && e->first >= f->first &&
            e->first - f->first <= f->blocks && e->count <= f->blocks - (e->first - f->first) &&
-           e->stored_bytes >= 1 && e->stored_bytes <= f->blocks * BLOCK_SIZE + SEAL_TAG_BYTES &&
+           e->stored_bytes >= 1 && e->stored_bytes <= f->blocks * BLOCK_BYTES + SEAL_TAG_BYTES &&
            e->offset <= STORE_OBJECT_MAX - e->stored_bytes;
 }
 

@@ -97,7 +97,7 @@ static void read_each(struct source_disk *d, struct extent extent, struct mspan 
 {
     for (uint64_t i = 0; i < extent.count; i++) {
         struct err err = ERR_NONE;
-        struct mspan block = mspan_part(out, i * BLOCK_SIZE, BLOCK_SIZE);
+        struct mspan block = mspan_part(out, i * BLOCK_BYTES, BLOCK_BYTES);
         if (file_read(d->file, block, (extent.first + i) << BLOCK_SHIFT, &err))
             continue;
         *unreadable |= 1ull << i;
@@ -111,7 +111,7 @@ static bool prefer_saved(struct source *s, size_t disk, struct extent extent, st
 {
     for (uint64_t i = 0; i < extent.count; i++) {
         bool found;
-        if (!undo_load(s->undo, disk, extent.first + i, out.data + i * BLOCK_SIZE, &found, err))
+        if (!undo_load(s->undo, disk, extent.first + i, out.data + i * BLOCK_BYTES, &found, err))
             return false;
         if (found)
             *unreadable &= ~(1ull << i);
@@ -130,7 +130,7 @@ static void clear_beyond(const struct source_disk *d, struct extent extent, stru
 bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct mspan out,
                      uint64_t *unreadable, struct err *err)
 {
-    assert(extent.count <= CUT_TAKE_BLOCKS_MAX && out.length == extent.count * BLOCK_SIZE);
+    assert(extent.count <= CUT_TAKE_BLOCKS_MAX && out.length == extent.count * BLOCK_BYTES);
     struct source_disk *d = &s->disks[disk];
     uint64_t word = atomic_load(&s->cut_word);
     struct range_hold hold CLEANUP(range_cleanup) = {0};
@@ -193,7 +193,7 @@ uint64_t source_dirty_blocks(const struct source *s)
 
 uint64_t source_undo_bytes(const struct source *s)
 {
-    return undo_blocks(s->undo) * BLOCK_SIZE;
+    return undo_blocks(s->undo) * BLOCK_BYTES;
 }
 
 uint64_t source_first_write_ms(const struct source *s)

@@ -55,7 +55,7 @@ bool pack_begin(const struct pack_config *config, uint64_t epoch, struct pack **
         return err_set(err, ERR_FULL, "out of memory");
     p->config = *config;
     p->epoch = epoch;
-    p->plain = malloc((size_t)BATCH_BLOCKS * BLOCK_SIZE);
+    p->plain = malloc((size_t)BATCH_BLOCKS * BLOCK_BYTES);
     p->parts = calloc(EPOCH_PARTS_MAX, sizeof *p->parts);
     struct run_head head = {
         .generation_id = config->generation.id, .epoch_first = epoch, .epoch_last = epoch};
@@ -185,7 +185,7 @@ static bool seal_piece(struct pack *p, const struct piece *piece, const struct s
                                      .seal = {.salt = *salt, .counter = counter}};
     memcpy(entry->frame.vm, p->config.vm_id, VM_ID_BYTES);
     struct span plain =
-        span_of(p->plain + piece->block * BLOCK_SIZE, (size_t)piece->count * BLOCK_SIZE);
+        span_of(p->plain + piece->block * BLOCK_BYTES, (size_t)piece->count * BLOCK_BYTES);
     size_t before = part->body.length;
     if (!frame_encode(p->codec, &entry->frame, plain, &part->body, err) ||
         !run_builder_segment(p->run, name, &entry->segment, err))
@@ -243,7 +243,7 @@ static bool batch_flush(struct pack *p, struct err *err)
 
 static bool is_zero(const uint8_t *block)
 {
-    return block[0] == 0 && memcmp(block, block + 1, BLOCK_SIZE - 1) == 0;
+    return block[0] == 0 && memcmp(block, block + 1, BLOCK_BYTES - 1) == 0;
 }
 
 /* Adds one block to the last piece where it continues it, else starts a new one. A frame stays
@@ -283,9 +283,9 @@ static bool add_block(struct pack *p, const struct pack_disk *disk, uint64_t blo
         return true;
     piece_add(p, RUN_DATA, disk->number, block);
     p->digests[p->batch_blocks] = digest;
-    memcpy(p->plain + p->batch_blocks * BLOCK_SIZE, data, BLOCK_SIZE);
+    memcpy(p->plain + p->batch_blocks * BLOCK_BYTES, data, BLOCK_BYTES);
     p->batch_blocks++;
-    p->plain_bytes += BLOCK_SIZE;
+    p->plain_bytes += BLOCK_BYTES;
     return true;
 }
 
@@ -293,7 +293,7 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
               uint64_t unreadable, struct err *err)
 {
     struct block_digest replica[CUT_TAKE_BLOCKS_MAX];
-    assert(extent.count <= CUT_TAKE_BLOCKS_MAX && data.length == extent.count * BLOCK_SIZE);
+    assert(extent.count <= CUT_TAKE_BLOCKS_MAX && data.length == extent.count * BLOCK_BYTES);
     assert(disk->store < p->config.cache_count);
     if (p->batch_store != disk->store && !batch_flush(p, err))
         return false;
@@ -301,7 +301,7 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
     if (!digest_file_read(disk->digests, extent.first, extent.count, replica, err))
         return false;
     for (uint64_t i = 0; i < extent.count; i++)
-        if (!add_block(p, disk, extent.first + i, data.data + i * BLOCK_SIZE,
+        if (!add_block(p, disk, extent.first + i, data.data + i * BLOCK_BYTES,
                        (unreadable >> i & 1) != 0, &replica[i], err))
             return false;
     return true;

@@ -138,7 +138,7 @@ static uint64_t step_idle(struct shipper *s)
     if (s->state.paused)
         return idle_wait(s, now, s->config.cut_interval_ms);
     uint64_t clock = clock_ms(s); /* before the look at what is dirty: a heartbeat vouches for it */
-    uint64_t dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    uint64_t dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_BYTES;
     bool wanted = point_wanted(s);
     bool first = s->state.point_epoch == 0 || !s->state.initial_done || s->state.pass_open;
     bool due = now >= s->next_cut_ms || s->passes > 0 || s->final;
@@ -198,7 +198,7 @@ static bool take_chunk(struct shipper *s, bool *more, struct err *err)
     struct pack_disk disk = {.number = source_disk_number(source, s->at_disk),
                              .store = source_disk_store(source, s->at_disk),
                              .digests = source_digests(source, s->at_disk)};
-    struct mspan data = mspan_of(s->chunk, e.count * BLOCK_SIZE);
+    struct mspan data = mspan_of(s->chunk, e.count * BLOCK_BYTES);
     uint64_t unreadable;
     if (!source_cut_take(source, s->at_disk, e, data, &unreadable, err))
         return false;

@@ -86,7 +86,7 @@ static bool open_machine(struct shipper *s, struct err *err)
     const struct shipper_config *c = &s->config;
     char path[sizeof s->folder + 16];
     snprintf(path, sizeof path, "%s/journal", s->folder);
-    s->chunk = malloc((size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_SIZE);
+    s->chunk = malloc((size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES);
     if (s->chunk == NULL)
         return err_set(err, ERR_FULL, "out of memory");
     if (!ship_state_load(c->world, s->folder, c->generation, &s->state, err) ||
@@ -230,11 +230,12 @@ static bool ship_rest(struct shipper *s, uint64_t timeout_ms, struct err *err)
                            "replication is paused; what is left ships after "
                            "`farshore resume`");
         if (ship_now_ms(s) >= end)
-            return err_set(err, ERR_TRANSIENT,
-                           "%llu bytes could not be shipped in time%s%s; they ship after the next "
-                           "mount",
-                           (unsigned long long)(source_dirty_blocks(s->config.source) * BLOCK_SIZE),
-                           s->seen.reason[0] ? ": " : "", s->seen.reason);
+            return err_set(
+                err, ERR_TRANSIENT,
+                "%llu bytes could not be shipped in time%s%s; they ship after the next "
+                "mount",
+                (unsigned long long)(source_dirty_blocks(s->config.source) * BLOCK_BYTES),
+                s->seen.reason[0] ? ": " : "", s->seen.reason);
         uint64_t wait_ms = shipper_step(s);
         uint64_t now = ship_now_ms(s);
         uint64_t left_ms = end > now ? end - now : 0;
@@ -388,7 +389,7 @@ static void count_dirty(struct shipper *s, uint64_t now)
 {
     if (s->phase != SHIP_IDLE && now < s->counted_ms + COUNT_MS)
         return;
-    s->dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_SIZE;
+    s->dirty_bytes = source_dirty_blocks(s->config.source) * BLOCK_BYTES;
     s->counted_ms = now;
 }
 

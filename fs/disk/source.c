@@ -230,7 +230,7 @@ static void save_old(struct source *s, uint32_t era, size_t disk, uint64_t block
 {
     if (undo_has(s->undo, disk, block))
         return;
-    uint8_t old[BLOCK_SIZE];
+    uint8_t old[BLOCK_BYTES];
     struct err err = ERR_NONE;
     if (!file_read(s->disks[disk].file, mspan_of(old, sizeof old), block << BLOCK_SHIFT, &err)) {
         log_warning("the cut is abandoned: %s", err.text);

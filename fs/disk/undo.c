@@ -93,7 +93,7 @@ static bool tables_make(struct undo *u, struct err *err)
     while (buckets < u->slots_max)
         buckets *= 2;
     u->bucket_mask = buckets - 1;
-    u->memory = malloc(u->memory_slots * BLOCK_SIZE + 1);
+    u->memory = malloc(u->memory_slots * BLOCK_BYTES + 1);
     u->heads = calloc(buckets, sizeof *u->heads);
     u->next = calloc(u->slots_max + 1, sizeof *u->next);
     u->keys = calloc(u->slots_max + 1, sizeof *u->keys);
@@ -106,7 +106,7 @@ static bool tables_make(struct undo *u, struct err *err)
 bool undo_make(struct world *w, const char *folder, uint64_t memory_bytes, uint64_t file_bytes,
                struct undo **out, struct err *err)
 {
-    uint64_t slots = memory_bytes / BLOCK_SIZE + file_bytes / BLOCK_SIZE;
+    uint64_t slots = memory_bytes / BLOCK_BYTES + file_bytes / BLOCK_BYTES;
     if (slots >= UINT32_MAX)
         return err_set(err, ERR_INVALID, "an undo space of %llu blocks is too large",
                        (unsigned long long)slots);
@@ -114,7 +114,7 @@ bool undo_make(struct world *w, const char *folder, uint64_t memory_bytes, uint6
     if (!u)
         return err_set(err, ERR_FULL, "no memory for undo");
     u->world = w;
-    u->memory_slots = memory_bytes / BLOCK_SIZE;
+    u->memory_slots = memory_bytes / BLOCK_BYTES;
     u->slots_max = slots;
     pthread_mutex_init(&u->table_lock, NULL);
     pthread_cond_init(&u->saves_done, NULL);
@@ -167,14 +167,14 @@ static enum reserved reserve(struct undo *u, uint32_t era, uint64_t key, uint64_
 
 static uint64_t file_offset(const struct undo *u, uint64_t slot)
 {
-    return (slot - u->memory_slots) * BLOCK_SIZE;
+    return (slot - u->memory_slots) * BLOCK_BYTES;
 }
 
 static bool slot_write(struct undo *u, uint64_t slot, const uint8_t *data, struct err *err)
 {
     if (slot >= u->memory_slots)
-        return file_write(u->file, span_of(data, BLOCK_SIZE), file_offset(u, slot), err);
-    memcpy(u->memory + slot * BLOCK_SIZE, data, BLOCK_SIZE);
+        return file_write(u->file, span_of(data, BLOCK_BYTES), file_offset(u, slot), err);
+    memcpy(u->memory + slot * BLOCK_BYTES, data, BLOCK_BYTES);
     return true;
 }
 
@@ -196,7 +196,7 @@ static bool settle(struct undo *u, uint64_t slot, uint64_t key, bool written)
 }
 
 bool undo_save(struct undo *u, uint32_t era, size_t disk, uint64_t block,
-               const uint8_t data[BLOCK_SIZE])
+               const uint8_t data[BLOCK_BYTES])
 {
     uint64_t key = key_of(disk, block);
     struct err err = ERR_NONE;
@@ -217,7 +217,7 @@ bool undo_has(struct undo *u, size_t disk, uint64_t block)
     return find_locked(u, key_of(disk, block)) < u->slots_max;
 }
 
-bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_SIZE], bool *found,
+bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_BYTES], bool *found,
                struct err *err)
 {
     pthread_mutex_lock(&u->table_lock);
@@ -228,10 +228,10 @@ bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_SI
     if (!*found)
         return true;
     if (slot < u->memory_slots) {
-        memcpy(out, u->memory + slot * BLOCK_SIZE, BLOCK_SIZE);
+        memcpy(out, u->memory + slot * BLOCK_BYTES, BLOCK_BYTES);
         return true;
     }
-    return file_read(u->file, mspan_of(out, BLOCK_SIZE), file_offset(u, slot), err);
+    return file_read(u->file, mspan_of(out, BLOCK_BYTES), file_offset(u, slot), err);
 }
 
 /* Slow savers of the era first: their writes may not land in slots that are used again. */

@@ -26,11 +26,11 @@ uint32_t undo_era(struct undo *u);
 /* False: no room (or the file failed, logged once). A block already saved stays as it is; an era
  * that is over is success and saves nothing. */
 bool undo_save(struct undo *u, uint32_t era, size_t disk, uint64_t block,
-               const uint8_t data[BLOCK_SIZE]);
+               const uint8_t data[BLOCK_BYTES]);
 bool undo_has(struct undo *u, size_t disk, uint64_t block);
 /* Copies the saved block out. *found false: there is none. An I/O error is an error: the cut must
  * be abandoned. Not while undo_clear runs: both are the ship machine's. */
-bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_SIZE], bool *found,
+bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_BYTES], bool *found,
                struct err *err) MUST_CHECK;
 /* The cut is over (and no new one has begun): forgets all, and gives the file's room back. Waits
  * for saves under way. */

@@ -100,7 +100,7 @@ static bool stat_of(struct recovery *r, struct recovery_node node, struct stat *
         .st_uid = owned.uid,
         .st_gid = owned.gid,
         .st_size = (off_t)attr.bytes,
-        .st_blksize = BLOCK_SIZE,
+        .st_blksize = BLOCK_BYTES,
     };
     out->st_mtim.tv_sec = (time_t)(attr.mtime_ms / 1000);
     out->st_mtim.tv_nsec = (long)(attr.mtime_ms % 1000) * 1000000;
@@ -449,9 +449,9 @@ static bool seek_image(fuse_req_t req, struct image *image, uint64_t from, bool 
     struct extent extent;
     *out = from;
     for (;;) {
-        if (!image_next_data(image, *out / BLOCK_SIZE, &extent, found, err))
+        if (!image_next_data(image, *out / BLOCK_BYTES, &extent, found, err))
             return false;
-        uint64_t start = extent.first * BLOCK_SIZE;
+        uint64_t start = extent.first * BLOCK_BYTES;
         if (data) {
             if (*found && start > *out)
                 *out = start;
@@ -461,7 +461,7 @@ static bool seek_image(fuse_req_t req, struct image *image, uint64_t from, bool 
             *found = true;
             return true;
         }
-        *out = extent_end(extent) * BLOCK_SIZE;
+        *out = extent_end(extent) * BLOCK_BYTES;
         if (*out >= bytes) {
             *out = bytes;
             return true;

@@ -74,7 +74,7 @@ static void root_attributes(struct stat *out)
                          .st_nlink = 2,
                          .st_uid = geteuid(),
                          .st_gid = getegid(),
-                         .st_blksize = BLOCK_SIZE};
+                         .st_blksize = BLOCK_BYTES};
 }
 
 /* Of the local file, but a regular file with the disk's size. */
@@ -91,7 +91,7 @@ static int disk_attributes(const struct source *source, size_t disk, struct stat
     out->st_nlink = 1;
     out->st_rdev = 0;
     out->st_size = (off_t)size;
-    out->st_blksize = BLOCK_SIZE;
+    out->st_blksize = BLOCK_BYTES;
     if (S_ISBLK(local.st_mode))
         out->st_blocks = (blkcnt_t)(size / SECTOR_BYTES);
     return 0;
@@ -230,8 +230,8 @@ static void source_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 static void source_statfs(fuse_req_t req, fuse_ino_t ino)
 {
     const struct source *source = ops_of(req)->source;
-    struct statvfs sv = {.f_bsize = BLOCK_SIZE,
-                         .f_frsize = BLOCK_SIZE,
+    struct statvfs sv = {.f_bsize = BLOCK_BYTES,
+                         .f_frsize = BLOCK_BYTES,
                          .f_files = source_disks(source),
                          .f_namemax = NAME_BYTES - 1};
 

@@ -200,7 +200,7 @@ bool overlay_read(struct overlay *o, uint64_t offset, struct mspan out, struct e
         uint64_t at = offset + done, run;
         struct extent rest = extent_of_bytes(at, out.length - done);
         bool present = presence_test(o->presence, rest, &run);
-        uint64_t until = (rest.first + run) * BLOCK_SIZE;
+        uint64_t until = (rest.first + run) * BLOCK_BYTES;
         size_t length = out.length - done;
         if (length > until - at)
             length = (size_t)(until - at);
@@ -226,8 +226,8 @@ static bool may_change(struct overlay *o, struct err *err)
 /* Copies the view's bytes [from, until), less than a block, into the data file. */
 static bool copy_from_view(struct overlay *o, uint64_t from, uint64_t until, struct err *err)
 {
-    uint8_t bytes[BLOCK_SIZE];
-    assert(from <= until && until - from < BLOCK_SIZE);
+    uint8_t bytes[BLOCK_BYTES];
+    assert(from <= until && until - from < BLOCK_BYTES);
     if (from == until)
         return true;
     size_t length = (size_t)(until - from);
@@ -246,11 +246,11 @@ static bool is_present(struct overlay *o, uint64_t block)
 static bool complete_edges(struct overlay *o, uint64_t offset, uint64_t length, struct err *err)
 {
     uint64_t end = offset + length;
-    uint64_t first = offset / BLOCK_SIZE, last = (end - 1) / BLOCK_SIZE;
-    uint64_t last_end = (last + 1) * BLOCK_SIZE;
+    uint64_t first = offset / BLOCK_BYTES, last = (end - 1) / BLOCK_BYTES;
+    uint64_t last_end = (last + 1) * BLOCK_BYTES;
     if (last_end > o->bytes)
         last_end = o->bytes;
-    if (!is_present(o, first) && !copy_from_view(o, first * BLOCK_SIZE, offset, err))
+    if (!is_present(o, first) && !copy_from_view(o, first * BLOCK_BYTES, offset, err))
         return false;
     return is_present(o, last) || copy_from_view(o, end, last_end, err);
 }
@@ -314,10 +314,10 @@ static bool next_local(struct overlay *o, uint64_t from, uint64_t end, struct ex
                        bool *found, struct err *err)
 {
     uint64_t start, stop;
-    int failure = o->data->world->ops->next_data(o->data, from * BLOCK_SIZE, &start, &stop);
+    int failure = o->data->world->ops->next_data(o->data, from * BLOCK_BYTES, &start, &stop);
     if (failure < 0 && failure != -ENXIO)
         return err_errno(err, -failure, "cannot find data in %s", o->data_path);
-    *found = failure == 0 && start < end * BLOCK_SIZE;
+    *found = failure == 0 && start < end * BLOCK_BYTES;
     if (*found) {
         *out = extent_of_bytes(start, stop - start);
         if (extent_end(*out) > end)

@@ -35,7 +35,7 @@ static void encode_head(const struct presence_head *head, struct buf *out)
     buf_put_u64(out, head->generation_id);
     buf_put_u64(out, head->epoch);
     buf_put_u64(out, head->disk_bytes);
-    buf_put_u32(out, BLOCK_SIZE);
+    buf_put_u32(out, BLOCK_BYTES);
     buf_put_u16(out, head->disk);
     buf_put_u16(out, 0); /* flags */
     struct sha256 sum = sha256_of(buf_span(out));

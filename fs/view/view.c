@@ -117,15 +117,15 @@ static void window_copy(const struct map *m, size_t skip, struct mspan out)
 {
     size_t done = 0;
     while (done < out.length) {
-        size_t i = (skip + done) / BLOCK_SIZE;
-        size_t within = (skip + done) % BLOCK_SIZE;
-        size_t length = BLOCK_SIZE - within;
+        size_t i = (skip + done) / BLOCK_BYTES;
+        size_t within = (skip + done) % BLOCK_BYTES;
+        size_t length = BLOCK_BYTES - within;
         length = length < out.length - done ? length : out.length - done;
         if (m->of[i] == MAP_HOLE) {
             memset(out.data + done, 0, length);
         } else {
             const struct piece *p = &m->pieces[m->of[i]];
-            size_t at = (size_t)(m->first + i - p->entry.frame.first) * BLOCK_SIZE + within;
+            size_t at = (size_t)(m->first + i - p->entry.frame.first) * BLOCK_BYTES + within;
             memcpy(out.data + done, p->frame->plain + at, length);
         }
         done += length;
@@ -137,7 +137,7 @@ static bool window_read(struct view *v, size_t disk, uint64_t first, size_t skip
                         bool ahead, struct err *err)
 {
     struct map m AUTO_MAP = {.pieces = NULL};
-    size_t needed = (skip + out.length + BLOCK_SIZE - 1) / BLOCK_SIZE;
+    size_t needed = (skip + out.length + BLOCK_BYTES - 1) / BLOCK_BYTES;
     uint64_t left = blocks_of_bytes(v->disks[disk].size_bytes) - first;
     size_t count = needed;
 
@@ -169,10 +169,10 @@ bool view_read(struct view *v, size_t disk, uint64_t offset, struct mspan out, s
     bool ahead = sequential(v, disk, extent_of_bytes(offset, out.length));
     while (done < out.length) {
         uint64_t at = offset + done;
-        size_t skip = at % BLOCK_SIZE;
-        size_t length = VIEW_WINDOW_BLOCKS * BLOCK_SIZE - skip;
+        size_t skip = at % BLOCK_BYTES;
+        size_t length = VIEW_WINDOW_BLOCKS * BLOCK_BYTES - skip;
         length = length < out.length - done ? length : out.length - done;
-        if (!window_read(v, disk, at / BLOCK_SIZE, skip, mspan_part(out, done, length), ahead,
+        if (!window_read(v, disk, at / BLOCK_BYTES, skip, mspan_part(out, done, length), ahead,
                          err)) {
             memset(out.data, 0, out.length);
             return false;
@@ -238,9 +238,9 @@ static bool disk_verify(struct view *v, size_t disk, uint8_t *room, uint64_t bef
             return false;
         if (!found)
             return true;
-        uint64_t offset = e.first * BLOCK_SIZE;
+        uint64_t offset = e.first * BLOCK_BYTES;
         uint64_t length =
-            e.count * BLOCK_SIZE < size - offset ? e.count * BLOCK_SIZE : size - offset;
+            e.count * BLOCK_BYTES < size - offset ? e.count * BLOCK_BYTES : size - offset;
         if (!view_read(v, disk, offset, mspan_of(room, (size_t)length), err))
             return false;
         *bytes += length;
@@ -252,7 +252,7 @@ static bool disk_verify(struct view *v, size_t disk, uint8_t *room, uint64_t bef
 bool view_verify(struct view *v, void (*progress)(void *, uint64_t, uint64_t), void *context,
                  uint64_t *bytes, struct err *err)
 {
-    uint8_t *room AUTO_FREE = malloc(VIEW_WINDOW_BLOCKS * BLOCK_SIZE);
+    uint8_t *room AUTO_FREE = malloc(VIEW_WINDOW_BLOCKS * BLOCK_BYTES);
     struct err own;
     uint64_t total = 0;
     uint64_t before = 0;

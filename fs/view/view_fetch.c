@@ -70,7 +70,7 @@ static bool frame_open(struct fetch *f, const struct piece *p, struct span store
 {
     const struct run_entry *e = &p->entry;
     const struct keys *keys = f->view->config.keys;
-    size_t bytes = (size_t)e->frame.blocks * BLOCK_SIZE;
+    size_t bytes = (size_t)e->frame.blocks * BLOCK_BYTES;
     uint8_t *plain AUTO_FREE = NULL;
 
     struct block_digest sealed = keys_frame_digest(keys, stored);
@@ -84,7 +84,7 @@ static bool frame_open(struct fetch *f, const struct piece *p, struct span store
         return false;
     for (size_t i = 0; i < e->count; i++) {
         struct block_digest d =
-            keys_block_digest(keys, plain + (e->first - e->frame.first + i) * BLOCK_SIZE);
+            keys_block_digest(keys, plain + (e->first - e->frame.first + i) * BLOCK_BYTES);
         if (!digests_equal(&d, &e->digests[i], BLOCK_DIGEST_BYTES))
             return err_set(err, ERR_CORRUPT, "block %llu differs from its digest",
                            (unsigned long long)(e->first + i));
@@ -96,7 +96,7 @@ static bool frame_open(struct fetch *f, const struct piece *p, struct span store
 static void piece_publish(struct fetch *f, struct piece *p, uint8_t *plain)
 {
     view_cache_publish(f->view->config.cache, p->frame, plain,
-                       (size_t)p->entry.frame.blocks * BLOCK_SIZE);
+                       (size_t)p->entry.frame.blocks * BLOCK_BYTES);
     p->claimed = false;
 }
 

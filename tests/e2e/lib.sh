@@ -75,6 +75,15 @@ check_points() {
     echo "$n points are good"
 }
 
+wait_for() { # SECONDS COMMAND...: until it succeeds
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || fail "waited in vain: $*"
+        sleep 0.2
+    done
+}
+
 expect_exit() { # CODE TEXT COMMAND...: fails with that code, and says TEXT in one line
     local code=$1 text=$2 got=0
     shift 2

@@ -43,7 +43,7 @@ for n in 1 2; do
     [ "$(find "$TMP/target$n" -type f -path '*/segments/*' | wc -l)" -ge 1 ] || fail "target $n holds no segment"
     [ "$(find "$TMP/cache$n" -type f -path '*/parts/*' | wc -l)" -eq 0 ] || fail "cache $n keeps applied parts"
 done
-sleep 3
+wait_for 30 test -e "$TMP/rec/duo/points/$point"
 cmp "$TMP/rec/duo/points/$point/one.img" "$TMP/disks/one.raw"
 cmp "$TMP/rec/duo/points/$point/two.img" "$TMP/disks/two.raw"
 umount "$TMP/rec"

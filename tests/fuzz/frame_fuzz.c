@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct frame_codec *c AUTO_FRAME_CODEC = NULL;
     struct frame_id id = {.flags = data[0] & 3, .blocks = (uint8_t)(1 + data[1] % 16), .first = 5};
     struct span payload = span_of(data + 2, size - 2);
-    struct mspan out = mspan_of(plain, id.blocks * BLOCK_SIZE);
+    struct mspan out = mspan_of(plain, id.blocks * BLOCK_BYTES);
     struct err err = ERR_NONE;
     FUZZ_CHECK(frame_codec_make(fuzz_keys(), &c, &err));
     if (id.flags & FRAME_ENCRYPTED) {

@@ -182,8 +182,8 @@ static void pick_range(struct sim *s, size_t *disk, uint64_t *offset, uint64_t *
     *length = 1 + below(s, below(s, 4) == 0 ? 100000 : 9000);
     *offset = below(s, disk_bytes[*disk]);
     if (below(s, 3) == 0) { /* a hot corner, and whole blocks */
-        *offset = below(s, 16) * BLOCK_SIZE;
-        *length = BLOCK_SIZE * (1 + below(s, 4));
+        *offset = below(s, 16) * BLOCK_BYTES;
+        *length = BLOCK_BYTES * (1 + below(s, 4));
     }
     if (*length > disk_bytes[*disk] - *offset)
         *length = disk_bytes[*disk] - *offset;
@@ -321,8 +321,8 @@ static bool take_stock(struct sim *s, bool flushed_only)
             return broken(s, "reading the raw disk", err.text);
         file_close(&f);
         for (uint64_t b = 0; b < blocks_of_bytes(disk_bytes[i]); b++) {
-            uint64_t at = b * BLOCK_SIZE;
-            uint64_t n = disk_bytes[i] - at < BLOCK_SIZE ? disk_bytes[i] - at : BLOCK_SIZE;
+            uint64_t at = b * BLOCK_BYTES;
+            uint64_t n = disk_bytes[i] - at < BLOCK_BYTES ? disk_bytes[i] - at : BLOCK_BYTES;
             if (flushed_only && s->unsynced[i][b])
                 continue;
             if (memcmp(now + at, s->model[i] + at, n) != 0)

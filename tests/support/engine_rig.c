@@ -156,28 +156,28 @@ void rig_power_cut(struct rig *r, uint64_t seed)
 void rig_write(struct rig *r, size_t disk, uint64_t block, uint64_t count, uint8_t fill)
 {
     struct err err = ERR_NONE;
-    size_t length = (size_t)count * BLOCK_SIZE;
+    size_t length = (size_t)count * BLOCK_BYTES;
     uint8_t *data AUTO_FREE = malloc(length);
-    if ((block + count) * BLOCK_SIZE > rig_disk_bytes[disk])
-        length = (size_t)(rig_disk_bytes[disk] - block * BLOCK_SIZE);
+    if ((block + count) * BLOCK_BYTES > rig_disk_bytes[disk])
+        length = (size_t)(rig_disk_bytes[disk] - block * BLOCK_BYTES);
     memset(data, fill, length);
-    check_ok(source_write(r->source, disk, block * BLOCK_SIZE, span_of(data, length), &err), err);
+    check_ok(source_write(r->source, disk, block * BLOCK_BYTES, span_of(data, length), &err), err);
 }
 
 void rig_zero(struct rig *r, size_t disk, uint64_t block, uint64_t count)
 {
     struct err err = ERR_NONE;
-    check_ok(source_zero(r->source, disk, block * BLOCK_SIZE, count * BLOCK_SIZE, &err), err);
+    check_ok(source_zero(r->source, disk, block * BLOCK_BYTES, count * BLOCK_BYTES, &err), err);
 }
 
 void rig_write_raw(struct rig *r, size_t disk, uint64_t block, uint8_t fill)
 {
     struct err err = ERR_NONE;
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
     struct world_file *f AUTO_FILE = NULL;
     memset(data, fill, sizeof data);
     check_ok(file_open(r->world, paths[disk], O_RDWR, 0, &f, &err), err);
-    check_ok(file_write(f, span_of(data, sizeof data), block * BLOCK_SIZE, &err), err);
+    check_ok(file_write(f, span_of(data, sizeof data), block * BLOCK_BYTES, &err), err);
     check_ok(file_sync(f, &err), err);
 }
 
@@ -187,7 +187,7 @@ uint8_t rig_read_raw(struct rig *r, size_t disk, uint64_t block)
     uint8_t data[1];
     struct world_file *f AUTO_FILE = NULL;
     check_ok(file_open(r->world, paths[disk], O_RDWR, 0, &f, &err), err);
-    check_ok(file_read(f, mspan_of(data, sizeof data), block * BLOCK_SIZE, &err), err);
+    check_ok(file_read(f, mspan_of(data, sizeof data), block * BLOCK_BYTES, &err), err);
     return data[0];
 }
 

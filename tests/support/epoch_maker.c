@@ -44,7 +44,7 @@ void epoch_maker_init(struct epoch_maker *m, struct world *w, struct store *targ
     m->vault.created_ms = MADE_CLOCK_MS;
     m->vault.disk_count = disks;
     for (uint16_t i = 0; i < disks; i++) {
-        m->vault.disks[i] = (struct epoch_disk){.disk = i, .size_bytes = blocks * BLOCK_SIZE};
+        m->vault.disks[i] = (struct epoch_disk){.disk = i, .size_bytes = blocks * BLOCK_BYTES};
         snprintf(m->vault.disks[i].name, sizeof m->vault.disks[i].name, "disk%u", i);
     }
     m->vault.store_count = 1;
@@ -124,18 +124,18 @@ void epoch_maker_write(struct epoch_maker *m, uint16_t disk, uint64_t first, uin
 {
     for (uint64_t i = 0; i < count; i++) {
         struct made_block b = {.disk = disk, .kind = RUN_DATA, .first = first + i, .count = 1};
-        b.data = malloc(BLOCK_SIZE);
+        b.data = malloc(BLOCK_BYTES);
         assert_non_null(b.data);
-        memcpy(b.data, data + i * BLOCK_SIZE, BLOCK_SIZE);
+        memcpy(b.data, data + i * BLOCK_BYTES, BLOCK_BYTES);
         block_insert(m, range_clear(m, disk, first + i, 1), b);
     }
 }
 
-void made_block_bytes(uint32_t value, uint8_t out[BLOCK_SIZE])
+void made_block_bytes(uint32_t value, uint8_t out[BLOCK_BYTES])
 {
     uint32_t x = value;
-    memset(out, 0, BLOCK_SIZE);
-    for (size_t i = 0; value != 0 && i < BLOCK_SIZE; i += 4) {
+    memset(out, 0, BLOCK_BYTES);
+    for (size_t i = 0; value != 0 && i < BLOCK_BYTES; i += 4) {
         x = x * 1664525u + 1013904223u;
         store_u32(out + i, i % 64 < 32 ? x : value);
     }
@@ -143,7 +143,7 @@ void made_block_bytes(uint32_t value, uint8_t out[BLOCK_SIZE])
 
 void epoch_maker_fill(struct epoch_maker *m, uint16_t disk, uint64_t block, uint32_t value)
 {
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_BYTES];
     made_block_bytes(value, bytes);
     epoch_maker_write(m, disk, block, 1, bytes);
 }
@@ -222,7 +222,7 @@ static void frame_ship(struct shipping *s, size_t at, uint64_t count)
     if (!s->in_part)
         part_open(s, store);
     for (uint64_t i = 0; i < count; i++) {
-        memcpy(plain + i * BLOCK_SIZE, b[i].data, BLOCK_SIZE);
+        memcpy(plain + i * BLOCK_BYTES, b[i].data, BLOCK_BYTES);
         e.digests[i] = keys_block_digest(m->keys, b[i].data);
     }
     e.frame = (struct frame_id){
@@ -234,7 +234,7 @@ static void frame_ship(struct shipping *s, size_t at, uint64_t count)
     };
     memcpy(e.frame.vm, m->vault.vm, VM_ID_BYTES);
     size_t start = s->part.length;
-    check_ok(frame_encode(s->codec, &e.frame, span_of(plain, (size_t)count * BLOCK_SIZE), &s->part,
+    check_ok(frame_encode(s->codec, &e.frame, span_of(plain, (size_t)count * BLOCK_BYTES), &s->part,
                           &err),
              err);
     e.segment = s->segment;
@@ -282,7 +282,7 @@ static bool fits_inline(const struct epoch_maker *m)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < m->block_count; i++) {
-        bytes += m->blocks[i].kind == RUN_DATA ? BLOCK_SIZE + SEAL_TAG_BYTES : 0;
+        bytes += m->blocks[i].kind == RUN_DATA ? BLOCK_BYTES + SEAL_TAG_BYTES : 0;
         if (m->vault.disks[m->blocks[i].disk].store != 0)
             return false;
     }

@@ -46,7 +46,7 @@ void epoch_maker_fill(struct epoch_maker *m, uint16_t disk, uint64_t block, uint
 void epoch_maker_hole(struct epoch_maker *m, uint16_t disk, uint64_t first, uint64_t count);
 void epoch_maker_unreadable(struct epoch_maker *m, uint16_t disk, uint64_t block);
 /* The bytes that epoch_maker_fill writes; 0 is all zero. */
-void made_block_bytes(uint32_t value, uint8_t out[BLOCK_SIZE]);
+void made_block_bytes(uint32_t value, uint8_t out[BLOCK_BYTES]);
 
 /* Ships them; returns the epoch. `label` may be NULL. */
 uint64_t epoch_maker_ship(struct epoch_maker *m, enum epoch_kind kind, enum point_kind point,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * umount2(2) for tests that count in blocks: <sys/mount.h> has a BLOCK_SIZE of its own (1024),
+ * umount2(2) for tests that count in blocks: <sys/mount.h> has a BLOCK_BYTES of its own (1024),
  * which silently replaces farshore's. */
 #ifndef TESTS_SUPPORT_UNMOUNT_H
 #define TESTS_SUPPORT_UNMOUNT_H

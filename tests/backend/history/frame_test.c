@@ -43,7 +43,7 @@ static void frames_come_back_whole_encrypted_or_not_compressible_or_not(void **s
             struct err err = ERR_NONE;
             struct buf stored AUTO_BUF = BUF_NONE;
             bool noise = how & 1;
-            size_t length = blocks * BLOCK_SIZE;
+            size_t length = blocks * BLOCK_BYTES;
             struct frame_id id = frame_id_of(how & 2 ? FRAME_ENCRYPTED : 0, blocks);
             plain_fill(plain, length, noise);
             check_ok(frame_encode(c, &id, span_of(plain, length), &stored, &err), err);
@@ -64,7 +64,7 @@ static void a_frame_without_encryption_is_readable_bytes(void **state)
     struct frame_codec *c AUTO_FRAME_CODEC = codec_of(keys);
     struct buf stored AUTO_BUF = BUF_NONE;
     struct frame_id id = frame_id_of(0, 1);
-    uint8_t plain[BLOCK_SIZE];
+    uint8_t plain[BLOCK_BYTES];
     plain_fill(plain, sizeof plain, true);
     check_ok(frame_encode(c, &id, span_of(plain, sizeof plain), &stored, &err), err);
     assert_int_equal(stored.length, sizeof plain);
@@ -79,8 +79,8 @@ static void everything_that_identifies_a_frame_is_bound_to_it(void **state)
     struct frame_codec *c AUTO_FRAME_CODEC = codec_of(keys);
     struct buf stored AUTO_BUF = BUF_NONE;
     struct frame_id id = frame_id_of(FRAME_ENCRYPTED, 2);
-    uint8_t plain[2 * BLOCK_SIZE] = {1};
-    uint8_t out[3 * BLOCK_SIZE];
+    uint8_t plain[2 * BLOCK_BYTES] = {1};
+    uint8_t out[3 * BLOCK_BYTES];
     check_ok(frame_encode(c, &id, span_of(plain, sizeof plain), &stored, &err), err);
     struct frame_id wrong[8];
     for (size_t i = 0; i < 8; i++)
@@ -95,7 +95,7 @@ static void everything_that_identifies_a_frame_is_bound_to_it(void **state)
     wrong[7].seal.salt.bytes[31] ^= 1;
     for (size_t i = 0; i < 8; i++) {
         check_fails(frame_decode(c, &wrong[i], buf_span(&stored),
-                                 mspan_of(out, wrong[i].blocks * BLOCK_SIZE), &err),
+                                 mspan_of(out, wrong[i].blocks * BLOCK_BYTES), &err),
                     err, ERR_CORRUPT);
         check_says(err, "the frame of disk");
     }
@@ -112,7 +112,7 @@ static bool frame_refused(void *context, struct span damaged)
     struct damage *d = context;
     struct err err = ERR_NONE;
     static uint8_t out[FRAME_PLAIN_MAX];
-    return !frame_decode(d->codec, &d->id, damaged, mspan_of(out, d->id.blocks * BLOCK_SIZE),
+    return !frame_decode(d->codec, &d->id, damaged, mspan_of(out, d->id.blocks * BLOCK_BYTES),
                          &err) &&
            err.kind == ERR_CORRUPT;
 }
@@ -124,7 +124,7 @@ static void a_cut_or_flipped_frame_is_refused_at_every_position(void **state)
     struct keys *keys AUTO_KEYS = specimen_keys(0);
     struct frame_codec *c AUTO_FRAME_CODEC = codec_of(keys);
     struct buf stored AUTO_BUF = BUF_NONE;
-    uint8_t plain[BLOCK_SIZE] = "a small frame";
+    uint8_t plain[BLOCK_BYTES] = "a small frame";
     struct damage d = {.codec = c, .id = frame_id_of(FRAME_ENCRYPTED, 1)};
     check_ok(frame_encode(c, &d.id, span_of(plain, sizeof plain), &stored, &err), err);
     specimen_damage(buf_span(&stored), frame_refused, &d);
@@ -136,7 +136,7 @@ static void payload_of_zeros(struct frame_codec *c, size_t blocks, struct buf *o
     struct err err = ERR_NONE;
     static const uint8_t zeros[FRAME_PLAIN_MAX];
     struct frame_id id = frame_id_of(0, (uint8_t)blocks);
-    check_ok(frame_encode(c, &id, span_of(zeros, blocks * BLOCK_SIZE), out, &err), err);
+    check_ok(frame_encode(c, &id, span_of(zeros, blocks * BLOCK_BYTES), out, &err), err);
     assert_true(id.flags & FRAME_COMPRESSED);
 }
 
@@ -151,19 +151,19 @@ static void a_payload_that_unpacks_to_another_length_is_refused(void **state)
     for (size_t blocks = 1; blocks <= 3; blocks += 2) {
         struct buf payload AUTO_BUF = BUF_NONE;
         payload_of_zeros(c, blocks, &payload);
-        check_fails(frame_decode(c, &id, buf_span(&payload), mspan_of(out, 2 * BLOCK_SIZE), &err),
+        check_fails(frame_decode(c, &id, buf_span(&payload), mspan_of(out, 2 * BLOCK_BYTES), &err),
                     err, ERR_CORRUPT);
     }
     struct buf twice AUTO_BUF = BUF_NONE; /* two zstd frames that are right only together */
     payload_of_zeros(c, 1, &twice);
     payload_of_zeros(c, 1, &twice);
-    check_fails(frame_decode(c, &id, buf_span(&twice), mspan_of(out, 2 * BLOCK_SIZE), &err), err,
+    check_fails(frame_decode(c, &id, buf_span(&twice), mspan_of(out, 2 * BLOCK_BYTES), &err), err,
                 ERR_CORRUPT);
     struct buf tail AUTO_BUF = BUF_NONE;
     payload_of_zeros(c, 2, &tail);
-    check_ok(frame_decode(c, &id, buf_span(&tail), mspan_of(out, 2 * BLOCK_SIZE), &err), err);
+    check_ok(frame_decode(c, &id, buf_span(&tail), mspan_of(out, 2 * BLOCK_BYTES), &err), err);
     buf_put_u8(&tail, 0);
-    check_fails(frame_decode(c, &id, buf_span(&tail), mspan_of(out, 2 * BLOCK_SIZE), &err), err,
+    check_fails(frame_decode(c, &id, buf_span(&tail), mspan_of(out, 2 * BLOCK_BYTES), &err), err,
                 ERR_CORRUPT);
 }
 
@@ -182,7 +182,7 @@ static void an_impossible_identity_is_refused(void **state)
     wrong[2].blocks = FRAME_BLOCKS_MAX + 1;
     wrong[3].first = DISK_BLOCKS_MAX;
     for (size_t i = 0; i < 4; i++)
-        check_fails(frame_decode(c, &wrong[i], span_of(out, 100), mspan_of(out, BLOCK_SIZE), &err),
+        check_fails(frame_decode(c, &wrong[i], span_of(out, 100), mspan_of(out, BLOCK_BYTES), &err),
                     err, ERR_CORRUPT);
 }
 
@@ -196,8 +196,8 @@ static void the_golden_frames_are_as_they_were(void **state)
     struct frame_codec *c AUTO_FRAME_CODEC = codec_of(keys);
     struct buf stored AUTO_BUF = BUF_NONE;
     struct frame_id id = frame_id_of(FRAME_ENCRYPTED, 1);
-    uint8_t plain[BLOCK_SIZE];
-    uint8_t out[BLOCK_SIZE];
+    uint8_t plain[BLOCK_BYTES];
+    uint8_t out[BLOCK_BYTES];
     plain_fill(plain, sizeof plain, true);
     check_ok(frame_encode(c, &id, span_of(plain, sizeof plain), &stored, &err), err);
     specimen_golden(TEST_SOURCE_DIR, "frame-raw", buf_span(&stored),

@@ -104,9 +104,9 @@ static struct sha256 content_digest(struct made_vm *vm)
                                &err),
                      err);
             check_ok(frame_decode(codec, &entry.frame, span_of(stored, entry.stored_bytes),
-                                  mspan_of(plain, entry.frame.blocks * BLOCK_SIZE), &err),
+                                  mspan_of(plain, entry.frame.blocks * BLOCK_BYTES), &err),
                      err);
-            buf_put(&all, plain, entry.frame.blocks * BLOCK_SIZE);
+            buf_put(&all, plain, entry.frame.blocks * BLOCK_BYTES);
         }
     }
     assert_false(all.failed);
@@ -715,9 +715,9 @@ static void a_grown_disk_has_its_size_of_the_time(void **state)
     made_vm_apply(vm);
     struct history *h = made_vm_history(vm);
     assert_int_equal(history_disks(h, 0, disks), 2);
-    assert_int_equal(disks[0].size_bytes, 4096 * BLOCK_SIZE);
+    assert_int_equal(disks[0].size_bytes, 4096 * BLOCK_BYTES);
     assert_int_equal(history_disks(h, 1, disks), 2);
-    assert_int_equal(disks[0].size_bytes, 8192 * BLOCK_SIZE);
+    assert_int_equal(disks[0].size_bytes, 8192 * BLOCK_BYTES);
     history_close(&h);
 }
 
@@ -785,7 +785,7 @@ static void a_large_epoch_is_streamed_part_by_part(void **state)
 {
     struct made_vm *vm = *state;
     struct buf names AUTO_BUF = BUF_NONE;
-    uint8_t noise[BLOCK_SIZE];
+    uint8_t noise[BLOCK_BYTES];
     size_t lines = 0;
 
     vm->maker.inline_max = 0;

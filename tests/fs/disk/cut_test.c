@@ -10,9 +10,9 @@
 
 /* What a cut shows, disk by disk; blocks that it does not hold keep the byte 0xee. */
 struct shown {
-    uint8_t bytes[RIG_DISKS][RIG_DISK_BYTES_MAX + BLOCK_SIZE];
-    bool taken[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_SIZE];
-    bool unreadable[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_SIZE];
+    uint8_t bytes[RIG_DISKS][RIG_DISK_BYTES_MAX + BLOCK_BYTES];
+    bool taken[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_BYTES];
+    bool unreadable[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_BYTES];
 };
 
 static int set_up(void **state)
@@ -35,7 +35,7 @@ static void take(struct rig *r, size_t disk, uint64_t first, uint64_t count, str
     struct err err = ERR_NONE;
     uint64_t mask;
     struct extent e = {.first = first, .count = count};
-    struct mspan out = mspan_of(shown->bytes[disk] + first * BLOCK_SIZE, count * BLOCK_SIZE);
+    struct mspan out = mspan_of(shown->bytes[disk] + first * BLOCK_BYTES, count * BLOCK_BYTES);
     check_ok(source_cut_take(r->source, disk, e, out, &mask, &err), err);
     for (uint64_t i = 0; i < count; i++) {
         assert_false(shown->taken[disk][first + i]);
@@ -71,10 +71,10 @@ static struct shown *take_all(struct rig *r)
 
 static void shows(const struct shown *shown, size_t disk, uint64_t block, uint8_t fill)
 {
-    const uint8_t *b = shown->bytes[disk] + block * BLOCK_SIZE;
+    const uint8_t *b = shown->bytes[disk] + block * BLOCK_BYTES;
     assert_true(shown->taken[disk][block]);
     assert_int_equal(b[0], fill);
-    assert_memory_equal(b, b + 1, BLOCK_SIZE - 1);
+    assert_memory_equal(b, b + 1, BLOCK_BYTES - 1);
 }
 
 static void a_write_after_the_cut_and_before_the_take_is_not_shown(void **state)
@@ -127,7 +127,7 @@ static void a_part_of_a_block_written_after_the_cut_is_not_shown(void **state)
     struct err err = ERR_NONE;
     rig_write(r, 0, 10, 2, 1);
     source_cut(r->source, true);
-    check_ok(source_write(r->source, 0, 11 * BLOCK_SIZE - 3, span_of("abcdef", 6), &err), err);
+    check_ok(source_write(r->source, 0, 11 * BLOCK_BYTES - 3, span_of("abcdef", 6), &err), err);
     struct shown *shown AUTO_FREE = take_all(r);
     shows(shown, 0, 10, 1);
     shows(shown, 0, 11, 1);
@@ -230,7 +230,7 @@ static void an_abandoned_cut_leaves_its_blocks_and_the_later_ones_dirty(void **s
 static void a_cut_that_ran_out_of_undo_space_is_lost_and_the_write_succeeds(void **state)
 {
     struct rig *r = *state;
-    uint64_t blocks = RIG_UNDO_BYTES / BLOCK_SIZE;
+    uint64_t blocks = RIG_UNDO_BYTES / BLOCK_BYTES;
     rig_write(r, 0, 0, blocks + 1, 1);
     source_cut(r->source, true);
     rig_write(r, 0, 0, blocks, 2);
@@ -276,15 +276,15 @@ static void a_block_that_cannot_be_read_is_reported_alone(void **state)
     struct err err = ERR_NONE;
     fake_world_fail(r->world, FAKE_PREAD, 1, EIO, false);
     check_ok(source_cut_take(r->source, 0, (struct extent){10, 3},
-                             mspan_of(shown->bytes[0], 3 * BLOCK_SIZE), &mask, &err),
+                             mspan_of(shown->bytes[0], 3 * BLOCK_BYTES), &mask, &err),
              err);
     assert_int_equal(mask, 0);
-    assert_int_equal(shown->bytes[0][BLOCK_SIZE], 1);
+    assert_int_equal(shown->bytes[0][BLOCK_BYTES], 1);
     source_cut_abandon(r->source);
     source_cut(r->source, true);
     fake_world_fail(r->world, FAKE_PREAD, 1, EIO, true);
     check_ok(source_cut_take(r->source, 0, (struct extent){10, 3},
-                             mspan_of(shown->bytes[0], 3 * BLOCK_SIZE), &mask, &err),
+                             mspan_of(shown->bytes[0], 3 * BLOCK_BYTES), &mask, &err),
              err);
     fake_world_fail(r->world, FAKE_PREAD, 0, 0, false);
     assert_int_equal(mask, 7);
@@ -301,11 +301,11 @@ static void a_saved_block_is_shown_though_the_device_cannot_read_it_any_more(voi
     rig_write(r, 0, 11, 1, 2);
     fake_world_fail(r->world, FAKE_PREAD, 1, EIO, true);
     check_ok(source_cut_take(r->source, 0, (struct extent){10, 2},
-                             mspan_of(shown->bytes[0], 2 * BLOCK_SIZE), &mask, &err),
+                             mspan_of(shown->bytes[0], 2 * BLOCK_BYTES), &mask, &err),
              err);
     fake_world_fail(r->world, FAKE_PREAD, 0, 0, false);
     assert_int_equal(mask, 1);
-    assert_int_equal(shown->bytes[0][BLOCK_SIZE], 1);
+    assert_int_equal(shown->bytes[0][BLOCK_BYTES], 1);
 }
 
 static void an_old_block_that_cannot_be_saved_loses_the_cut_and_not_the_write(void **state)
@@ -327,9 +327,9 @@ static void the_last_partial_block_is_padded_with_zeros(void **state)
     rig_write(r, 1, last, 1, 5);
     source_cut(r->source, true);
     struct shown *shown AUTO_FREE = take_all(r);
-    assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + 3071], 5);
-    for (size_t i = 3072; i < BLOCK_SIZE; i++)
-        assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + i], 0);
+    assert_int_equal(shown->bytes[1][last * BLOCK_BYTES + 3071], 5);
+    for (size_t i = 3072; i < BLOCK_BYTES; i++)
+        assert_int_equal(shown->bytes[1][last * BLOCK_BYTES + i], 0);
 }
 
 static void what_lies_behind_the_disks_end_in_its_file_is_not_shown(void **state)
@@ -341,8 +341,8 @@ static void what_lies_behind_the_disks_end_in_its_file_is_not_shown(void **state
     source_mark_dirty(r->source, 1, (struct extent){last, 1});
     source_cut(r->source, true);
     struct shown *shown AUTO_FREE = take_all(r);
-    assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + 3071], 7);
-    assert_int_equal(shown->bytes[1][last * BLOCK_SIZE + 3072], 0);
+    assert_int_equal(shown->bytes[1][last * BLOCK_BYTES + 3071], 7);
+    assert_int_equal(shown->bytes[1][last * BLOCK_BYTES + 3072], 0);
 }
 
 /* --- with threads: each block is stamped with a rising number by its only writer --- */
@@ -361,14 +361,14 @@ struct writer {
 static void *write_on(void *context)
 {
     struct writer *w = context;
-    uint8_t data[BLOCK_SIZE] = {0};
+    uint8_t data[BLOCK_BYTES] = {0};
     for (uint64_t stamp = 1; !atomic_load(w->stop); stamp++) {
         struct err err = ERR_NONE;
         uint64_t block = w->first + stamp % WRITER_BLOCKS;
         store_u64(data, stamp);
-        store_u64(data + BLOCK_SIZE - 8, stamp);
+        store_u64(data + BLOCK_BYTES - 8, stamp);
         atomic_store(&w->issued, stamp);
-        if (!source_write(w->rig->source, 0, block * BLOCK_SIZE, span_of(data, sizeof data), &err))
+        if (!source_write(w->rig->source, 0, block * BLOCK_BYTES, span_of(data, sizeof data), &err))
             abort();
         atomic_store(&w->acknowledged, stamp);
     }
@@ -382,9 +382,9 @@ static void check_writer(const uint8_t *image, const struct writer *w, uint64_t 
 {
     uint64_t newest = 0;
     for (uint64_t b = 0; b < WRITER_BLOCKS; b++) {
-        const uint8_t *block = image + (w->first + b) * BLOCK_SIZE;
+        const uint8_t *block = image + (w->first + b) * BLOCK_BYTES;
         uint64_t stamp = load_u64(block);
-        assert_true(stamp == load_u64(block + BLOCK_SIZE - 8));
+        assert_true(stamp == load_u64(block + BLOCK_BYTES - 8));
         newest = stamp > newest ? stamp : newest;
     }
     assert_in_range(newest, least, most);
@@ -393,15 +393,15 @@ static void check_writer(const uint8_t *image, const struct writer *w, uint64_t 
         uint64_t wanted = newest >= back ? newest - back : 0;
         if (wanted == 0)
             continue;
-        assert_true(load_u64(image + (w->first + b) * BLOCK_SIZE) == wanted);
+        assert_true(load_u64(image + (w->first + b) * BLOCK_BYTES) == wanted);
     }
 }
 
 static void merge(uint8_t *image, const struct shown *shown)
 {
-    for (uint64_t b = 0; b < rig_disk_bytes[0] / BLOCK_SIZE; b++)
+    for (uint64_t b = 0; b < rig_disk_bytes[0] / BLOCK_BYTES; b++)
         if (shown->taken[0][b])
-            memcpy(image + b * BLOCK_SIZE, shown->bytes[0] + b * BLOCK_SIZE, BLOCK_SIZE);
+            memcpy(image + b * BLOCK_BYTES, shown->bytes[0] + b * BLOCK_BYTES, BLOCK_BYTES);
 }
 
 static void cut_once(struct rig *r, struct writer *writers, uint8_t *image)

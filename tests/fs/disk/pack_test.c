@@ -97,25 +97,25 @@ static void begin(struct fixture *f)
 }
 
 /* The content of a block: zero for kind 0, else noise of that kind. */
-static void content(uint8_t out[BLOCK_SIZE], uint64_t block, uint8_t kind)
+static void content(uint8_t out[BLOCK_BYTES], uint64_t block, uint8_t kind)
 {
     if (kind == 0)
-        memset(out, 0, BLOCK_SIZE);
+        memset(out, 0, BLOCK_BYTES);
     else
-        specimen_noise(out, BLOCK_SIZE, block * 256 + kind);
+        specimen_noise(out, BLOCK_BYTES, block * 256 + kind);
 }
 
 static void add_mask(struct fixture *f, size_t disk, uint64_t first, uint64_t count, uint8_t kind,
                      uint64_t unreadable)
 {
     struct err err = ERR_NONE;
-    uint8_t *data AUTO_FREE = malloc(CUT_TAKE_BLOCKS_MAX * BLOCK_SIZE);
+    uint8_t *data AUTO_FREE = malloc(CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES);
     while (count > 0) {
         uint64_t n = count < CUT_TAKE_BLOCKS_MAX ? count : CUT_TAKE_BLOCKS_MAX;
         for (uint64_t i = 0; i < n; i++)
-            content(data + i * BLOCK_SIZE, first + i, kind);
+            content(data + i * BLOCK_BYTES, first + i, kind);
         check_ok(pack_add(f->pack, &f->disks[disk], (struct extent){first, n},
-                          span_of(data, n * BLOCK_SIZE), unreadable, &err),
+                          span_of(data, n * BLOCK_BYTES), unreadable, &err),
                  err);
         first += n;
         count -= n;
@@ -191,17 +191,17 @@ static void check_frame(struct fixture *f, const struct run_entry *e, uint8_t ki
 {
     struct err err = ERR_NONE;
     struct buf part AUTO_BUF = BUF_NONE;
-    uint8_t plain[FRAME_PLAIN_MAX], wanted[BLOCK_SIZE];
+    uint8_t plain[FRAME_PLAIN_MAX], wanted[BLOCK_BYTES];
     load_part(f, e, &part);
     struct span sealed = span_part(buf_span(&part), e->offset, e->stored_bytes);
     struct block_digest digest = keys_frame_digest(f->keys, sealed);
     assert_memory_equal(&digest, &e->sealed_digest, sizeof digest);
     check_ok(frame_decode(f->codec, &e->frame, sealed,
-                          mspan_of(plain, (size_t)e->frame.blocks * BLOCK_SIZE), &err),
+                          mspan_of(plain, (size_t)e->frame.blocks * BLOCK_BYTES), &err),
              err);
     for (uint64_t i = 0; i < e->count; i++) {
         content(wanted, e->first + i, kind);
-        assert_memory_equal(plain + i * BLOCK_SIZE, wanted, BLOCK_SIZE);
+        assert_memory_equal(plain + i * BLOCK_BYTES, wanted, BLOCK_BYTES);
         digest = keys_block_digest(f->keys, wanted);
         assert_memory_equal(&digest, &e->digests[i], sizeof digest);
     }
@@ -238,7 +238,7 @@ static void lacks(struct fixture *f, uint16_t disk, uint64_t block)
 static void replica_holds(struct fixture *f, size_t disk, uint64_t block, uint8_t kind)
 {
     struct err err = ERR_NONE;
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
     content(data, block, kind);
     struct block_digest d = keys_block_digest(f->keys, data);
     check_ok(digest_file_write(f->digests[disk], block, 1, &d, &err), err);
@@ -262,7 +262,7 @@ static void a_small_epoch_rides_in_its_entry(void **state)
 static void a_large_epoch_goes_up_in_parts(void **state)
 {
     struct fixture *f = *state;
-    uint64_t blocks = (2 * EPOCH_PART_BYTES + (1u << 20)) / BLOCK_SIZE;
+    uint64_t blocks = (2 * EPOCH_PART_BYTES + (1u << 20)) / BLOCK_BYTES;
     begin(f);
     add(f, 0, 3, blocks, 1);
     finish(f);

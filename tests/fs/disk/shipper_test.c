@@ -134,9 +134,9 @@ static enum replica in_epoch(struct rig *r, const struct epoch_decoded *d, size_
     check_ok(frame_codec_make(r->keys, &codec, &err), err);
     check_ok(frame_decode(codec, &e.frame,
                           span_part(d->entry.inline_part, e.offset, e.stored_bytes),
-                          mspan_of(plain, (size_t)e.frame.blocks * BLOCK_SIZE), &err),
+                          mspan_of(plain, (size_t)e.frame.blocks * BLOCK_BYTES), &err),
              err);
-    *fill = plain[(block - e.frame.first) * BLOCK_SIZE];
+    *fill = plain[(block - e.frame.first) * BLOCK_BYTES];
     return REPLICA_DATA;
 }
 
@@ -282,7 +282,7 @@ static void a_point_whose_cut_was_abandoned_fails_by_name(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
     struct err err = ERR_NONE;
-    uint64_t ticket, point_ms, epoch, blocks = RIG_UNDO_BYTES / BLOCK_SIZE;
+    uint64_t ticket, point_ms, epoch, blocks = RIG_UNDO_BYTES / BLOCK_BYTES;
     rig_write(r, 0, 0, blocks, 1);
     check_ok(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err);
     step_to(r, SHIP_DRAIN);
@@ -303,7 +303,7 @@ static void a_large_dirty_set_ships_as_passes_and_then_a_cut(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
     uint64_t epoch = r->shipper->state.epoch;
-    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_SIZE + 1, 1);
+    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_BYTES + 1, 1);
     rig_ship_all(r);
     struct epoch_decoded pass AUTO_EPOCH = {.memory = BUF_NONE};
     struct epoch_decoded cut AUTO_EPOCH = {.memory = BUF_NONE};
@@ -334,7 +334,7 @@ static void a_cut_after_passes_that_was_settled_late_leaves_no_lag(void **state)
 {
     struct fixture *f = *state;
     struct rig *r = f->rig;
-    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_SIZE + 1, 1);
+    rig_write(r, 0, 0, RIG_UNDO_BYTES / BLOCK_BYTES + 1, 1);
     step_to(r, SHIP_PUT); /* the pass */
     step_to(r, SHIP_IDLE);
     step_to(r, SHIP_PUT); /* the cut */
@@ -639,7 +639,7 @@ static void what_was_written_behind_our_back_ships_by_a_resync(void **state)
     rig_ship_all(r);
     assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
     replica_has(r, 0, 8, 2);
-    assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_SIZE);
+    assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_BYTES);
 }
 
 static void a_disk_replaced_after_a_crash_ships_by_a_resync(void **state)
@@ -820,7 +820,7 @@ static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void *
     rig_advance_ms(r, 12000);
     shipper_step(r->shipper);
     assert_int_equal(rig_status(r).cache_lag_seconds, 42);
-    assert_int_equal(rig_status(r).dirty_bytes, 2 * BLOCK_SIZE);
+    assert_int_equal(rig_status(r).dirty_bytes, 2 * BLOCK_BYTES);
     shipper_pause(r->shipper, false);
     rig_ship_all(r);
     assert_int_equal(rig_status(r).cache_lag_seconds, 0);

@@ -33,7 +33,7 @@ struct model {
     struct rig *rig;
     uint64_t random;
     uint8_t *bytes[RIG_DISKS];
-    bool dirty[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_SIZE];
+    bool dirty[RIG_DISKS][RIG_DISK_BYTES_MAX / BLOCK_BYTES];
 };
 
 static void pick(struct model *m, size_t *disk, uint64_t *offset, uint64_t *length)
@@ -141,9 +141,9 @@ static void check_marked(struct rig *r, const struct model *before, size_t disk)
     uint8_t *now AUTO_FREE = malloc(rig_disk_bytes[disk]);
     check_ok(source_read(r->source, disk, 0, mspan_of(now, rig_disk_bytes[disk]), &err), err);
     for (uint64_t b = 0; b < blocks_of_bytes(rig_disk_bytes[disk]); b++) {
-        uint64_t at = b * BLOCK_SIZE;
+        uint64_t at = b * BLOCK_BYTES;
         uint64_t n =
-            rig_disk_bytes[disk] - at < BLOCK_SIZE ? rig_disk_bytes[disk] - at : BLOCK_SIZE;
+            rig_disk_bytes[disk] - at < BLOCK_BYTES ? rig_disk_bytes[disk] - at : BLOCK_BYTES;
         if (memcmp(now + at, before->bytes[disk] + at, n) == 0)
             continue;
         assert_true(dirty_test(r->source->dirty, dirty_active(r->source->dirty), disk, b));
@@ -310,7 +310,7 @@ static void the_next_data_ends_with_the_disk(void **state)
     bool found;
     rig_write(r, 1, 5, 1, 1);
     check_ok(source_next_data(r->source, 1, 0, &start, &end, &found, &err), err);
-    assert_true(found && start <= 5 * BLOCK_SIZE && end >= 6 * BLOCK_SIZE);
+    assert_true(found && start <= 5 * BLOCK_BYTES && end >= 6 * BLOCK_BYTES);
     check_ok(source_next_data(r->source, 1, end, &start, &end, &found, &err), err);
     assert_false(found);
     check_ok(source_next_data(r->source, 1, rig_disk_bytes[1], &start, &end, &found, &err), err);
@@ -321,7 +321,7 @@ static void the_next_data_ends_with_the_disk(void **state)
 
 #define THREADS     4u
 #define ROUNDS      100u
-#define STAMP_BYTES (4 * BLOCK_SIZE + 100)
+#define STAMP_BYTES (4 * BLOCK_BYTES + 100)
 
 struct stamper {
     struct source *source;

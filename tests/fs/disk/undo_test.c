@@ -26,7 +26,7 @@ static int set_up(void **state)
 
     f->w = fake_world_make(1);
     check_ok(
-        undo_make(f->w, "/", MEMORY_BLOCKS * BLOCK_SIZE, FILE_BLOCKS * BLOCK_SIZE, &f->u, &err),
+        undo_make(f->w, "/", MEMORY_BLOCKS * BLOCK_BYTES, FILE_BLOCKS * BLOCK_BYTES, &f->u, &err),
         err);
     *state = f;
     return 0;
@@ -42,15 +42,15 @@ static int tear_down(void **state)
     return 0;
 }
 
-static void fill(uint8_t data[BLOCK_SIZE], uint64_t tag)
+static void fill(uint8_t data[BLOCK_BYTES], uint64_t tag)
 {
-    for (size_t i = 0; i < BLOCK_SIZE; i += sizeof tag)
+    for (size_t i = 0; i < BLOCK_BYTES; i += sizeof tag)
         memcpy(data + i, &tag, sizeof tag);
 }
 
 static bool save(struct undo *u, size_t disk, uint64_t block, uint64_t tag)
 {
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
 
     fill(data, tag);
     return undo_save(u, undo_era(u), disk, block, data);
@@ -58,20 +58,20 @@ static bool save(struct undo *u, size_t disk, uint64_t block, uint64_t tag)
 
 static void assert_saved(struct undo *u, size_t disk, uint64_t block, uint64_t tag)
 {
-    uint8_t data[BLOCK_SIZE], wanted[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES], wanted[BLOCK_BYTES];
     struct err err = ERR_NONE;
     bool found = false;
 
     fill(wanted, tag);
     check_ok(undo_load(u, disk, block, data, &found, &err), err);
     assert_true(found);
-    assert_memory_equal(data, wanted, BLOCK_SIZE);
+    assert_memory_equal(data, wanted, BLOCK_BYTES);
     assert_true(undo_has(u, disk, block));
 }
 
 static void assert_absent(struct undo *u, size_t disk, uint64_t block)
 {
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
     struct err err = ERR_NONE;
     bool found = true;
 
@@ -147,7 +147,7 @@ static void a_save_for_a_cut_that_is_over_is_dropped(void **state)
 {
     struct undo *u = ((struct fixture *)*state)->u;
     uint32_t old_era = undo_era(u);
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
 
     fill(data, 1);
     undo_clear(u);
@@ -177,7 +177,7 @@ static void a_failing_file_refuses_until_the_next_cut(void **state)
 static void a_read_error_is_an_error_and_not_a_missing_block(void **state)
 {
     struct fixture *f = *state;
-    uint8_t data[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES];
     struct err err = ERR_NONE;
     bool found;
 
@@ -202,16 +202,16 @@ static void memory_alone_needs_no_file(void **state)
     struct undo *u;
 
     (void)state;
-    check_ok(undo_make(w, "/no/such/folder", 2 * BLOCK_SIZE, 0, &u, &err), err);
+    check_ok(undo_make(w, "/no/such/folder", 2 * BLOCK_BYTES, 0, &u, &err), err);
     assert_true(save(u, 0, 1, 1));
     assert_true(save(u, 0, 2, 2));
     assert_false(save(u, 0, 3, 3));
     undo_release(&u);
-    check_ok(undo_make(w, "/", 0, 2 * BLOCK_SIZE, &u, &err), err);
+    check_ok(undo_make(w, "/", 0, 2 * BLOCK_BYTES, &u, &err), err);
     assert_true(save(u, 0, 1, 1));
     assert_saved(u, 0, 1, 1);
     undo_release(&u);
-    check_fails(undo_make(w, "/no/such/folder", 0, BLOCK_SIZE, &u, &err), err, ERR_NOT_FOUND);
+    check_fails(undo_make(w, "/no/such/folder", 0, BLOCK_BYTES, &u, &err), err, ERR_NOT_FOUND);
     fake_world_release(&w);
 }
 
@@ -238,7 +238,7 @@ static void *save_lane(void *argument)
 
     for (uint64_t round = 0; round < ROUNDS; round++) {
         for (uint64_t b = 0; b < ALL_BLOCKS / THREADS; b++) {
-            uint8_t data[BLOCK_SIZE];
+            uint8_t data[BLOCK_BYTES];
             uint64_t block = b * THREADS + s->lane;
             uint32_t era = undo_era(u);
 
@@ -257,7 +257,7 @@ static void eras_never_mix(void **state)
     struct fixture *f = *state;
     struct storm storm = {.u = f->u, .left = THREADS};
     struct saver savers[THREADS];
-    uint8_t data[BLOCK_SIZE], wanted[BLOCK_SIZE];
+    uint8_t data[BLOCK_BYTES], wanted[BLOCK_BYTES];
     uint64_t seen = 0;
 
     for (uint64_t i = 0; i < THREADS; i++) {
@@ -274,7 +274,7 @@ static void eras_never_mix(void **state)
                 continue;
             seen++;
             fill(wanted, (uint64_t)era << 32 | block);
-            assert_memory_equal(data, wanted, BLOCK_SIZE);
+            assert_memory_equal(data, wanted, BLOCK_BYTES);
         }
         undo_clear(f->u);
     }

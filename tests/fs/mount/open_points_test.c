@@ -81,19 +81,19 @@ static struct image *must_open(struct fixture *f, size_t point)
 
 static void check_block(struct image *image, uint64_t block, uint32_t value)
 {
-    uint8_t seen[BLOCK_SIZE], wanted[BLOCK_SIZE];
+    uint8_t seen[BLOCK_BYTES], wanted[BLOCK_BYTES];
     struct err err = ERR_NONE;
     made_block_bytes(value, wanted);
-    check_ok(image_read(image, block * BLOCK_SIZE, mspan_of(seen, sizeof seen), &err), err);
+    check_ok(image_read(image, block * BLOCK_BYTES, mspan_of(seen, sizeof seen), &err), err);
     assert_memory_equal(seen, wanted, sizeof seen);
 }
 
 static void write_block(struct image *image, uint64_t block, uint32_t value)
 {
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_BYTES];
     struct err err = ERR_NONE;
     made_block_bytes(value, bytes);
-    check_ok(image_write(image, block * BLOCK_SIZE, span_of(bytes, sizeof bytes), &err), err);
+    check_ok(image_write(image, block * BLOCK_BYTES, span_of(bytes, sizeof bytes), &err), err);
 }
 
 struct pins {

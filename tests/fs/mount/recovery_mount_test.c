@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define DISK_BLOCKS 256u
-#define DISK_BYTES  (DISK_BLOCKS * BLOCK_SIZE)
+#define DISK_BYTES  (DISK_BLOCKS * BLOCK_BYTES)
 #define DISKS       2u
 #define POINTS      3u
 #define WAIT_MS     20000u /* for what comes soon; only a failure waits as long */
@@ -47,7 +47,7 @@ struct fixture {
 
 static void write_block(struct fixture *f, uint16_t disk, uint64_t block, uint32_t value)
 {
-    made_block_bytes(value, f->now[disk] + block * BLOCK_SIZE);
+    made_block_bytes(value, f->now[disk] + block * BLOCK_BYTES);
     epoch_maker_fill(&f->maker, disk, block, value);
 }
 
@@ -87,7 +87,7 @@ static void make_vault(struct fixture *f)
     for (uint64_t block = 16; block < 60; block += 3)
         write_block(f, 0, block, (uint32_t)(5000 + block));
     epoch_maker_hole(&f->maker, 0, 100, 10);
-    memset(f->now[0] + 100 * BLOCK_SIZE, 0, 10 * BLOCK_SIZE);
+    memset(f->now[0] + 100 * BLOCK_BYTES, 0, 10 * BLOCK_BYTES);
     add_point(f, POINT_APPLICATION);
     write_block(f, 1, 255, 9);
     add_point(f, POINT_CRASH);
@@ -297,8 +297,8 @@ static void every_image_reads_as_the_disk_was(void **state)
             int fd AUTO_FD = image_fd(f, point, disk, O_RDONLY);
             uint8_t few[100];
             check_holds(fd, f->model[point][disk]);
-            assert_int_equal(pread(fd, few, 100, 16 * BLOCK_SIZE - 50), 100);
-            assert_memory_equal(few, f->model[point][disk] + 16 * BLOCK_SIZE - 50, 100);
+            assert_int_equal(pread(fd, few, 100, 16 * BLOCK_BYTES - 50), 100);
+            assert_memory_equal(few, f->model[point][disk] + 16 * BLOCK_BYTES - 50, 100);
             assert_int_equal(pread(fd, few, 100, DISK_BYTES - 10), 10);
             assert_int_equal(pread(fd, few, 100, DISK_BYTES), 0);
         }
@@ -356,8 +356,8 @@ static void a_read_only_mount_refuses_every_change(void **state)
 
 static bool block_is_zero(const uint8_t *block)
 {
-    static const uint8_t zeros[BLOCK_SIZE];
-    return memcmp(block, zeros, BLOCK_SIZE) == 0;
+    static const uint8_t zeros[BLOCK_BYTES];
+    return memcmp(block, zeros, BLOCK_BYTES) == 0;
 }
 
 /* Follows SEEK_DATA and SEEK_HOLE through the file. */
@@ -370,13 +370,13 @@ static void check_holes(int fd, const uint8_t *model)
             assert_int_equal(errno, ENXIO);
             data = DISK_BYTES;
         }
-        for (; at < data; at += BLOCK_SIZE)
+        for (; at < data; at += BLOCK_BYTES)
             assert_true(block_is_zero(model + at));
         if (at >= (off_t)DISK_BYTES)
             return;
         off_t hole = lseek(fd, at, SEEK_HOLE);
         assert_true(hole > at);
-        for (; at < hole; at += BLOCK_SIZE)
+        for (; at < hole; at += BLOCK_BYTES)
             assert_false(block_is_zero(model + at));
     }
 }
@@ -413,14 +413,14 @@ static void what_the_store_lacks_is_an_error_and_never_other_data(void **state)
 {
     struct fixture *f = *state;
     char segments[PATH_MAX], away[PATH_MAX];
-    uint8_t block[BLOCK_SIZE];
+    uint8_t block[BLOCK_BYTES];
     mount_it(f, NULL);
     snprintf(segments, sizeof segments, "%.2000s/%s/segments", tmp_dir_path(&f->dir, "target"),
              MADE_VM);
     snprintf(away, sizeof away, "%.2000s", tmp_dir_path(&f->dir, "away"));
     int fd AUTO_FD = image_fd(f, 0, 0, O_RDONLY);
     assert_int_equal(rename(segments, away), 0);
-    check_errno(pread(fd, block, sizeof block, 10 * BLOCK_SIZE), EIO);
+    check_errno(pread(fd, block, sizeof block, 10 * BLOCK_BYTES), EIO);
     assert_int_equal(rename(away, segments), 0);
     check_holds(fd, f->model[0][0]);
     close(fd);
@@ -490,7 +490,7 @@ static void what_was_written_is_there_after_the_next_mount(void **state)
 {
     struct fixture *f = *state;
     struct buf before AUTO_BUF = BUF_NONE, after AUTO_BUF = BUF_NONE;
-    uint8_t bytes[3 * BLOCK_SIZE];
+    uint8_t bytes[3 * BLOCK_BYTES];
     uint8_t *model = f->model[0][0];
     memset(bytes, 0xab, sizeof bytes);
     mount_it(f, "drill");
@@ -498,8 +498,8 @@ static void what_was_written_is_there_after_the_next_mount(void **state)
     int fd = image_fd(f, 0, 0, O_RDWR);
     check_holds(fd, model);
     assert_int_equal(count_pins(f).holds, 0);
-    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 7 * BLOCK_SIZE + 100), sizeof bytes);
-    memcpy(model + 7 * BLOCK_SIZE + 100, bytes, sizeof bytes);
+    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 7 * BLOCK_BYTES + 100), sizeof bytes);
+    memcpy(model + 7 * BLOCK_BYTES + 100, bytes, sizeof bytes);
     assert_int_equal(count_pins(f).holds, 1); /* before the first write was answered */
     check_holds(fd, model);
     assert_int_equal(fsync(fd), 0);
@@ -525,11 +525,11 @@ static void what_was_written_is_there_after_the_next_mount(void **state)
 static void two_names_are_apart(void **state)
 {
     struct fixture *f = *state;
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_BYTES];
     memset(bytes, 0xab, sizeof bytes);
     mount_it(f, "one");
     int fd = image_fd(f, 0, 0, O_RDWR);
-    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_SIZE), sizeof bytes);
+    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_BYTES), sizeof bytes);
     close(fd);
     unmount_it(f);
     mount_it(f, "two");
@@ -577,12 +577,12 @@ static void discarded_ranges_read_as_zeros_and_are_holes(void **state)
     mount_it(f, "drill");
     int fd = image_fd(f, 2, 0, O_RDWR);
     check_holds(fd, model); /* fills the page cache, which must forget */
-    assert_int_equal(
-        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10 * BLOCK_SIZE, 20 * BLOCK_SIZE),
-        0);
-    memset(model + 10 * BLOCK_SIZE, 0, 20 * BLOCK_SIZE);
-    assert_int_equal(fallocate(fd, FALLOC_FL_ZERO_RANGE, 40 * BLOCK_SIZE + 7, 100), 0);
-    memset(model + 40 * BLOCK_SIZE + 7, 0, 100);
+    assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 10 * BLOCK_BYTES,
+                               20 * BLOCK_BYTES),
+                     0);
+    memset(model + 10 * BLOCK_BYTES, 0, 20 * BLOCK_BYTES);
+    assert_int_equal(fallocate(fd, FALLOC_FL_ZERO_RANGE, 40 * BLOCK_BYTES + 7, 100), 0);
+    memset(model + 40 * BLOCK_BYTES + 7, 0, 100);
     check_holds(fd, model);
     check_holes(fd, model);
     close(fd);
@@ -598,8 +598,8 @@ static void shared_mappings_write_through(void **state)
     uint8_t *map = mmap(NULL, DISK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     assert_true(map != MAP_FAILED);
     assert_memory_equal(map, model, DISK_BYTES);
-    memset(map + 50 * BLOCK_SIZE + 3, 0x5a, 2 * BLOCK_SIZE);
-    memset(model + 50 * BLOCK_SIZE + 3, 0x5a, 2 * BLOCK_SIZE);
+    memset(map + 50 * BLOCK_BYTES + 3, 0x5a, 2 * BLOCK_BYTES);
+    memset(model + 50 * BLOCK_BYTES + 3, 0x5a, 2 * BLOCK_BYTES);
     assert_int_equal(msync(map, DISK_BYTES, MS_SYNC), 0);
     munmap(map, DISK_BYTES);
     close(fd);
@@ -616,19 +616,19 @@ static void shared_mappings_write_through(void **state)
 static void a_killed_mount_is_cleared_away_and_keeps_what_was_synced(void **state)
 {
     struct fixture *f = *state;
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_BYTES];
     struct statvfs st;
     memset(bytes, 0xab, sizeof bytes);
     mount_it(f, "drill");
     int fd = image_fd(f, 0, 0, O_RDWR);
-    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_SIZE), sizeof bytes);
+    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_BYTES), sizeof bytes);
     assert_int_equal(fsync(fd), 0);
     kill(f->daemon, SIGKILL);
     wait_for_daemon(f);
     close(fd);
     check_errno(statvfs(f->mount_point, &st), ENOTCONN);
     mount_it(f, "drill");
-    memcpy(f->model[0][0] + 9 * BLOCK_SIZE, bytes, sizeof bytes);
+    memcpy(f->model[0][0] + 9 * BLOCK_BYTES, bytes, sizeof bytes);
     fd = image_fd(f, 0, 0, O_RDONLY);
     check_holds(fd, f->model[0][0]);
     close(fd);
@@ -638,17 +638,17 @@ static void a_killed_mount_is_cleared_away_and_keeps_what_was_synced(void **stat
 static void sigterm_unmounts_and_keeps_what_was_written(void **state)
 {
     struct fixture *f = *state;
-    uint8_t bytes[BLOCK_SIZE];
+    uint8_t bytes[BLOCK_BYTES];
     memset(bytes, 0xab, sizeof bytes);
     mount_it(f, "drill");
     int fd = image_fd(f, 0, 0, O_RDWR);
-    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_SIZE), sizeof bytes);
+    assert_int_equal(pwrite(fd, bytes, sizeof bytes, 9 * BLOCK_BYTES), sizeof bytes);
     kill(f->daemon, SIGTERM);
     assert_int_equal(wait_for_daemon(f), 0);
     close(fd);
     check_errno(unmount_plainly(f->mount_point), EINVAL); /* nothing is mounted there */
     mount_it(f, "drill");
-    memcpy(f->model[0][0] + 9 * BLOCK_SIZE, bytes, sizeof bytes);
+    memcpy(f->model[0][0] + 9 * BLOCK_BYTES, bytes, sizeof bytes);
     fd = image_fd(f, 0, 0, O_RDONLY);
     check_holds(fd, f->model[0][0]);
     close(fd);

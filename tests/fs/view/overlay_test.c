@@ -25,7 +25,7 @@ struct view {
 
 static uint8_t base_byte(uint64_t at)
 {
-    return at / BLOCK_SIZE / 4 % 2 ? (uint8_t)(1 + at % 251) : 0;
+    return at / BLOCK_BYTES / 4 % 2 ? (uint8_t)(1 + at % 251) : 0;
 }
 
 const struct epoch_disk *view_disk(const struct view *v, size_t index)
@@ -62,7 +62,7 @@ bool view_next_data(struct view *v, size_t disk, uint64_t from, struct extent *o
 
 /* --- the model: what the disk must show --- */
 
-#define DISK_BYTES (300u * BLOCK_SIZE + 1536u) /* ends within a block */
+#define DISK_BYTES (300u * BLOCK_BYTES + 1536u) /* ends within a block */
 
 struct fixture {
     struct tmp_dir dir;
@@ -158,7 +158,7 @@ static void without_writes_it_shows_the_view(void **state)
 static void what_was_written_is_read_and_the_rest_is_the_views(void **state)
 {
     struct fixture *f = *state;
-    write_both(f, 5 * BLOCK_SIZE, 2 * BLOCK_SIZE, 0xaa);
+    write_both(f, 5 * BLOCK_BYTES, 2 * BLOCK_BYTES, 0xaa);
     check_shows_model(f);
     flush(f);
     check_shows_model(f);
@@ -167,10 +167,10 @@ static void what_was_written_is_read_and_the_rest_is_the_views(void **state)
 static void a_part_of_a_block_is_completed_from_the_view(void **state)
 {
     struct fixture *f = *state;
-    write_both(f, 5 * BLOCK_SIZE + 100, 7, 0xaa);                 /* inside one block */
-    write_both(f, 12 * BLOCK_SIZE + 4000, 2 * BLOCK_SIZE, 0xbb);  /* both edges */
-    write_both(f, 20 * BLOCK_SIZE, 512, 0xcc);                    /* from the start */
-    write_both(f, 23 * BLOCK_SIZE + 512, BLOCK_SIZE - 512, 0xdd); /* to the end */
+    write_both(f, 5 * BLOCK_BYTES + 100, 7, 0xaa);                  /* inside one block */
+    write_both(f, 12 * BLOCK_BYTES + 4000, 2 * BLOCK_BYTES, 0xbb);  /* both edges */
+    write_both(f, 20 * BLOCK_BYTES, 512, 0xcc);                     /* from the start */
+    write_both(f, 23 * BLOCK_BYTES + 512, BLOCK_BYTES - 512, 0xdd); /* to the end */
     check_shows_model(f);
     reopen(f);
     check_shows_model(f);
@@ -179,9 +179,9 @@ static void a_part_of_a_block_is_completed_from_the_view(void **state)
 static void a_part_of_a_present_block_keeps_what_was_written_before(void **state)
 {
     struct fixture *f = *state;
-    write_both(f, 5 * BLOCK_SIZE, BLOCK_SIZE, 0xaa);
-    write_both(f, 5 * BLOCK_SIZE + 512, 512, 0xbb);
-    zero_both(f, 5 * BLOCK_SIZE + 2048, 100);
+    write_both(f, 5 * BLOCK_BYTES, BLOCK_BYTES, 0xaa);
+    write_both(f, 5 * BLOCK_BYTES + 512, 512, 0xbb);
+    zero_both(f, 5 * BLOCK_BYTES + 2048, 100);
     check_shows_model(f);
 }
 
@@ -197,8 +197,8 @@ static void the_last_part_of_a_block_can_be_written(void **state)
 static void what_was_zeroed_is_zero_and_never_the_views_again(void **state)
 {
     struct fixture *f = *state;
-    zero_both(f, 4 * BLOCK_SIZE, 4 * BLOCK_SIZE);
-    zero_both(f, 13 * BLOCK_SIZE + 10, 2 * BLOCK_SIZE); /* unaligned */
+    zero_both(f, 4 * BLOCK_BYTES, 4 * BLOCK_BYTES);
+    zero_both(f, 13 * BLOCK_BYTES + 10, 2 * BLOCK_BYTES); /* unaligned */
     check_shows_model(f);
     reopen(f);
     check_shows_model(f);
@@ -207,8 +207,8 @@ static void what_was_zeroed_is_zero_and_never_the_views_again(void **state)
 static void it_is_there_after_it_was_closed(void **state)
 {
     struct fixture *f = *state;
-    write_both(f, 0, 30 * BLOCK_SIZE, 0xaa);
-    zero_both(f, 3 * BLOCK_SIZE, 5 * BLOCK_SIZE);
+    write_both(f, 0, 30 * BLOCK_BYTES, 0xaa);
+    zero_both(f, 3 * BLOCK_BYTES, 5 * BLOCK_BYTES);
     reopen(f);
     check_shows_model(f);
 }
@@ -219,7 +219,7 @@ static void random_changes_show_as_in_a_plain_array(void **state)
     uint64_t seed = 42;
     for (unsigned i = 0; i < 400; i++) {
         uint64_t offset = specimen_below(&seed, DISK_BYTES);
-        size_t length = 1 + (size_t)specimen_below(&seed, 5 * BLOCK_SIZE);
+        size_t length = 1 + (size_t)specimen_below(&seed, 5 * BLOCK_BYTES);
         if (length > DISK_BYTES - offset)
             length = DISK_BYTES - offset;
         switch (specimen_below(&seed, 20)) {
@@ -247,10 +247,10 @@ static void whole_blocks_are_written_without_asking_the_view(void **state)
 {
     struct fixture *f = *state;
     f->view.broken = true;
-    write_both(f, 5 * BLOCK_SIZE, 3 * BLOCK_SIZE, 0xaa);
-    uint8_t seen[BLOCK_SIZE];
+    write_both(f, 5 * BLOCK_BYTES, 3 * BLOCK_BYTES, 0xaa);
+    uint8_t seen[BLOCK_BYTES];
     struct err err = ERR_NONE;
-    check_ok(overlay_read(f->overlay, 6 * BLOCK_SIZE, mspan_of(seen, sizeof seen), &err), err);
+    check_ok(overlay_read(f->overlay, 6 * BLOCK_BYTES, mspan_of(seen, sizeof seen), &err), err);
     assert_int_equal(seen[0], 0xaa);
 }
 
@@ -288,7 +288,7 @@ static void an_overlay_of_another_point_disk_or_vm_is_refused(void **state)
         point.generation_id += i == 1;
         point.vm[0] ^= i == 2;
         view.disk.disk = (uint16_t)(view.disk.disk + (i == 3));
-        view.disk.size_bytes += i == 4 ? BLOCK_SIZE : 0;
+        view.disk.size_bytes += i == 4 ? BLOCK_BYTES : 0;
         check_fails(overlay_open(f->world, f->dir.path, &point, &view, 0, &o, &err), err,
                     ERR_CORRUPT);
         check_says(err, "another");
@@ -324,7 +324,7 @@ static void data_without_its_record_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    write_both(f, 0, BLOCK_SIZE, 0xaa);
+    write_both(f, 0, BLOCK_BYTES, 0xaa);
     overlay_close(&f->overlay);
     check_ok(file_remove(f->world, tmp_dir_path(&f->dir, "root.map"), &err), err);
     check_fails(overlay_open(f->world, f->dir.path, &f->point, &f->view, 0, &f->overlay, &err), err,
@@ -336,7 +336,7 @@ static void a_record_without_its_data_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    write_both(f, 0, BLOCK_SIZE, 0xaa);
+    write_both(f, 0, BLOCK_BYTES, 0xaa);
     overlay_close(&f->overlay);
     check_ok(file_remove(f->world, tmp_dir_path(&f->dir, "root.data"), &err), err);
     check_fails(overlay_open(f->world, f->dir.path, &f->point, &f->view, 0, &f->overlay, &err), err,
@@ -358,10 +358,10 @@ static void whether_one_exists_is_known_without_making_it(void **state)
 static void its_data_is_where_the_model_is_not_zero(void **state)
 {
     struct fixture *f = *state;
-    write_both(f, 1 * BLOCK_SIZE, BLOCK_SIZE, 0xaa);      /* data in the view's hole */
-    zero_both(f, 5 * BLOCK_SIZE, 2 * BLOCK_SIZE);         /* a hole in the view's data */
-    write_both(f, 11 * BLOCK_SIZE, 2 * BLOCK_SIZE, 0xbb); /* over an edge */
-    zero_both(f, 260 * BLOCK_SIZE, DISK_BYTES - 260 * BLOCK_SIZE);
+    write_both(f, 1 * BLOCK_BYTES, BLOCK_BYTES, 0xaa);      /* data in the view's hole */
+    zero_both(f, 5 * BLOCK_BYTES, 2 * BLOCK_BYTES);         /* a hole in the view's data */
+    write_both(f, 11 * BLOCK_BYTES, 2 * BLOCK_BYTES, 0xbb); /* over an edge */
+    zero_both(f, 260 * BLOCK_BYTES, DISK_BYTES - 260 * BLOCK_BYTES);
     uint64_t blocks = blocks_of_bytes(DISK_BYTES), at = 0;
     bool *data AUTO_FREE = calloc(blocks, sizeof *data);
     for (;;) {
@@ -376,7 +376,7 @@ static void its_data_is_where_the_model_is_not_zero(void **state)
             data[at] = true;
     }
     for (uint64_t i = 0; i < blocks; i++)
-        assert_int_equal(data[i], f->model[i * BLOCK_SIZE] != 0);
+        assert_int_equal(data[i], f->model[i * BLOCK_BYTES] != 0);
 }
 
 static void a_huge_disk_costs_what_is_written_on_it(void **state)
@@ -422,8 +422,8 @@ static void *write_own_parts(void *context)
     uint8_t bytes[OWN_BYTES];
     struct err err = ERR_NONE;
     memset(bytes, (int)(0xc0 + w->number), sizeof bytes);
-    for (uint64_t part = w->number; part < 64 * BLOCK_SIZE / OWN_BYTES; part += THREADS) {
-        uint64_t at = SHARED_BLOCK * BLOCK_SIZE + part * OWN_BYTES;
+    for (uint64_t part = w->number; part < 64 * BLOCK_BYTES / OWN_BYTES; part += THREADS) {
+        uint64_t at = SHARED_BLOCK * BLOCK_BYTES + part * OWN_BYTES;
         if (!overlay_write(w->fixture->overlay, at, span_of(bytes, sizeof bytes), &err))
             return "write failed";
         if (part % 32 == 0 && !overlay_flush(w->fixture->overlay, &err))
@@ -446,8 +446,8 @@ static void writers_of_parts_of_one_block_keep_each_others_bytes(void **state)
         pthread_join(threads[i], &failure);
         assert_null(failure);
     }
-    for (uint64_t part = 0; part < 64 * BLOCK_SIZE / OWN_BYTES; part++)
-        memset(f->model + SHARED_BLOCK * BLOCK_SIZE + part * OWN_BYTES,
+    for (uint64_t part = 0; part < 64 * BLOCK_BYTES / OWN_BYTES; part++)
+        memset(f->model + SHARED_BLOCK * BLOCK_BYTES + part * OWN_BYTES,
                (int)(0xc0 + part % THREADS), OWN_BYTES);
     check_shows_model(f);
     reopen(f);
@@ -460,14 +460,14 @@ static void what_was_flushed_survives_a_kill(void **state)
 {
     struct fixture *f = *state;
     overlay_close(&f->overlay);
-    memset(f->model + 9 * BLOCK_SIZE + 512, 0xaa, 512);
+    memset(f->model + 9 * BLOCK_BYTES + 512, 0xaa, 512);
     pid_t pid = fork();
     if (pid == 0) {
         struct err err = ERR_NONE;
-        struct span data = span_of(f->model + 9 * BLOCK_SIZE + 512, 512);
+        struct span data = span_of(f->model + 9 * BLOCK_BYTES + 512, 512);
         struct overlay *o = NULL;
         bool ok = overlay_open(f->world, f->dir.path, &f->point, &f->view, 0, &o, &err) &&
-                  overlay_write(o, 9 * BLOCK_SIZE + 512, data, &err) && overlay_flush(o, &err);
+                  overlay_write(o, 9 * BLOCK_BYTES + 512, data, &err) && overlay_flush(o, &err);
         _exit(ok ? 0 : 1); /* without overlay_close: as a kill */
     }
     int status;
@@ -477,7 +477,7 @@ static void what_was_flushed_survives_a_kill(void **state)
     check_shows_model(f);
 }
 
-#define CUT_DISK_BYTES (70u * BLOCK_SIZE + 1536u)
+#define CUT_DISK_BYTES (70u * BLOCK_BYTES + 1536u)
 #define CUT_SECTORS    (CUT_DISK_BYTES / FAKE_SECTOR)
 #define OF_VIEW        255u /* the sector is as the view has it; else all its bytes are this */
 
@@ -637,7 +637,7 @@ static void after_a_failed_sync_nothing_is_promised_until_it_is_opened_again(voi
 {
     struct failing f = {.world = NULL};
     struct err err = ERR_NONE;
-    uint8_t bytes[BLOCK_SIZE] = {0xaa};
+    uint8_t bytes[BLOCK_BYTES] = {0xaa};
     (void)state;
     failing_open(&f);
     check_ok(overlay_write(f.overlay, 0, span_of(bytes, sizeof bytes), &err), err);
@@ -645,7 +645,7 @@ static void after_a_failed_sync_nothing_is_promised_until_it_is_opened_again(voi
     check_fails(overlay_flush(f.overlay, &err), err, ERR_IO);
     check_fails(overlay_flush(f.overlay, &err), err, ERR_IO);
     check_fails(overlay_write(f.overlay, 0, span_of(bytes, sizeof bytes), &err), err, ERR_IO);
-    check_fails(overlay_zero(f.overlay, 0, BLOCK_SIZE, &err), err, ERR_IO);
+    check_fails(overlay_zero(f.overlay, 0, BLOCK_BYTES, &err), err, ERR_IO);
     failing_cut_and_reopen(&f);
     check_ok(overlay_write(f.overlay, 0, span_of(bytes, sizeof bytes), &err), err);
     check_ok(overlay_flush(f.overlay, &err), err);
@@ -659,7 +659,7 @@ static void a_record_that_could_not_be_written_is_written_by_the_next_flush(void
     for (size_t i = 0; i < 2; i++) {
         struct failing f = {.world = NULL};
         struct err err = ERR_NONE;
-        uint8_t bytes[BLOCK_SIZE], seen = 0;
+        uint8_t bytes[BLOCK_BYTES], seen = 0;
         memset(bytes, 0xaa, sizeof bytes);
         failing_open(&f);
         check_ok(overlay_write(f.overlay, 0, span_of(bytes, sizeof bytes), &err), err);

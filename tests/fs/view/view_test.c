@@ -91,21 +91,21 @@ static void shot_bytes(const struct shot *s, size_t disk, uint64_t first, uint64
                        uint8_t *out)
 {
     for (uint64_t i = 0; i < count; i++)
-        made_block_bytes(s->value[disk][first + i], out + i * BLOCK_SIZE);
+        made_block_bytes(s->value[disk][first + i], out + i * BLOCK_BYTES);
 }
 
 static void check_range(struct view *v, const struct shot *s, size_t disk, uint64_t offset,
                         size_t length)
 {
     struct err err = ERR_NONE;
-    uint64_t first = offset / BLOCK_SIZE;
-    uint64_t count = (offset + length + BLOCK_SIZE - 1) / BLOCK_SIZE - first;
-    uint8_t *expected = malloc((size_t)count * BLOCK_SIZE);
+    uint64_t first = offset / BLOCK_BYTES;
+    uint64_t count = (offset + length + BLOCK_BYTES - 1) / BLOCK_BYTES - first;
+    uint8_t *expected = malloc((size_t)count * BLOCK_BYTES);
     uint8_t *found = malloc(length);
 
     shot_bytes(s, disk, first, count, expected);
     check_ok(view_read(v, disk, offset, mspan_of(found, length), &err), err);
-    if (memcmp(found, expected + offset % BLOCK_SIZE, length) != 0)
+    if (memcmp(found, expected + offset % BLOCK_BYTES, length) != 0)
         fail_msg("disk %zu, %zu bytes at %llu are not what was written", disk, length,
                  (unsigned long long)offset);
     free(expected);
@@ -176,13 +176,13 @@ static void every_point_equals_the_model(void **state)
     for (size_t e = 0; e < EPOCHS; e++) {
         struct view *v = open_point(f, e);
         for (size_t disk = 0; disk < DISKS; disk++) {
-            check_range(v, &shots[e], disk, 0, BLOCKS * BLOCK_SIZE);
+            check_range(v, &shots[e], disk, 0, BLOCKS * BLOCK_BYTES);
             check_data_map(v, &shots[e], disk);
         }
         for (int i = 0; i < 20; i++) {
-            uint64_t offset = rolled(&seed, BLOCKS * BLOCK_SIZE);
+            uint64_t offset = rolled(&seed, BLOCKS * BLOCK_BYTES);
             size_t length = 1 + rolled(&seed, 200000);
-            size_t left = (size_t)(BLOCKS * BLOCK_SIZE - offset);
+            size_t left = (size_t)(BLOCKS * BLOCK_BYTES - offset);
             check_range(v, &shots[e], rolled(&seed, DISKS), offset, length < left ? length : left);
         }
         view_close(&v);
@@ -225,12 +225,12 @@ static void neighbours_come_in_one_get_and_only_once(void **state)
     epoch_maker_cut(&f->vm.maker);
     apply(f);
     struct view *v = open_last(f);
-    check_range(v, &f->now, 0, 0, BLOCK_SIZE); /* opens the run */
+    check_range(v, &f->now, 0, 0, BLOCK_BYTES); /* opens the run */
     gets_of_segments = 0;
     memory_store_hook(f->target, count_before, NULL, &gets_of_segments);
-    check_range(v, &f->now, 0, 64 * BLOCK_SIZE, 128 * BLOCK_SIZE);
+    check_range(v, &f->now, 0, 64 * BLOCK_BYTES, 128 * BLOCK_BYTES);
     assert_int_equal(gets_of_segments, 1);
-    check_range(v, &f->now, 0, 64 * BLOCK_SIZE, 128 * BLOCK_SIZE);
+    check_range(v, &f->now, 0, 64 * BLOCK_BYTES, 128 * BLOCK_BYTES);
     assert_int_equal(gets_of_segments, 1);
     view_close(&v);
 }
@@ -244,11 +244,11 @@ static void a_sequential_reader_is_read_ahead(void **state)
     epoch_maker_cut(&f->vm.maker);
     apply(f);
     struct view *v = open_last(f);
-    check_range(v, &f->now, 0, 0, 16 * BLOCK_SIZE);
+    check_range(v, &f->now, 0, 0, 16 * BLOCK_BYTES);
     gets_of_segments = 0;
     memory_store_hook(f->target, count_before, NULL, &gets_of_segments);
     for (uint64_t i = 16; i < 512; i += 16)
-        check_range(v, &f->now, 0, i * BLOCK_SIZE, 16 * BLOCK_SIZE);
+        check_range(v, &f->now, 0, i * BLOCK_BYTES, 16 * BLOCK_BYTES);
     assert_true(gets_of_segments <= 2);
     view_close(&v);
 }
@@ -257,7 +257,7 @@ static void an_unreadable_block_is_an_io_error_until_it_is_shipped_again(void **
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    uint8_t out[2 * BLOCK_SIZE];
+    uint8_t out[2 * BLOCK_BYTES];
     uint64_t proven = 0;
 
     fill(f, 0, 10, 1);
@@ -269,14 +269,14 @@ static void an_unreadable_block_is_an_io_error_until_it_is_shipped_again(void **
     epoch_maker_cut(&f->vm.maker);
     apply(f);
     struct view *v = open_point(f, 1);
-    check_fails(view_read(v, 0, 10 * BLOCK_SIZE, mspan_of(out, sizeof out), &err), err, ERR_IO);
+    check_fails(view_read(v, 0, 10 * BLOCK_BYTES, mspan_of(out, sizeof out), &err), err, ERR_IO);
     check_says(err, "disk0");
     check_says(err, "block 11");
-    check_range(v, &f->now, 0, 10 * BLOCK_SIZE, BLOCK_SIZE);
+    check_range(v, &f->now, 0, 10 * BLOCK_BYTES, BLOCK_BYTES);
     check_fails(view_verify(v, NULL, NULL, &proven, &err), err, ERR_IO);
     view_close(&v);
     v = open_point(f, 2);
-    check_range(v, &f->now, 0, 10 * BLOCK_SIZE, 2 * BLOCK_SIZE);
+    check_range(v, &f->now, 0, 10 * BLOCK_BYTES, 2 * BLOCK_BYTES);
     view_close(&v);
 }
 
@@ -300,7 +300,7 @@ static void a_flipped_bit_is_refused_and_not_served(void **state)
     struct fixture *f = *state;
     struct err err = ERR_NONE;
     struct first_segment segment = {.bytes = 0};
-    uint8_t out[3 * BLOCK_SIZE], right[3 * BLOCK_SIZE], zero[3 * BLOCK_SIZE] = {0};
+    uint8_t out[3 * BLOCK_BYTES], right[3 * BLOCK_BYTES], zero[3 * BLOCK_BYTES] = {0};
     size_t refused = 0;
 
     for (uint32_t i = 0; i < 3; i++)
@@ -323,7 +323,7 @@ static void a_flipped_bit_is_refused_and_not_served(void **state)
         assert_true(memory_bucket_damage(f->vm.target_bucket, segment.key, at, 0x10));
         check_ok(view_open(&config, &point, &v, &err), err);
         memset(out, 0x77, sizeof out);
-        if (view_read(v, 1, 20 * BLOCK_SIZE, mspan_of(out, sizeof out), &err)) {
+        if (view_read(v, 1, 20 * BLOCK_BYTES, mspan_of(out, sizeof out), &err)) {
             assert_memory_equal(out, right, sizeof out);
         } else {
             assert_int_equal(err.kind, ERR_CORRUPT);
@@ -357,10 +357,10 @@ static void a_frame_hurt_on_the_way_is_asked_for_again(void **state)
     epoch_maker_cut(&f->vm.maker);
     apply(f);
     struct view *v = open_last(f);
-    check_range(v, &f->now, 1, 0, BLOCK_SIZE);
-    check_range(v, &f->now, 0, 32 * BLOCK_SIZE, BLOCK_SIZE); /* opens the run */
+    check_range(v, &f->now, 1, 0, BLOCK_BYTES);
+    check_range(v, &f->now, 0, 32 * BLOCK_BYTES, BLOCK_BYTES); /* opens the run */
     memory_store_hook(f->target, damage_once, NULL, &gets);
-    check_range(v, &f->now, 0, 0, 16 * BLOCK_SIZE);
+    check_range(v, &f->now, 0, 0, 16 * BLOCK_BYTES);
     assert_int_equal(gets, 2);
     view_close(&v);
 }
@@ -370,7 +370,7 @@ static void a_missing_segment_is_damage_by_name(void **state)
     struct fixture *f = *state;
     struct err err = ERR_NONE;
     struct first_segment segment = {.bytes = 0};
-    uint8_t out[BLOCK_SIZE];
+    uint8_t out[BLOCK_BYTES];
 
     fill(f, 0, 1, 1);
     epoch_maker_cut(&f->vm.maker);
@@ -378,7 +378,7 @@ static void a_missing_segment_is_damage_by_name(void **state)
     check_ok(store_list(f->vm.target, "vm1/segments/", NULL, first_see, &segment, &err), err);
     struct view *v = open_last(f);
     memory_bucket_drop(f->vm.target_bucket, segment.key);
-    check_fails(view_read(v, 0, BLOCK_SIZE, mspan_of(out, sizeof out), &err), err, ERR_CORRUPT);
+    check_fails(view_read(v, 0, BLOCK_BYTES, mspan_of(out, sizeof out), &err), err, ERR_CORRUPT);
     check_says(err, segment.key);
     view_close(&v);
 }
@@ -394,16 +394,16 @@ static void a_store_out_of_reach_is_transient_and_passes(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    uint8_t out[BLOCK_SIZE];
+    uint8_t out[BLOCK_BYTES];
 
     fill(f, 0, 1, 1);
     epoch_maker_cut(&f->vm.maker);
     apply(f);
     struct view *v = open_last(f);
     memory_store_hook(f->target, no_answer, NULL, NULL);
-    check_fails(view_read(v, 0, BLOCK_SIZE, mspan_of(out, sizeof out), &err), err, ERR_TRANSIENT);
+    check_fails(view_read(v, 0, BLOCK_BYTES, mspan_of(out, sizeof out), &err), err, ERR_TRANSIENT);
     memory_store_hook(f->target, NULL, NULL, NULL);
-    check_range(v, &f->now, 0, BLOCK_SIZE, BLOCK_SIZE);
+    check_range(v, &f->now, 0, BLOCK_BYTES, BLOCK_BYTES);
     view_close(&v);
 }
 
@@ -433,8 +433,8 @@ static void verify_proves_the_live_bytes(void **state)
         for (size_t i = 0; i < BLOCKS; i++)
             live += f->now.value[d][i] != 0;
     check_ok(view_verify(v, progress_add, &done, &proven, &err), err);
-    assert_int_equal(proven, live * BLOCK_SIZE);
-    assert_int_equal(done, DISKS * BLOCKS * BLOCK_SIZE);
+    assert_int_equal(proven, live * BLOCK_BYTES);
+    assert_int_equal(done, DISKS * BLOCKS * BLOCK_BYTES);
     view_close(&v);
 }
 
@@ -448,16 +448,16 @@ struct reader_thread {
 static void *reader_run(void *context)
 {
     struct reader_thread *t = context;
-    uint8_t *found = malloc(64 * BLOCK_SIZE);
-    uint8_t *expected = malloc(64 * BLOCK_SIZE);
+    uint8_t *found = malloc(64 * BLOCK_BYTES);
+    uint8_t *expected = malloc(64 * BLOCK_BYTES);
     for (int i = 0; i < 60 && !t->wrong; i++) {
         uint64_t first = rolled(&t->seed, BLOCKS - 64);
         uint64_t count = 1 + rolled(&t->seed, 63);
         size_t disk = rolled(&t->seed, DISKS);
         shot_bytes(&t->f->now, disk, first, count, expected);
-        t->wrong = !view_read(t->v, disk, first * BLOCK_SIZE,
-                              mspan_of(found, (size_t)count * BLOCK_SIZE), NULL) ||
-                   memcmp(found, expected, (size_t)count * BLOCK_SIZE) != 0;
+        t->wrong = !view_read(t->v, disk, first * BLOCK_BYTES,
+                              mspan_of(found, (size_t)count * BLOCK_BYTES), NULL) ||
+                   memcmp(found, expected, (size_t)count * BLOCK_BYTES) != 0;
     }
     free(found);
     free(expected);
@@ -508,7 +508,7 @@ static void a_run_of_another_epoch_is_refused(void **state)
     struct err err = ERR_NONE;
     struct buf other AUTO_BUF = BUF_NONE;
     char key[2][KEY_MAX];
-    uint8_t out[BLOCK_SIZE];
+    uint8_t out[BLOCK_BYTES];
 
     for (uint32_t i = 0; i < 2; i++) {
         fill(f, 0, 1, 7 + i);
@@ -519,7 +519,7 @@ static void a_run_of_another_epoch_is_refused(void **state)
     check_ok(store_load(f->vm.target, key[0], 1 << 20, &other, &err), err);
     memory_bucket_set(f->vm.target_bucket, key[1], buf_span(&other));
     struct view *v = open_last(f);
-    check_fails(view_read(v, 0, BLOCK_SIZE, mspan_of(out, sizeof out), &err), err, ERR_CORRUPT);
+    check_fails(view_read(v, 0, BLOCK_BYTES, mspan_of(out, sizeof out), &err), err, ERR_CORRUPT);
     view_close(&v);
 }
 
