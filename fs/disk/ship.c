@@ -163,7 +163,7 @@ static uint64_t step_drain(struct shipper *s)
     return 0;
 }
 
-static bool begin_pack(struct shipper *s, struct err *err)
+bool ship_begin_pack(struct shipper *s, struct err *err)
 {
     struct pack_config config = {.world = s->config.world,
                                  .keys = s->config.keys,
@@ -225,7 +225,7 @@ static uint64_t step_take(struct shipper *s)
 {
     struct err err = ERR_NONE;
     bool more = true, full = false;
-    if (s->pack == NULL && !begin_pack(s, &err))
+    if (s->pack == NULL && !ship_begin_pack(s, &err))
         return fail_cut(s, &err);
     for (unsigned i = 0; i < STEP_CHUNKS && more && !full; i++) {
         if (!take_chunk(s, &more, &err))

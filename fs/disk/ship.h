@@ -107,6 +107,8 @@ uint64_t ship_now_ms(const struct shipper *s); /* boot time */
 /* One piece of work; ms until the next. */
 uint64_t ship_step(struct shipper *s);
 
+/* Begins the pack of the log's next entry. */
+bool ship_begin_pack(struct shipper *s, struct err *err) MUST_CHECK;
 /* A point is in the cache store; the target has it when progress says so. */
 void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write_ms);
 /* The entry of the cut is settled: all that was written before it is in this point. */

@@ -273,15 +273,7 @@ uint64_t ship_put(struct shipper *s)
 uint64_t ship_heartbeat(struct shipper *s, uint64_t clock_ms)
 {
     struct err err = ERR_NONE;
-    struct pack_config config = {.world = s->config.world,
-                                 .keys = s->config.keys,
-                                 .vm = s->vm,
-                                 .generation = s->state.generation,
-                                 .caches = s->caches,
-                                 .cache_count = s->config.cache_count,
-                                 .uploads = s->uploads};
-    memcpy(config.vm_id, s->config.vm_id, sizeof config.vm_id);
-    if (!pack_begin(&config, s->state.epoch + 1, &s->pack, &err))
+    if (!ship_begin_pack(s, &err))
         return ship_stall(s, &err);
     s->cut_clock_ms = clock_ms;
     s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
