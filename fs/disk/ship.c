@@ -23,6 +23,12 @@ static uint64_t clock_ms(const struct shipper *s)
     return s->config.world->ops->realtime_ns(s->config.world) / 1000000;
 }
 
+void ship_set_time(struct shipper *s, uint64_t now_ms)
+{
+    s->cut_clock_ms = now_ms;
+    s->cut_point_ms = now_ms > s->state.point_ms ? now_ms : s->state.point_ms + 1;
+}
+
 void ship_abandon(struct shipper *s, const char *why)
 {
     struct err ignored; /* parts of a cut that is given up */
@@ -73,10 +79,9 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
     if (s->pass && s->passes == 0)
         s->pass_began_ms = now;
     /* Before the cut: the point shows all that was acknowledged by its time. */
-    s->cut_clock_ms = clock_ms(s);
+    ship_set_time(s, clock_ms(s));
     source_cut(source, !s->pass);
     s->cut_first_ms = source_cut_first_write_ms(source); /* until it has drained */
-    s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
     s->at_disk = 0;
     s->at_block = 0;
     s->next_cut_ms = now + s->config.cut_interval_ms;
@@ -87,10 +92,10 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
 
 /* A proof for the intent marks: what is clean now is durable in the cache store, and is synced
  * here after it was written. */
-static void sweep(struct shipper *s, bool all_quiet)
+static void sweep(struct shipper *s)
 {
     struct err err = ERR_NONE;
-    if (!source_sync(s->config.source, &err) || !source_sweep(s->config.source, all_quiet, &err))
+    if (!source_sync(s->config.source, &err) || !source_sweep(s->config.source, false, &err))
         log_warning("%s: intent marks stay set: %s", s->vm, err.text);
     s->next_sweep_ms = ship_now_ms(s) + SWEEP_MS;
 }
@@ -147,7 +152,7 @@ static uint64_t step_idle(struct shipper *s)
         return 0;
     }
     if (dirty_bytes == 0 && now >= s->next_sweep_ms)
-        sweep(s, false);
+        sweep(s);
     if (now >= s->last_entry_ms + HEARTBEAT_MS && dirty_bytes == 0)
         return ship_heartbeat(s, clock);
     return idle_wait(s, now,
@@ -321,7 +326,7 @@ static uint64_t step_put(struct shipper *s)
         end_pass(s);
     s->phase = SHIP_IDLE;
     if (ship_now_ms(s) >= s->next_sweep_ms)
-        sweep(s, false);
+        sweep(s);
     return 0;
 }
 

@@ -107,6 +107,8 @@ uint64_t ship_now_ms(const struct shipper *s); /* boot time */
 /* One piece of work; ms until the next. */
 uint64_t ship_step(struct shipper *s);
 
+/* The time of the next entry: the clock's reading, and a point's id that rises whatever it says. */
+void ship_set_time(struct shipper *s, uint64_t now_ms);
 /* Begins the pack of the log's next entry. */
 bool ship_begin_pack(struct shipper *s, struct err *err) MUST_CHECK;
 /* A point is in the cache store; the target has it when progress says so. */

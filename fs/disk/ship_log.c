@@ -275,8 +275,7 @@ uint64_t ship_heartbeat(struct shipper *s, uint64_t clock_ms)
     struct err err = ERR_NONE;
     if (!ship_begin_pack(s, &err))
         return ship_stall(s, &err);
-    s->cut_clock_ms = clock_ms;
-    s->cut_point_ms = s->cut_clock_ms > s->state.point_ms ? s->cut_clock_ms : s->state.point_ms + 1;
+    ship_set_time(s, clock_ms);
     s->cut_kind = POINT_CRASH;
     uint64_t wait = put_kind(s, EPOCH_HEARTBEAT);
     pack_release(&s->pack);

@@ -3,6 +3,7 @@
 
 #include "common/cleanup.h"
 #include "common/log.h"
+#include "fs/mount/daemon.h"
 #include "fs/mount/handshake.h"
 #include "fs/mount/keeper_page.h"
 #include "fs/mount/mount_point.h"
@@ -498,27 +499,11 @@ static bool config_check(const struct keeper_config *config, struct err *err)
     return true;
 }
 
-/* Standard input and output are let go, so that whoever waits for their end does not wait for us;
- * standard error becomes the log. */
-static void daemon_enter(const struct keeper_config *config)
-{
-    setsid();
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        if (null > STDERR_FILENO)
-            close(null);
-    }
-    if (config->log_fd >= 0)
-        dup2(config->log_fd, STDERR_FILENO);
-}
-
 static void daemon_live(const struct keeper_config *config, int report_fd)
 {
     struct err err = ERR_NONE;
 
-    daemon_enter(config);
+    daemon_enter(config->log_fd);
     bool ok = keep(config, &report_fd, &err);
     if (!ok && report_fd >= 0)
         report_send(report_fd, REPORT_FAILURE, &err);

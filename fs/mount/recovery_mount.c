@@ -2,6 +2,7 @@
 #include "fs/mount/recovery_mount.h"
 
 #include "common/log.h"
+#include "fs/mount/daemon.h"
 #include "fs/mount/mount_point.h"
 #include "fs/mount/recovery_fuse.h"
 
@@ -180,20 +181,6 @@ static bool serve(const struct recovery_mount_config *config, const char *absolu
 }
 
 /* --- the daemon --- */
-
-static void daemon_enter(int log_fd)
-{
-    setsid();
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null >= 0) {
-        dup2(null, STDIN_FILENO);
-        dup2(null, STDOUT_FILENO);
-        if (null > STDERR_FILENO)
-            close(null);
-    }
-    if (log_fd >= 0)
-        dup2(log_fd, STDERR_FILENO);
-}
 
 static _Noreturn void daemon_live(const struct recovery_mount_config *config, const char *absolute,
                                   int report_fd)
