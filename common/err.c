@@ -61,6 +61,7 @@ bool err_set(struct err *err, enum err_kind kind, const char *format, ...)
     va_list args;
     va_start(args, format);
     err->kind = kind;
+    err->retry_after_ms = 0;
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     return false;
@@ -73,6 +74,7 @@ bool err_errno(struct err *err, int errnum, const char *format, ...)
     va_list args;
     va_start(args, format);
     err->kind = kind_of_errno(errnum);
+    err->retry_after_ms = 0;
     vsnprintf(err->text, sizeof err->text, format, args);
     va_end(args);
     char reason[128];

@@ -30,6 +30,7 @@ enum err_kind {
 
 struct err {
     enum err_kind kind;
+    unsigned retry_after_ms; /* with ERR_TRANSIENT: the pause that was asked for; 0: none */
     char text[ERR_TEXT_MAX];
 };
 

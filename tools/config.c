@@ -56,6 +56,10 @@ bool paths_from(char *(*env)(const char *name), bool root, const char *cwd, stru
         if (!good)
             return false;
     }
+    const char *credentials = env("FARSHORE_CREDENTIALS");
+    if (credentials && *credentials)
+        return folder(out->credentials, cwd, credentials, "", err);
+    snprintf(out->credentials, sizeof out->credentials, "%s/credentials", out->config);
     return true;
 }
 

@@ -20,10 +20,12 @@ struct paths {
     char config[FOLDER_BYTES_MAX];
     char state[FOLDER_BYTES_MAX];
     char run[FOLDER_BYTES_MAX];
+    char credentials[FOLDER_BYTES_MAX + 16]; /* one file per store: backend/store/secrets.h */
 };
 
 /* FARSHORE_CONFIG, _STATE and _RUN name them; else root has /etc, /var/lib and /run/farshore, and
- * other users the XDG folders. Always absolute. */
+ * other users the XDG folders. Credentials are in CONFIG/credentials, or where
+ * FARSHORE_CREDENTIALS says. Always absolute. */
 bool paths_find(struct paths *out, struct err *err) MUST_CHECK;
 /* The same from given facts, for tests. `env` is getenv or its like. */
 bool paths_from(char *(*env)(const char *name), bool root, const char *cwd, struct paths *out,

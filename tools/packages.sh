@@ -4,7 +4,8 @@
 # shellcheck shell=bash
 PACKAGES=(
     gcc clang libclang-rt-dev cmake ninja-build pkg-config
-    libssl-dev libzstd-dev libcjson-dev libfuse3-dev libcmocka-dev
+    libssl-dev libzstd-dev libcjson-dev libfuse3-dev libcurl4-openssl-dev libxml2-dev
+    libcmocka-dev libmicrohttpd-dev
     fuse3 e2fsprogs xfsprogs util-linux iproute2 procps
     clang-format mandoc jq xxd fio
 )

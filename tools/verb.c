@@ -123,7 +123,12 @@ static bool run_verb(const struct verb *v, int argc, char **argv, struct err *er
     struct paths paths;
     if (!paths_find(&paths, err))
         return false;
-    struct verb_call call = {.world = world_real(), .paths = &paths, .options = &options};
+    struct verb_call call = {
+        .world = world_real(),
+        .host = {.world = world_real(), .credentials = paths.credentials, .env = getenv},
+        .paths = &paths,
+        .options = &options,
+    };
     return v->run(&call, err);
 }
 

@@ -5,7 +5,7 @@
 #ifndef TOOLS_VERB_H
 #define TOOLS_VERB_H
 
-#include "common/world.h"
+#include "backend/store/store.h"
 #include "tools/config.h"
 #include "tools/options.h"
 
@@ -25,6 +25,7 @@ enum exit_code exit_code_of(enum err_kind kind);
 
 struct verb_call {
     struct world *world;
+    struct store_host host; /* the same world, and where credentials are */
     const struct paths *paths;
     const struct options *options;
 };

@@ -3,6 +3,7 @@
  * folders, key, settings that say "enabling", vault and log, settings that say "source". A failure
  * half way leaves settings with the VM's id and generation, and the same command finishes it. */
 #include "backend/history/processor.h"
+#include "backend/store/check.h"
 #include "tools/disk_lock.h"
 #include "tools/output.h"
 #include "tools/vm.h"
@@ -223,8 +224,8 @@ static bool open_store(const struct verb_call *call, const struct settings *s, c
 {
     char prefix[VM_NAME_MAX + 16];
     snprintf(prefix, sizeof prefix, "%s/", s->name);
-    return store_open(call->world, url, true, out, err) &&
-           store_check(*out, call->world, prefix, true, err);
+    return store_open(&call->host, url, true, out, err) &&
+           store_check(*out, call->world, prefix, STORE_ROLE_PROCESSOR, NULL, err);
 }
 
 static bool open_all(struct vm *vm, struct err *err)

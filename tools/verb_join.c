@@ -187,7 +187,7 @@ static bool run(const struct verb_call *call, struct err *err)
     if (vm && !vm_name_valid(vm))
         return err_set(err, ERR_INVALID, "--vm %.80s is no VM name", vm);
     if (!keys_file_load(call->world, file, &keys, err) ||
-        !store_open(call->world, call->options->operands[0], false, &target, err))
+        !store_open(&call->host, call->options->operands[0], false, &target, err))
         return false;
     return vm ? join_vm(call, target, vm, keys, err) : join_all(call, target, keys, err);
 }

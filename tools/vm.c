@@ -29,8 +29,8 @@ static bool open_stores(struct vm *vm, bool caches, bool lazily, struct err *err
     struct store **stores = caches ? vm->caches : vm->targets;
     for (uint16_t i = 0; i < vm->settings.store_count; i++) {
         const char *url = caches ? vm->settings.stores[i].cache : vm->settings.stores[i].target;
-        bool good = lazily ? store_lazy(vm->call->world, url, &stores[i], err)
-                           : store_open(vm->call->world, url, false, &stores[i], err);
+        bool good = lazily ? store_lazy(&vm->call->host, url, &stores[i], err)
+                           : store_open(&vm->call->host, url, false, &stores[i], err);
         if (!good)
             return err_wrap(err, "%s: the %s store", vm->settings.name,
                             caches ? "cache" : "target");

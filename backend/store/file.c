@@ -563,14 +563,14 @@ static void sweep_tmp(struct file_store *fs)
                                    &sweep); /* old files cost room only */
 }
 
-bool file_store_open(struct world *w, const char *url, bool create, struct store **out,
-                     struct err *err)
+bool file_store_open(const struct store_host *host, const char *url, bool create,
+                     struct store **out, struct err *err)
 {
     struct file_store *fs AUTO_FREE = calloc(1, sizeof *fs);
     if (fs == NULL)
         return err_set(err, ERR_FULL, "out of memory opening store %s", url);
     fs->store.ops = &file_store_ops;
-    fs->world = w;
+    fs->world = host->world;
     snprintf(fs->store.url, sizeof fs->store.url, "%s", url);
     if (!root_of_url(url, fs->root, err) || !open_root(fs, create, err))
         return false;

@@ -9,7 +9,7 @@
 #include "backend/store/store.h"
 
 /* As store_open; `url` starts with "file://". */
-bool file_store_open(struct world *w, const char *url, bool create, struct store **out,
-                     struct err *err) MUST_CHECK;
+bool file_store_open(const struct store_host *host, const char *url, bool create,
+                     struct store **out, struct err *err) MUST_CHECK;
 
 #endif

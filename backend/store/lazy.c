@@ -6,7 +6,7 @@
 
 struct lazy {
     struct store head;
-    struct world *world;
+    struct store_host host;
     _Atomic(struct store *) inner; /* set once, then never changed until close */
     pthread_mutex_t opening;       /* held while the store is opened: one attempt at a time */
 };
@@ -28,7 +28,7 @@ static struct store *inner(struct store *s, struct err *err)
     if (open)
         return open;
     struct err why = ERR_NONE;
-    if (!store_open(l->world, s->url, false, &open, &why)) {
+    if (!store_open(&l->host, s->url, false, &open, &why)) {
         err_set(err, why.kind == ERR_DENIED ? ERR_DENIED : ERR_TRANSIENT, "%s", why.text);
         return NULL;
     }
@@ -86,7 +86,7 @@ static const struct store_ops lazy_ops = {
     .close = lazy_close,
 };
 
-bool store_lazy(struct world *w, const char *url, struct store **out, struct err *err)
+bool store_lazy(const struct store_host *host, const char *url, struct store **out, struct err *err)
 {
     if (strlen(url) >= STORE_URL_MAX)
         return err_set(err, ERR_INVALID, "a store's URL is longer than %u characters",
@@ -96,7 +96,7 @@ bool store_lazy(struct world *w, const char *url, struct store **out, struct err
         return err_set(err, ERR_FULL, "out of memory");
     l->head.ops = &lazy_ops;
     snprintf(l->head.url, sizeof l->head.url, "%s", url);
-    l->world = w;
+    l->host = *host;
     pthread_mutex_init(&l->opening, NULL);
     *out = &l->head;
     return true;

@@ -9,6 +9,7 @@
 #include "backend/store/store.h"
 
 /* Opens nothing yet; an URL that is too long is ERR_INVALID. */
-bool store_lazy(struct world *w, const char *url, struct store **out, struct err *err) MUST_CHECK;
+bool store_lazy(const struct store_host *host, const char *url, struct store **out,
+                struct err *err) MUST_CHECK;
 
 #endif

@@ -38,6 +38,12 @@ struct store_ops {
                  void *context, struct err *err);
     bool (*remove)(struct store *s, const char *key, struct err *err);
     void (*close)(struct store *s);
+    /* --- NULL where a store has none --- */
+    /* The whole object in one request, appended to `out`; longer than `bytes_max` is ERR_CORRUPT.
+     */
+    bool (*load)(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                 struct err *err);
+    void (*cancel)(struct store *s, bool cancelled);
 };
 
 /* An implementation's own state follows this head. `url` is for error texts: no secret in it. */
@@ -46,11 +52,19 @@ struct store {
     char url[STORE_URL_MAX];
 };
 
-/* Opens by URL (`file:///dir`). The folder or container must exist unless `create`; a folder must
- * have been opened with `create` once, so that a mount point whose file system is not mounted is
- * not taken for an empty store.
- * ERR_INVALID: an unknown scheme or option, named. ERR_NOT_FOUND, ERR_DENIED: said what to do. */
-bool store_open(struct world *w, const char *url, bool create, struct store **out,
+/* What of its host a store uses. Copied by who keeps it; what it points to outlives the stores. */
+struct store_host {
+    struct world *world;
+    const char *credentials;        /* folder of credential files; NULL: none */
+    char *(*env)(const char *name); /* getenv or its like */
+};
+
+/* Opens by URL (`file:///dir`, `azure://ACCOUNT/CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`). The
+ * folder or container must exist unless `create`; a folder must have been opened with `create`
+ * once, so that a mount point whose file system is not mounted is not taken for an empty store.
+ * ERR_INVALID: an unknown scheme or option, named. ERR_NOT_FOUND, ERR_DENIED: said what to do.
+ * A network store is not asked anything here, but to make its container. */
+bool store_open(const struct store_host *host, const char *url, bool create, struct store **out,
                 struct err *err) MUST_CHECK;
 void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
 #define AUTO_STORE CLEANUP(store_close)
@@ -68,11 +82,9 @@ bool store_remove(struct store *s, const char *key, struct err *err) MUST_CHECK;
 bool store_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                 struct err *err) MUST_CHECK;
 
-/* Proves under `prefix`, with objects of its own that it removes again where it may, what farshore
- * relies on: create-if-absent, read-after-write, ranges. `removes`: whether removing is part of
- * the role. ERR_INVALID names the property that the store lacks and what to change. */
-bool store_check(struct store *s, struct world *w, const char *prefix, bool removes,
-                 struct err *err) MUST_CHECK;
+/* While set, calls that wait (for an answer, for their turn, for another try) end with
+ * ERR_CANCELLED, as new ones do. */
+void store_cancel(struct store *s, bool cancelled);
 
 bool store_key_valid(const char *key);
 

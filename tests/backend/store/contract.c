@@ -327,7 +327,7 @@ static void the_check_on_attaching_passes_and_leaves_nothing(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    check_ok(store_check(f->store, world_real(), f->prefix, true, &err), err);
+    check_ok(store_check(f->store, world_real(), f->prefix, STORE_ROLE_PROCESSOR, NULL, &err), err);
     check_list(f, "", NULL, 0, EMPTY);
 }
 

@@ -4,7 +4,7 @@
 #ifndef TESTS_BACKEND_STORE_CONTRACT_H
 #define TESTS_BACKEND_STORE_CONTRACT_H
 
-#include "backend/store/store.h"
+#include "backend/store/check.h"
 
 struct contract {
     /* Opens one more store on the same objects; fails the test itself when it cannot. */

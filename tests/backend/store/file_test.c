@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/backend/store/contract.h"
 #include "tests/support/check.h"
+#include "tests/support/test_host.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@ static struct store *open_url(const char *url, bool create)
 {
     struct store *s = NULL;
     struct err err = ERR_NONE;
-    check_ok(store_open(world_real(), url, create, &s, &err), err);
+    check_ok(store_open(TEST_HOST(world_real()), url, create, &s, &err), err);
     return s;
 }
 
@@ -50,7 +51,8 @@ static void a_missing_folder_is_not_found_and_says_what_to_do(void **state)
 {
     struct store *s AUTO_STORE = NULL;
     struct err err;
-    check_fails(store_open(world_real(), url_of(*state, "s"), false, &s, &err), err, ERR_NOT_FOUND);
+    check_fails(store_open(TEST_HOST(world_real()), url_of(*state, "s"), false, &s, &err), err,
+                ERR_NOT_FOUND);
     check_says(err, "mounted");
     check_says(err, "mkdir");
 }
@@ -61,7 +63,8 @@ static void an_empty_folder_that_never_was_a_store_is_refused(void **state)
     struct store *s AUTO_STORE = NULL;
     struct err err;
     assert_int_equal(mkdir(tmp_dir_path(*state, "s"), 0700), 0);
-    check_fails(store_open(world_real(), url_of(*state, "s"), false, &s, &err), err, ERR_NOT_FOUND);
+    check_fails(store_open(TEST_HOST(world_real()), url_of(*state, "s"), false, &s, &err), err,
+                ERR_NOT_FOUND);
     s = open_url(url_of(*state, "s"), true);
     store_close(&s);
     s = open_url(url_of(*state, "s/"), false);
@@ -99,8 +102,8 @@ static void urls_are_decoded_and_bad_ones_named(void **state)
     static const char *const bad[] = {"file://host/dir", "file:///dir?colour=red", "file:///a%0",
                                       "file:///a%zz",    "file:///a%00b",          "file://"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        check_fails(store_open(world_real(), bad[i], true, &s, &err), err, ERR_INVALID);
-    check_fails(store_open(world_real(), bad[1], true, &s, &err), err, ERR_INVALID);
+        check_fails(store_open(TEST_HOST(world_real()), bad[i], true, &s, &err), err, ERR_INVALID);
+    check_fails(store_open(TEST_HOST(world_real()), bad[1], true, &s, &err), err, ERR_INVALID);
     check_says(err, "colour");
 }
 
@@ -207,7 +210,7 @@ static unsigned put_until(struct world *w, uint64_t nth)
     struct err err = ERR_NONE;
     struct store *s AUTO_STORE = NULL;
     unsigned n = 0;
-    check_ok(store_open(w, "file:///s", true, &s, &err), err);
+    check_ok(store_open(TEST_HOST(w), "file:///s", true, &s, &err), err);
     fake_world_fail(w, FAKE_ANY, nth, EIO, true);
     while (n < 4 && store_put(s, name_of(n), span_of_text(text_of(n)), &err))
         n++;
@@ -225,7 +228,7 @@ static void a_put_is_whole_or_not_there_and_stays_at_every_power_cut(void **stat
             struct err err = ERR_NONE;
             done = put_until(w, nth);
             fake_world_power_cut(w, seed);
-            check_ok(store_open(w, "file:///s", false, &s, &err), err);
+            check_ok(store_open(TEST_HOST(w), "file:///s", false, &s, &err), err);
             for (unsigned n = 0; n < 4; n++) {
                 struct buf out AUTO_BUF = BUF_NONE;
                 if (store_load(s, name_of(n), 100, &out, &err))
@@ -249,7 +252,7 @@ static void folders_that_somebody_else_made_are_synced_too(void **state)
         struct store *s = NULL;
         struct err err = ERR_NONE;
         uint64_t bytes;
-        check_ok(store_open(w, "file:///s", true, &s, &err), err);
+        check_ok(store_open(TEST_HOST(w), "file:///s", true, &s, &err), err);
         assert_int_equal(w->ops->mkdir(w, "/s/vm", 0700), 0);
         assert_int_equal(w->ops->mkdir(w, "/s/vm/g", 0700), 0);
         check_ok(store_put(s, "vm/g/1", span_of_text("x"), &err), err);
@@ -269,7 +272,7 @@ static void a_name_reported_taken_stays_so(void **state)
         struct store *s = NULL;
         struct err err = ERR_NONE;
         uint64_t bytes;
-        check_ok(store_open(w, "file:///s", true, &s, &err), err);
+        check_ok(store_open(TEST_HOST(w), "file:///s", true, &s, &err), err);
         fake_world_fail(w, FAKE_SYNC_DIR, 1, ENOSPC, false);
         check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_TRANSIENT);
         check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_EXISTS);
@@ -287,7 +290,7 @@ static void a_full_disk_is_full_and_leaves_nothing(void **state)
     struct err err = ERR_NONE;
     uint64_t bytes;
     (void)state;
-    check_ok(store_open(w, "file:///s", true, &s, &err), err);
+    check_ok(store_open(TEST_HOST(w), "file:///s", true, &s, &err), err);
     fake_world_fail(w, FAKE_PWRITE, 1, ENOSPC, false);
     check_fails(store_put(s, "k", span_of_text("x"), &err), err, ERR_FULL);
     fake_world_fail(w, FAKE_SYNC, 1, EDQUOT, false);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/lazy.h"
 
+#include "tests/support/test_host.h"
+
 #include <setjmp.h>
 #include <stdio.h>
 
@@ -37,7 +39,7 @@ static void a_store_out_of_reach_is_transient_and_never_not_found(void **state)
     struct store *s AUTO_STORE = NULL;
     struct err err = ERR_NONE;
     uint64_t bytes;
-    assert_true(store_lazy(world_real(), p->url, &s, &err));
+    assert_true(store_lazy(TEST_HOST(world_real()), p->url, &s, &err));
     assert_false(store_size(s, "vm/vault", &bytes, &err));
     assert_int_equal(err.kind, ERR_TRANSIENT);
     assert_false(store_put(s, "vm/vault", span_of_text("x"), &err));
@@ -51,9 +53,9 @@ static void a_store_that_appears_is_used(void **state)
     struct buf got AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct store *made AUTO_STORE = NULL;
-    assert_true(store_lazy(world_real(), p->url, &s, &err));
+    assert_true(store_lazy(TEST_HOST(world_real()), p->url, &s, &err));
     assert_false(store_put(s, "vm/a", span_of_text("hello"), &err));
-    assert_true(store_open(world_real(), p->url, true, &made, &err));
+    assert_true(store_open(TEST_HOST(world_real()), p->url, true, &made, &err));
     assert_true(store_put(s, "vm/a", span_of_text("hello"), &err));
     assert_true(store_load(s, "vm/a", 100, &got, &err));
     assert_true(span_equal(buf_span(&got), span_of_text("hello")));
@@ -70,7 +72,7 @@ static void an_url_that_is_too_long_is_refused(void **state)
     char url[STORE_URL_MAX + 1];
     memset(url, 'a', STORE_URL_MAX);
     url[STORE_URL_MAX] = '\0';
-    assert_false(store_lazy(world_real(), url, &s, &err));
+    assert_false(store_lazy(TEST_HOST(world_real()), url, &s, &err));
     assert_int_equal(err.kind, ERR_INVALID);
 }
 

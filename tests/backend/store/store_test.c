@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/check.h"
+#include "tests/support/test_host.h"
 
-#include "backend/store/store.h"
+#include "backend/store/check.h"
 #include "tests/support/memory_store.h"
 
 static void keys_follow_the_rule(void **state)
@@ -58,14 +59,16 @@ static void an_unknown_scheme_is_named(void **state)
     (void)state;
     struct store *s AUTO_STORE = NULL;
     struct err err;
-    check_fails(store_open(world_real(), "ftp://host/x", false, &s, &err), err, ERR_INVALID);
+    check_fails(store_open(TEST_HOST(world_real()), "ftp://host/x", false, &s, &err), err,
+                ERR_INVALID);
     check_says(err, "\"ftp\"");
-    check_fails(store_open(world_real(), "/just/a/path", false, &s, &err), err, ERR_INVALID);
+    check_fails(store_open(TEST_HOST(world_real()), "/just/a/path", false, &s, &err), err,
+                ERR_INVALID);
     check_says(err, "file:///");
     char url[STORE_URL_MAX + 1];
     memset(url, 'x', sizeof url);
     url[STORE_URL_MAX] = '\0';
-    check_fails(store_open(world_real(), url, false, &s, &err), err, ERR_INVALID);
+    check_fails(store_open(TEST_HOST(world_real()), url, false, &s, &err), err, ERR_INVALID);
 }
 
 struct plan {
@@ -93,7 +96,7 @@ static void check_refused(struct plan plan, enum err_kind kind, const char *word
     struct store *s AUTO_STORE = memory_store_open(b);
     struct err err;
     memory_store_hook(s, by_plan, NULL, &plan);
-    check_fails(store_check(s, world_real(), "vm/", true, &err), err, kind);
+    check_fails(store_check(s, world_real(), "vm/", STORE_ROLE_PROCESSOR, NULL, &err), err, kind);
     check_says(err, word);
 }
 
@@ -121,7 +124,7 @@ static void attaching_without_the_right_to_remove_removes_nothing(void **state)
     struct plan plan = {MEMORY_REMOVE, MEMORY_DENY, 0};
     struct err err = ERR_NONE;
     memory_store_hook(s, by_plan, NULL, &plan);
-    check_ok(store_check(s, world_real(), "vm/", false, &err), err);
+    check_ok(store_check(s, world_real(), "vm/", STORE_ROLE_SOURCE, NULL, &err), err);
     assert_int_equal(memory_bucket_objects(b), 1);
 }
 

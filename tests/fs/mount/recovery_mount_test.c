@@ -6,6 +6,7 @@
 #include "common/rfc3339.h"
 #include "tests/support/check.h"
 #include "tests/support/epoch_maker.h"
+#include "tests/support/test_host.h"
 #include "tests/support/tmp_dir.h"
 #include "tests/support/unmount.h"
 
@@ -99,7 +100,7 @@ static struct store *open_store(struct fixture *f, const char *name)
     struct err err = ERR_NONE;
     char url[PATH_MAX + 16];
     snprintf(url, sizeof url, "file://%s", tmp_dir_path(&f->dir, name));
-    check_ok(store_open(world_real(), url, true, &store, &err), err);
+    check_ok(store_open(TEST_HOST(world_real()), url, true, &store, &err), err);
     return store;
 }
 
