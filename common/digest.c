@@ -14,6 +14,7 @@
 static struct {
     pthread_once_t once;
     EVP_MD *sha256;
+    EVP_MD *md5;
     EVP_MAC_CTX *hmac; /* has its digest, no key: copied for each use */
 } algorithms = {.once = PTHREAD_ONCE_INIT};
 
@@ -22,7 +23,7 @@ static void must(bool ok)
 {
     if (ok)
         return;
-    fputs("farshore: OpenSSL cannot compute SHA-256 (out of memory, or its default provider is "
+    fputs("farshore: OpenSSL cannot compute digests (out of memory, or its default provider is "
           "missing)\n",
           stderr);
     abort();
@@ -35,7 +36,8 @@ static void make_algorithms(void)
         OSSL_PARAM_construct_end(),
     };
     algorithms.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    must(algorithms.sha256 != NULL);
+    algorithms.md5 = EVP_MD_fetch(NULL, "MD5", NULL);
+    must(algorithms.sha256 != NULL && algorithms.md5 != NULL);
     EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
     must(hmac != NULL);
     algorithms.hmac = EVP_MAC_CTX_new(hmac);
@@ -48,6 +50,14 @@ struct sha256 sha256_of(struct span data)
     struct sha256 digest;
     pthread_once(&algorithms.once, make_algorithms);
     must(EVP_Digest(data.data, data.length, digest.bytes, NULL, algorithms.sha256, NULL) == 1);
+    return digest;
+}
+
+struct md5 md5_of(struct span data)
+{
+    struct md5 digest;
+    pthread_once(&algorithms.once, make_algorithms);
+    must(EVP_Digest(data.data, data.length, digest.bytes, NULL, algorithms.md5, NULL) == 1);
     return digest;
 }
 

@@ -15,6 +15,15 @@ struct sha256 {
 struct sha256 sha256_of(struct span data);
 struct sha256 hmac_sha256(struct span key, struct span data);
 
+/* Where a protocol asks for it (Content-MD5); proves nothing against malice. */
+#define MD5_BYTES 16u
+
+struct md5 {
+    uint8_t bytes[MD5_BYTES];
+};
+
+struct md5 md5_of(struct span data);
+
 /* Constant time. */
 bool digests_equal(const void *a, const void *b, size_t length);
 

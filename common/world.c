@@ -205,6 +205,7 @@ static int real_stat(struct world_file *file, struct world_stat *out)
         .mtime_ns = ns_of(st.st_mtim),
         .ctime_ns = ns_of(st.st_ctim),
         .mode = st.st_mode & 07777,
+        .uid = st.st_uid,
         .block_device = f->block_device,
         .directory = S_ISDIR(st.st_mode),
     };

@@ -22,6 +22,7 @@ struct world_stat {
     int64_t ctime_ns;
     uint64_t allocated; /* bytes really in use */
     uint32_t mode;      /* permission bits */
+    uint32_t uid;       /* owner */
     bool block_device;
     bool directory;
 };

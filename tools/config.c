@@ -156,7 +156,7 @@ static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
     static const char *const known[] = {
         "version",    "name",       "vm_id",  "role",  "encrypted",
         "created_ms", "generation", "stores", "disks", "cut_interval_seconds",
-        NULL};
+        "bandwidth",  NULL};
     char id[2 * VM_ID_BYTES + 1];
     uint64_t version;
     if (!json_only(j, known, err) || !bounded(j, "version", 1, 1, &version, err) ||
@@ -164,7 +164,10 @@ static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
         !copy_text(j, "vm_id", id, sizeof id, err) || !parse_role(j, &s->role, err) ||
         !json_bool(j, "encrypted", &s->encrypted, err) ||
         !json_u64(j, "created_ms", &s->created_ms, err) ||
-        !bounded(j, "cut_interval_seconds", 1, CUT_INTERVAL_MAX_S, &s->cut_interval_s, err))
+        !bounded(j, "cut_interval_seconds", 1, CUT_INTERVAL_MAX_S, &s->cut_interval_s, err) ||
+        (json_has(j, "bandwidth") &&
+         (!copy_text(j, "bandwidth", s->bandwidth, sizeof s->bandwidth, err) ||
+          !bandwidth_check(s->bandwidth, err))))
         return false;
     if (!vm_name_valid(s->name))
         return err_set(err, ERR_INVALID, "\"name\" is no VM name");
@@ -283,6 +286,7 @@ bool settings_write(const struct settings *s, struct buf *out, struct err *err)
         !json_add_u64(j, "created_ms", s->created_ms, err) ||
         !(s->role == ROLE_TARGET || json_add_text(j, "generation", generation, err)) ||
         !json_add_u64(j, "cut_interval_seconds", s->cut_interval_s, err) ||
+        !(s->bandwidth[0] == '\0' || json_add_text(j, "bandwidth", s->bandwidth, err)) ||
         !write_arrays(j, s, err) || !json_write(j, true, out, err))
         return false;
     buf_put(out, "\n", 1);

@@ -6,6 +6,7 @@
 #define TOOLS_CONFIG_H
 
 #include "backend/history/vault.h"
+#include "backend/store/throttle.h"
 #include "common/file.h"
 
 #include <limits.h>
@@ -60,6 +61,7 @@ struct settings {
     uint64_t created_ms;
     struct generation generation; /* of a source; number 0 on a target */
     uint64_t cut_interval_s;
+    char bandwidth[BANDWIDTH_SPEC_MAX]; /* backend/store/throttle.h; "" is no bound */
     uint16_t disk_count;
     struct settings_disk *disks; /* room for VM_DISKS_MAX */
     uint16_t store_count;

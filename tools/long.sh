@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
-packages_install
+packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 : "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}"
 jobs=$(nproc)
 

@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: MIT
-# The one list of Debian packages that building, testing and the demo need. Source it and call
-# packages_install from the top of the source tree.
-# shellcheck shell=bash
+# The lists of Debian packages: what building and the demo need, and what the tests need besides.
+# Source it and call packages_install from the top of the source tree.
+# shellcheck shell=bash disable=SC2034
 PACKAGES=(
-    gcc clang libclang-rt-dev cmake ninja-build pkg-config
+    gcc cmake ninja-build pkg-config
     libssl-dev libzstd-dev libcjson-dev libfuse3-dev libcurl4-openssl-dev libxml2-dev
-    libcmocka-dev libmicrohttpd-dev
-    fuse3 e2fsprogs xfsprogs util-linux iproute2 procps
-    clang-format mandoc jq xxd fio
+    fuse3 e2fsprogs util-linux procps jq
 )
+TEST_PACKAGES=(
+    clang libclang-rt-dev clang-format libcmocka-dev libmicrohttpd-dev
+    xfsprogs iproute2 mandoc xxd fio curl openssl
+    radosgw ceph-mon ceph-osd ceph-common # a real S3; its daemons are started by the tests alone
+)
+command -v npm >/dev/null || TEST_PACKAGES+=(nodejs npm) # for Azurite, a real Azure Blob service
 
-# Installs what is missing; without root it says what to install.
+# packages_install PACKAGE...: installs what is missing; without root it says what to install.
 packages_install() {
     local missing=() package
-    for package in "${PACKAGES[@]}"; do
+    for package in "$@"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
             missing+=("$package")
     done

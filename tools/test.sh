@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
-packages_install
+packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
 jobs=$(nproc)
 
 build() { # FOLDER OPTIONS...: configures and builds there

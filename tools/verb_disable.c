@@ -62,7 +62,7 @@ static bool purge(struct vm *vm, size_t *removed, struct err *err)
     char vault[KEY_MAX];
     const struct settings *s = &vm->settings;
     key_vault(vault, s->name);
-    if (!vm_open_caches(vm, err) || !vm_open_targets(vm, err))
+    if (!vm_open_caches(vm, VM_LOOKS, err) || !vm_open_targets(vm, VM_LOOKS, err))
         return false;
     for (uint16_t i = s->store_count; i-- > 0;)
         if (!remove_all(vm->caches[i], s->name, vault, removed, err) ||

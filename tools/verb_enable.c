@@ -3,7 +3,6 @@
  * folders, key, settings that say "enabling", vault and log, settings that say "source". A failure
  * half way leaves settings with the VM's id and generation, and the same command finishes it. */
 #include "backend/history/processor.h"
-#include "backend/store/check.h"
 #include "tools/disk_lock.h"
 #include "tools/output.h"
 #include "tools/vm.h"
@@ -217,29 +216,6 @@ static bool take_identity(const struct verb_call *call, struct settings *s, bool
     return true;
 }
 
-/* --- stores --- */
-
-static bool open_store(const struct verb_call *call, const struct settings *s, const char *url,
-                       struct store **out, struct err *err)
-{
-    char prefix[VM_NAME_MAX + 16];
-    snprintf(prefix, sizeof prefix, "%s/", s->name);
-    return store_open(&call->host, url, true, out, err) &&
-           store_check(*out, call->world, prefix, STORE_ROLE_PROCESSOR, NULL, err);
-}
-
-static bool open_all(struct vm *vm, struct err *err)
-{
-    struct settings *s = &vm->settings;
-    for (uint16_t i = 0; i < s->store_count; i++) {
-        if (!open_store(vm->call, s, s->stores[i].cache, &vm->caches[i], err))
-            return err_wrap(err, "the cache store %s", s->stores[i].cache);
-        if (!open_store(vm->call, s, s->stores[i].target, &vm->targets[i], err))
-            return err_wrap(err, "the target store %s", s->stores[i].target);
-    }
-    return true;
-}
-
 /* A vault that this enable did not begin belongs to somebody: found before anything is made. */
 static bool check_no_vault(struct vm *vm, struct err *err)
 {
@@ -359,8 +335,8 @@ static bool run(const struct verb_call *call, struct err *err)
         print_plan(&vm.settings, true);
         return true;
     }
-    if (!open_all(&vm, err) || !(begun || check_no_vault(&vm, err)) ||
-        !make_all(&vm, &key_made, err))
+    if (!vm_open_caches(&vm, VM_ENABLES, err) || !vm_open_targets(&vm, VM_ENABLES, err) ||
+        !(begun || check_no_vault(&vm, err)) || !make_all(&vm, &key_made, err))
         return false;
     path_key(call->paths, vm.settings.name, key);
     print_plan(&vm.settings, false);

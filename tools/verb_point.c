@@ -54,8 +54,9 @@ static bool run(const struct verb_call *call, struct err *err)
     }
     if (!json_text(answer, "id", &id, err) || !json_u64(answer, "epoch", &epoch, err))
         return err_wrap(err, "the mount's answer");
-    if (wait == WAIT_TARGET && !(vm_load(call, name, &vm, err) && vm_open_caches(&vm, err) &&
-                                 vm_wait_applied(&vm, epoch, deadline_ns, err)))
+    if (wait == WAIT_TARGET &&
+        !(vm_load(call, name, &vm, err) && vm_open_caches(&vm, VM_LOOKS, err) &&
+          vm_wait_applied(&vm, epoch, deadline_ns, err)))
         return false;
     printf("%s\n", id);
     return true;

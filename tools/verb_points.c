@@ -66,8 +66,8 @@ static bool print_table(struct vm *vm, struct err *err)
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
-    if (!vm_load(call, call->options->operands[0], &vm, err) || !vm_open_targets(&vm, err) ||
-        !vm_open_history(&vm, err))
+    if (!vm_load(call, call->options->operands[0], &vm, err) ||
+        !vm_open_targets(&vm, VM_LOOKS, err) || !vm_open_history(&vm, err))
         return false;
     return option_given(call->options, "json") ? print_json(&vm, err) : print_table(&vm, err);
 }

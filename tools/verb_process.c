@@ -38,7 +38,8 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     struct vm *vm = &k->vm;
     if (k->processor)
         return true;
-    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, err) || !vm_open_caches(vm, err))
+    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
+        !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
     struct processor_config config = {
         .world = call->world,

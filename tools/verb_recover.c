@@ -18,6 +18,7 @@ static const struct option_spec options[] = {
 };
 
 struct shown {
+    const struct verb_call *call;
     struct vm *vms;
     struct recovery_vm *rows;
     size_t count;
@@ -33,11 +34,11 @@ static void shown_release(struct shown *s)
     view_cache_release(&s->cache);
 }
 
-static bool open_vm(const struct verb_call *call, const char *name, struct shown *s,
-                    struct err *err)
+static bool open_vm(struct shown *s, const char *name, struct err *err)
 {
     struct vm *vm = &s->vms[s->count++];
-    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, err) || !vm_open_history(vm, err))
+    if (!vm_load(s->call, name, vm, err) || !vm_open_targets(vm, VM_LOOKS, err) ||
+        !vm_open_history(vm, err))
         return false;
     s->rows[s->count - 1] = (struct recovery_vm){
         .name = vm->settings.name,
@@ -50,11 +51,12 @@ static bool open_vm(const struct verb_call *call, const char *name, struct shown
     return true;
 }
 
-static bool open_all(const struct verb_call *call, struct shown *s, struct err *err)
+static bool open_all(void *context, struct recovery_mount_config *config, struct err *err)
 {
+    struct shown *s = context;
     struct vm_names names AUTO_VM_NAMES = {NULL, 0};
-    const char *only = option_value(call->options, "vm", 0);
-    if (only == NULL && !vm_names_list(call->paths, &names, err))
+    const char *only = option_value(s->call->options, "vm", 0);
+    if (only == NULL && !vm_names_list(s->call->paths, &names, err))
         return false;
     size_t count = only ? 1 : names.count;
     if (count == 0)
@@ -66,14 +68,16 @@ static bool open_all(const struct verb_call *call, struct shown *s, struct err *
     if (!view_cache_make(CACHE_BYTES_MAX, &s->cache, err))
         return false;
     for (size_t i = 0; i < count; i++)
-        if (!open_vm(call, only ? only : names.names[i], s, err))
+        if (!open_vm(s, only ? only : names.names[i], err))
             return false;
+    config->vms = s->rows;
+    config->vm_count = s->count;
     return true;
 }
 
 static bool run(const struct verb_call *call, struct err *err)
 {
-    struct shown shown CLEANUP(shown_release) = {.count = 0};
+    struct shown shown CLEANUP(shown_release) = {.call = call};
     const char *name = option_value(call->options, "writable", 0);
     char point[PATH_MAX], scratch[PATH_BYTES_MAX], log_path[PATH_BYTES_MAX];
 
@@ -82,7 +86,7 @@ static bool run(const struct verb_call *call, struct err *err)
                        "--writable %.80s: use up to 63 of a-z, 0-9, ., _ and -, and begin with a "
                        "letter or digit",
                        name);
-    if (!mount_path(call->options->operands[0], point, err) || !open_all(call, &shown, err))
+    if (!mount_path(call->options->operands[0], point, err))
         return false;
     snprintf(scratch, sizeof scratch, "%s/scratch", call->paths->state);
     if (name && !dir_make(call->world, scratch, 0700, err))
@@ -94,8 +98,8 @@ static bool run(const struct verb_call *call, struct err *err)
     struct recovery_mount_config config = {
         .world = call->world,
         .mount_point = point,
-        .vms = shown.rows,
-        .vm_count = shown.count,
+        .open = open_all,
+        .context = &shown,
         .writable_name = name,
         .scratch_folder = name ? scratch : NULL,
         .refresh_ms = REFRESH_MS,

@@ -44,7 +44,7 @@ static void look_at_vault(const struct verb_call *call, struct row *r)
     struct vm vm AUTO_VM = VM_NONE;
     struct err err = ERR_NONE;
     set_state(r, "target", "");
-    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, &err) ||
+    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, VM_LOOKS, &err) ||
         !vm_open_history(&vm, &err)) {
         set_state(r, "target", err.text);
         return;

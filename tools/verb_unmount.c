@@ -100,7 +100,7 @@ static bool unmount_source(const struct verb_call *call, const char *point, cons
     if (wait != WAIT_TARGET)
         return true;
     return json_u64(outcome, "epoch", &epoch, err) && vm_load(call, name, &vm, err) &&
-           vm_open_caches(&vm, err) && vm_wait_applied(&vm, epoch, deadline_ns, err);
+           vm_open_caches(&vm, VM_LOOKS, err) && vm_wait_applied(&vm, epoch, deadline_ns, err);
 }
 
 static bool run(const struct verb_call *call, struct err *err)

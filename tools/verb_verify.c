@@ -53,8 +53,8 @@ static bool run(const struct verb_call *call, struct err *err)
     char id[POINT_TIME_CHARS + 1], size[OUTPUT_TEXT_MAX];
     uint64_t bytes = 0;
 
-    if (!vm_load(call, call->options->operands[0], &vm, err) || !vm_open_targets(&vm, err) ||
-        !vm_open_history(&vm, err) ||
+    if (!vm_load(call, call->options->operands[0], &vm, err) ||
+        !vm_open_targets(&vm, VM_LOOKS, err) || !vm_open_history(&vm, err) ||
         !history_resolve(vm.history, wanted ? wanted : "latest", &point, err))
         return false;
     point_time_format(point.ms, id);

@@ -15,7 +15,7 @@
 #define UNDO_MEMORY_BYTES (16u << 20)
 #define UNDO_FILE_BYTES   (1ull << 30)
 #define PASS_ABOVE_BYTES  UNDO_FILE_BYTES
-#define UPLOADS_MAX       4u
+#define UPLOADS_MAX       8u
 #define FINAL_CUT_MS      30000u /* after a plain umount, without farshore unmount */
 
 static const struct option_spec options[] = {
@@ -260,7 +260,7 @@ static bool start(struct worker *w, const struct verb_call *call, struct err *er
     path_state(call->paths, s->name, state);
     if (!option_number(call->options, "cut-interval", s->cut_interval_s, 1, CUT_INTERVAL_MAX_S,
                        &s->cut_interval_s, err) ||
-        !vm_open_caches_lazily(&w->vm, err) || !open_source(w, state, err) ||
+        !vm_open_caches(&w->vm, VM_SHIPS, err) || !open_source(w, state, err) ||
         !open_shipper(w, state, err) ||
         !source_mount_open(w->source, &w->inherited, &w->mount, err))
         return false;

@@ -2,11 +2,13 @@
 #include "tools/vm.h"
 
 #include "backend/history/processor.h"
-#include "backend/store/lazy.h"
+#include "backend/store/attach.h"
 #include "tools/disk_lock.h"
 
 #include <time.h>
 
+/* A ship thread that waits for a store cannot say that it does. */
+#define SHIP_DEADLINE_MS 10000u
 #define CONNECT_TRIES    50u
 #define CONNECT_PAUSE_MS 100
 
@@ -24,33 +26,48 @@ bool vm_load(const struct verb_call *call, const char *name, struct vm *out, str
            err_wrap(err, "the key of %s", name);
 }
 
-static bool open_stores(struct vm *vm, bool caches, bool lazily, struct err *err)
+static bool make_bandwidth(struct vm *vm, struct err *err)
+{
+    const char *spec = vm->settings.bandwidth;
+    return vm->bandwidth != NULL || spec[0] == '\0' ||
+           bandwidth_make(vm->call->world, spec, NULL, NULL, &vm->bandwidth, err);
+}
+
+static bool open_stores(struct vm *vm, bool caches, enum vm_use use, struct err *err)
 {
     struct store **stores = caches ? vm->caches : vm->targets;
+    char prefix[VM_NAME_MAX + 2];
+
+    if (use != VM_LOOKS && !make_bandwidth(vm, err))
+        return false;
+    snprintf(prefix, sizeof prefix, "%s/", vm->settings.name);
     for (uint16_t i = 0; i < vm->settings.store_count; i++) {
-        const char *url = caches ? vm->settings.stores[i].cache : vm->settings.stores[i].target;
-        bool good = lazily ? store_lazy(&vm->call->host, url, &stores[i], err)
-                           : store_open(&vm->call->host, url, false, &stores[i], err);
-        if (!good)
+        const struct attach_config config = {
+            .host = vm->call->host,
+            .url = caches ? vm->settings.stores[i].cache : vm->settings.stores[i].target,
+            .create = use == VM_ENABLES,
+            .lazily = use == VM_SHIPS,
+            .check = use != VM_LOOKS,
+            .role = use == VM_SHIPS ? STORE_ROLE_SOURCE : STORE_ROLE_PROCESSOR,
+            .prefix = prefix,
+            .deadline_ms = use == VM_SHIPS ? SHIP_DEADLINE_MS : 0,
+            .bandwidth = vm->bandwidth,
+        };
+        if (!store_attach(&config, &stores[i], err))
             return err_wrap(err, "%s: the %s store", vm->settings.name,
                             caches ? "cache" : "target");
     }
     return true;
 }
 
-bool vm_open_caches(struct vm *vm, struct err *err)
+bool vm_open_caches(struct vm *vm, enum vm_use use, struct err *err)
 {
-    return open_stores(vm, true, false, err);
+    return open_stores(vm, true, use, err);
 }
 
-bool vm_open_caches_lazily(struct vm *vm, struct err *err)
+bool vm_open_targets(struct vm *vm, enum vm_use use, struct err *err)
 {
-    return open_stores(vm, true, true, err);
-}
-
-bool vm_open_targets(struct vm *vm, struct err *err)
-{
-    return open_stores(vm, false, false, err);
+    return open_stores(vm, false, use, err);
 }
 
 bool vm_open_history(struct vm *vm, struct err *err)
@@ -66,6 +83,7 @@ void vm_release(struct vm *vm)
         store_close(&vm->caches[i]);
         store_close(&vm->targets[i]);
     }
+    bandwidth_release(&vm->bandwidth);
     keys_release(&vm->keys);
     settings_release(&vm->settings);
 }

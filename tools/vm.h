@@ -5,9 +5,18 @@
 #define TOOLS_VM_H
 
 #include "backend/history/history.h"
+#include "backend/store/throttle.h"
 #include "common/json.h"
 #include "tools/control.h"
 #include "tools/verb.h"
+
+/* What a verb does with a VM's stores: how they are attached (backend/store/attach.h). */
+enum vm_use {
+    VM_LOOKS,     /* now, as they are */
+    VM_ENABLES,   /* made where missing, and proved fit for a processor */
+    VM_PROCESSES, /* proved fit for a processor */
+    VM_SHIPS,     /* when first used, and proved fit for a source then */
+};
 
 struct vm {
     const struct verb_call *call;
@@ -16,6 +25,7 @@ struct vm {
     struct store *caches[VM_DISKS_MAX + 1];  /* settings.store_count of them, when opened */
     struct store *targets[VM_DISKS_MAX + 1]; /* likewise */
     struct history *history;
+    struct bandwidth *bandwidth; /* made with the first store; NULL: no bound */
 };
 
 #define VM_NONE                                                                                    \
@@ -27,10 +37,9 @@ struct vm {
 /* Settings and key. A VM whose enable has not finished is ERR_INVALID with the way on. */
 bool vm_load(const struct verb_call *call, const char *name, struct vm *out,
              struct err *err) MUST_CHECK;
-bool vm_open_caches(struct vm *vm, struct err *err) MUST_CHECK;
-/* The same, but opened when first used: see backend/store/lazy.h. */
-bool vm_open_caches_lazily(struct vm *vm, struct err *err) MUST_CHECK;
-bool vm_open_targets(struct vm *vm, struct err *err) MUST_CHECK;
+/* A VM that ships or processes keeps within its bandwidth, one bound for all its stores. */
+bool vm_open_caches(struct vm *vm, enum vm_use use, struct err *err) MUST_CHECK;
+bool vm_open_targets(struct vm *vm, enum vm_use use, struct err *err) MUST_CHECK;
 bool vm_open_history(struct vm *vm, struct err *err) MUST_CHECK; /* targets first */
 void vm_release(struct vm *vm);
 #define AUTO_VM CLEANUP(vm_release)

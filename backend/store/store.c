@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/store.h"
 
+#include "backend/store/azure.h"
 #include "backend/store/file.h"
+#include "backend/store/s3.h"
 
 static const struct {
     const char *scheme; /* with its "://" */
@@ -9,6 +11,8 @@ static const struct {
                  struct err *err);
 } schemes[] = {
     {"file://", file_store_open},
+    {"azure://", azure_store_open},
+    {"s3://", s3_store_open},
 };
 
 bool store_open(const struct store_host *host, const char *url, bool create, struct store **out,
@@ -21,9 +25,10 @@ bool store_open(const struct store_host *host, const char *url, bool create, str
         if (strncmp(url, schemes[i].scheme, strlen(schemes[i].scheme)) == 0)
             return schemes[i].open(host, url, create, out, err);
     size_t scheme_length = strcspn(url, ":/?");
-    return err_set(err, ERR_INVALID,
-                   "\"%.*s\" is no kind of store that is known: write file:///DIR",
-                   (int)(scheme_length < 64 ? scheme_length : 64), url);
+    return err_set(
+        err, ERR_INVALID,
+        "\"%.*s\" is no kind of store that is known: write file:///DIR, azure://... or s3://...",
+        (int)(scheme_length < 64 ? scheme_length : 64), url);
 }
 
 void store_close(struct store **s)

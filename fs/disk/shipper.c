@@ -197,18 +197,66 @@ bool shipper_start(struct shipper *s, struct err *err)
     return true;
 }
 
+static void cancel_stores(struct shipper *s, bool cancelled)
+{
+    for (size_t i = 0; i < s->config.cache_count; i++)
+        store_cancel(s->caches[i], cancelled);
+}
+
+/* The bound of a stop: when it passes, store calls that still wait are ended. */
+struct stop_bound {
+    struct shipper *shipper;
+    pthread_t thread;
+    bool running;
+    bool over; /* guarded by the shipper's lock */
+    struct timespec until;
+};
+
+static void *watch_stop(void *context)
+{
+    struct stop_bound *b = context;
+    struct shipper *s = b->shipper;
+    pthread_mutex_lock(&s->lock);
+    int rc = 0;
+    while (!b->over && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&s->change, &s->lock, &b->until);
+    bool late = !b->over;
+    pthread_mutex_unlock(&s->lock);
+    if (late)
+        cancel_stores(s, true);
+    return NULL;
+}
+
+/* Without a thread to spare, a store that does not answer ends by its own time-outs. */
+static void stop_bound_begin(struct stop_bound *b, struct shipper *s, uint64_t timeout_ms)
+{
+    *b = (struct stop_bound){.shipper = s, .until = deadline_after(timeout_ms)};
+    b->running = pthread_create(&b->thread, NULL, watch_stop, b) == 0;
+}
+
+static void stop_bound_end(struct stop_bound *b)
+{
+    struct shipper *s = b->shipper;
+    if (!b->running)
+        return;
+    pthread_mutex_lock(&s->lock);
+    b->over = true;
+    pthread_cond_broadcast(&s->change);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(b->thread, NULL);
+    cancel_stores(s, false);
+}
+
 static void join(struct shipper *s)
 {
     if (!s->running)
         return;
-    uploads_cancel(s->uploads, true);
     pthread_mutex_lock(&s->lock);
     s->stopping = true;
     pthread_cond_broadcast(&s->change);
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->thread, NULL);
     s->running = false;
-    uploads_cancel(s->uploads, false);
 }
 
 static bool all_shipped(const struct shipper *s)
@@ -260,9 +308,12 @@ static void end_open_cut(struct shipper *s)
 
 bool shipper_stop(struct shipper *s, bool final_cut, uint64_t timeout_ms, struct err *err)
 {
+    struct stop_bound bound;
+    stop_bound_begin(&bound, s, final_cut ? timeout_ms : 0);
     join(s);
     bool shipped = !final_cut || ship_rest(s, timeout_ms, err);
     end_open_cut(s);
+    stop_bound_end(&bound);
     /* The clean record is worth making also when something is left to ship: marks cover that. A
      * fenced source clears none: what it shipped may count for nobody. */
     struct err local = ERR_NONE;

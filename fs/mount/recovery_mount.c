@@ -150,10 +150,32 @@ static bool serve_mounted(struct recovery *r, struct fuse_session *session, stru
     return ok;
 }
 
-/* Mounts, serves, and gives everything back. */
-static bool serve(const struct recovery_mount_config *config, const char *absolute, int *report_fd,
+static bool config_check(const struct recovery_mount_config *config, struct err *err)
+{
+    if (config->vm_count > RECOVERY_VMS_MAX)
+        return err_set(err, ERR_INVALID, "%zu VMs are more than one mount shows (%u): name some",
+                       config->vm_count, RECOVERY_VMS_MAX);
+    if (!config->writable_name)
+        return true;
+    if (!vm_name_valid(config->writable_name))
+        return err_set(err, ERR_INVALID,
+                       "\"%s\" cannot name overlays: lower-case letters, digits, and . _ - behind "
+                       "the first, at most %u",
+                       config->writable_name, VM_NAME_MAX);
+    if (config->scratch_folder[0] != '/')
+        return err_set(err, ERR_INVALID, "the scratch folder must be an absolute path, not %s",
+                       config->scratch_folder);
+    return true;
+}
+
+/* Opens, mounts, serves, and gives everything back. */
+static bool serve(const struct recovery_mount_config *given, const char *absolute, int *report_fd,
                   struct err *err)
 {
+    struct recovery_mount_config own = *given;
+    const struct recovery_mount_config *config = &own;
+    if ((own.open && !own.open(own.context, &own, err)) || !config_check(config, err))
+        return false;
     struct fuse_session *session = NULL;
     struct recovery *r AUTO_FREE = calloc(1, sizeof *r);
     if (!r)
@@ -222,28 +244,10 @@ static bool daemon_run(const struct recovery_mount_config *config, const char *a
     return false;
 }
 
-static bool config_check(const struct recovery_mount_config *config, struct err *err)
-{
-    if (config->vm_count > RECOVERY_VMS_MAX)
-        return err_set(err, ERR_INVALID, "%zu VMs are more than one mount shows (%u): name some",
-                       config->vm_count, RECOVERY_VMS_MAX);
-    if (!config->writable_name)
-        return true;
-    if (!vm_name_valid(config->writable_name))
-        return err_set(err, ERR_INVALID,
-                       "\"%s\" cannot name overlays: lower-case letters, digits, and . _ - behind "
-                       "the first, at most %u",
-                       config->writable_name, VM_NAME_MAX);
-    if (config->scratch_folder[0] != '/')
-        return err_set(err, ERR_INVALID, "the scratch folder must be an absolute path, not %s",
-                       config->scratch_folder);
-    return true;
-}
-
 bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err)
 {
     char absolute[PATH_MAX];
-    if (!config_check(config, err) || !mount_point_prepare(config->mount_point, absolute, err))
+    if (!mount_point_prepare(config->mount_point, absolute, err))
         return false;
     int nobody = -1;
     return config->foreground ? serve(config, absolute, &nobody, err)

@@ -17,6 +17,10 @@ struct recovery_mount_config {
     const char *mount_point;
     const struct recovery_vm *vms;
     size_t vm_count;
+    /* When set, fills `vms` and `vm_count`, in the process that serves: what is opened there may
+     * have threads, which no fork carries over. Called once, before anything is mounted. */
+    bool (*open)(void *context, struct recovery_mount_config *config, struct err *err);
+    void *context;
     const char *writable_name;  /* NULL: read-only */
     const char *scratch_folder; /* where overlays are kept; with writable_name */
     uint64_t refresh_ms;        /* how often the histories are looked at again */
@@ -25,8 +29,7 @@ struct recovery_mount_config {
 };
 
 /* Mounts and serves until unmounted or SIGTERM (foreground), or returns in the parent when the
- * mount is usable; the histories then belong to the daemon and its threads, and the caller's copies
- * are its own. No thread may run yet. A dead mount at the mount point is cleared away. ERR_BUSY:
+ * mount is usable. No thread may run yet. A dead mount at the mount point is cleared away. ERR_BUSY:
  * the mount point is in use, or the overlays of that name are. */
 bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err) MUST_CHECK;
 

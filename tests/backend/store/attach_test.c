@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "backend/store/lazy.h"
+#include "backend/store/attach.h"
 
 #include "tests/support/test_host.h"
 
@@ -13,10 +13,17 @@ struct place {
     char url[128];
 };
 
+static bool attach_lazily(const char *url, struct store **out, struct err *err)
+{
+    struct attach_config c = {
+        .host = *TEST_HOST(world_real()), .url = url, .lazily = true, .deadline_ms = 1};
+    return store_attach(&c, out, err);
+}
+
 static int setup(void **state)
 {
     static struct place p;
-    snprintf(p.folder, sizeof p.folder, "/tmp/farshore-lazy-XXXXXX");
+    snprintf(p.folder, sizeof p.folder, "/tmp/farshore-attach-XXXXXX");
     if (mkdtemp(p.folder) == NULL)
         return -1;
     snprintf(p.url, sizeof p.url, "file://%s/store", p.folder);
@@ -39,7 +46,7 @@ static void a_store_out_of_reach_is_transient_and_never_not_found(void **state)
     struct store *s AUTO_STORE = NULL;
     struct err err = ERR_NONE;
     uint64_t bytes;
-    assert_true(store_lazy(TEST_HOST(world_real()), p->url, &s, &err));
+    assert_true(attach_lazily(p->url, &s, &err));
     assert_false(store_size(s, "vm/vault", &bytes, &err));
     assert_int_equal(err.kind, ERR_TRANSIENT);
     assert_false(store_put(s, "vm/vault", span_of_text("x"), &err));
@@ -53,7 +60,7 @@ static void a_store_that_appears_is_used(void **state)
     struct buf got AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct store *made AUTO_STORE = NULL;
-    assert_true(store_lazy(TEST_HOST(world_real()), p->url, &s, &err));
+    assert_true(attach_lazily(p->url, &s, &err));
     assert_false(store_put(s, "vm/a", span_of_text("hello"), &err));
     assert_true(store_open(TEST_HOST(world_real()), p->url, true, &made, &err));
     assert_true(store_put(s, "vm/a", span_of_text("hello"), &err));
@@ -72,7 +79,7 @@ static void an_url_that_is_too_long_is_refused(void **state)
     char url[STORE_URL_MAX + 1];
     memset(url, 'a', STORE_URL_MAX);
     url[STORE_URL_MAX] = '\0';
-    assert_false(store_lazy(TEST_HOST(world_real()), url, &s, &err));
+    assert_false(attach_lazily(url, &s, &err));
     assert_int_equal(err.kind, ERR_INVALID);
 }
 

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/attach.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define PREFIX_MAX 128u
+
+/* --- opened now --- */
+
+static bool wrap(const struct attach_config *c, struct store **s, struct err *err)
+{
+    struct retry_policy policy = RETRY_POLICY_DEFAULT;
+    if (c->deadline_ms != 0)
+        policy.deadline_ms = c->deadline_ms;
+    if (c->bandwidth != NULL && !store_throttle(TAKE(*s), c->bandwidth, s, err))
+        return false;
+    return store_retry(c->host.world, TAKE(*s), &policy, s, err);
+}
+
+static bool attach_now(const struct attach_config *c, struct store **out, struct err *err)
+{
+    struct store *s AUTO_STORE = NULL;
+    if (!store_open(&c->host, c->url, c->create, &s, err) || !wrap(c, &s, err) ||
+        (c->check && !store_check(s, c->host.world, c->prefix, c->role, NULL, err)))
+        return false;
+    *out = TAKE(s);
+    return true;
+}
+
+/* --- opened when first used --- */
+
+struct lazy {
+    struct store head;
+    struct attach_config config;
+    char prefix[PREFIX_MAX];
+    _Atomic(struct store *) inner; /* set once, then never changed until close */
+    atomic_bool cancelled;
+    pthread_mutex_t opening; /* held while the store is opened: one attempt at a time */
+};
+
+static struct lazy *lazy_of(struct store *s)
+{
+    return (struct lazy *)s;
+}
+
+/* The open store, or NULL with `err`. */
+static struct store *inner(struct store *s, struct err *err)
+{
+    struct lazy *l = lazy_of(s);
+    struct store *open = atomic_load(&l->inner);
+    if (open)
+        return open;
+    if (atomic_load(&l->cancelled)) {
+        err_set(err, ERR_CANCELLED, "store %s: asked to stop", s->url);
+        return NULL;
+    }
+    LOCK_SCOPE(&l->opening);
+    open = atomic_load(&l->inner);
+    if (open)
+        return open;
+    struct err why = ERR_NONE;
+    if (!attach_now(&l->config, &open, &why)) {
+        err_set(err, why.kind == ERR_DENIED ? ERR_DENIED : ERR_TRANSIENT, "%s", why.text);
+        return NULL;
+    }
+    atomic_store(&l->inner, open);
+    return open;
+}
+
+static bool lazy_put(struct store *s, const char *key, struct span body, struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_put(open, key, body, err);
+}
+
+static bool lazy_get(struct store *s, const char *key, uint64_t offset, struct mspan out,
+                     struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_get(open, key, offset, out, err);
+}
+
+static bool lazy_size(struct store *s, const char *key, uint64_t *bytes, struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_size(open, key, bytes, err);
+}
+
+static bool lazy_list(struct store *s, const char *prefix, const char *after, store_list_fn *each,
+                      void *context, struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_list(open, prefix, after, each, context, err);
+}
+
+static bool lazy_remove(struct store *s, const char *key, struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_remove(open, key, err);
+}
+
+static bool lazy_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                      struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_load(open, key, bytes_max, out, err);
+}
+
+static void lazy_cancel(struct store *s, bool cancelled)
+{
+    struct lazy *l = lazy_of(s);
+    atomic_store(&l->cancelled, cancelled);
+    struct store *open = atomic_load(&l->inner);
+    if (open)
+        store_cancel(open, cancelled);
+}
+
+static void lazy_close(struct store *s)
+{
+    struct lazy *l = lazy_of(s);
+    struct store *open = atomic_load(&l->inner);
+    store_close(&open);
+    pthread_mutex_destroy(&l->opening);
+    free(l);
+}
+
+static const struct store_ops lazy_ops = {
+    .put = lazy_put,
+    .get = lazy_get,
+    .size = lazy_size,
+    .list = lazy_list,
+    .remove = lazy_remove,
+    .close = lazy_close,
+    .load = lazy_load,
+    .cancel = lazy_cancel,
+};
+
+static bool attach_lazily(const struct attach_config *c, struct store **out, struct err *err)
+{
+    struct lazy *l = calloc(1, sizeof *l);
+    if (l == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    l->head.ops = &lazy_ops;
+    l->config = *c;
+    snprintf(l->head.url, sizeof l->head.url, "%s", c->url);
+    l->config.url = l->head.url;
+    if (c->prefix != NULL)
+        snprintf(l->prefix, sizeof l->prefix, "%s", c->prefix);
+    l->config.prefix = l->prefix;
+    pthread_mutex_init(&l->opening, NULL);
+    *out = &l->head;
+    return true;
+}
+
+bool store_attach(const struct attach_config *c, struct store **out, struct err *err)
+{
+    assert(c->prefix == NULL || strlen(c->prefix) < PREFIX_MAX);
+    assert(!c->check || c->prefix != NULL);
+    if (strlen(c->url) >= STORE_URL_MAX)
+        return err_set(err, ERR_INVALID, "a store's URL is longer than %u characters",
+                       STORE_URL_MAX - 1);
+    return c->lazily ? attach_lazily(c, out, err) : attach_now(c, out, err);
+}

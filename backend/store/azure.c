@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/azure.h"
+
+#include "backend/store/azure_identity.h"
+#include "backend/store/azure_sign.h"
+#include "common/base64.h"
+#include "common/digest.h"
+
+#include <stdio.h>
+
+#define API_VERSION       "2021-12-02"
+#define BLOCK_BYTES_LARGE (8u << 20)
+#define LARGE_BYTES       (16u << 20) /* above this a body goes in blocks */
+#define BLOCK_ID_BYTES    12u         /* 8 random, 4 of the number: 16 characters */
+#define CONTAINER_MAX     63u
+
+struct azure {
+    struct cloud cloud;
+    struct azure_identity *identity;
+    char account[256];
+};
+
+static struct azure *azure_of(struct cloud *c)
+{
+    return (struct azure *)c;
+}
+
+/* --- the dialect --- */
+
+static void wipe(struct buf *b)
+{
+    if (b->data != NULL)
+        explicit_bzero(b->data, b->capacity);
+    buf_release(b);
+}
+
+static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
+{
+    struct buf token CLEANUP(wipe) = BUF_NONE;
+    if (!buf_reserve(&token, 16u << 10))
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!azure_identity_token(a->identity, &token, err))
+        return err_wrap(err, "store %s", a->cloud.head.url);
+    cloud_header(call, "authorization", "Bearer %s", (const char *)token.data);
+    return true;
+}
+
+static bool azure_sign(struct cloud *c, struct cloud_call *call, struct err *err)
+{
+    struct azure *a = azure_of(c);
+    struct buf value AUTO_BUF = BUF_NONE;
+    char date[AZURE_DATE_CHARS + 1];
+
+    azure_date(call->now_ms, date);
+    cloud_header(call, "x-ms-date", "%s", date);
+    cloud_header(call, "x-ms-version", API_VERSION);
+    switch (azure_identity_proof(a->identity)) {
+    case AZURE_SAS:
+        call->secret_query = azure_identity_sas(a->identity);
+        return true;
+    case AZURE_TOKEN:
+        return add_token(a, call, err);
+    default:
+        if (!azure_authorization(call, a->account, azure_identity_key(a->identity), &value, err))
+            return false;
+        cloud_header(call, "authorization", "%s", (const char *)value.data);
+        return true;
+    }
+}
+
+/* The service compares it with what arrived. */
+static void add_md5(struct cloud_call *call)
+{
+    struct md5 digest = md5_of(call->body);
+    char text[BASE64_CHARS(MD5_BYTES) + 1];
+    base64_write(span_of(digest.bytes, sizeof digest), text);
+    cloud_header(call, "content-md5", "%s", text);
+}
+
+static bool azure_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
+{
+    (void)c, (void)err;
+    cloud_header(call, "content-type", "application/octet-stream");
+    cloud_header(call, "x-ms-blob-type", "BlockBlob");
+    add_md5(call);
+    return true;
+}
+
+/* There is no parameter for names behind another one before version 2024-08-04: pages before it are
+ * read and passed over. */
+static void azure_list(struct cloud_call *call, const char *prefix, const char *after,
+                       const char *marker)
+{
+    (void)after;
+    cloud_query(call, "comp", "list");
+    if (marker[0] != '\0')
+        cloud_query(call, "marker", marker);
+    if (prefix[0] != '\0')
+        cloud_query(call, "prefix", prefix);
+    cloud_query(call, "restype", "container");
+}
+
+/* --- refusals --- */
+
+#define RIGHTS "docs/STORES.md lists what each role needs"
+
+static const struct {
+    const char *code;
+    enum err_kind kind;
+    const char *advice;
+} refusals[] = {
+    {"BlobAlreadyExists", ERR_EXISTS, ""},
+    {"ConditionNotMet", ERR_EXISTS, ""},
+    {"BlobNotFound", ERR_NOT_FOUND, ""},
+    {"ContainerNotFound", ERR_INVALID,
+     "there is no such container: enable makes it, or make it yourself"},
+    {"ContainerBeingDeleted", ERR_TRANSIENT, "the container is being deleted"},
+    {"ContainerDisabled", ERR_DENIED, "the container is disabled"},
+    {"InvalidRange", ERR_CORRUPT, "it ends before that"},
+    {"AuthenticationFailed", ERR_DENIED,
+     "the key or SAS token is wrong, or has expired: get a new one"},
+    {"AuthorizationFailure", ERR_DENIED, "not allowed from here or for this account: " RIGHTS},
+    {"AuthorizationPermissionMismatch", ERR_DENIED, "the SAS or role lacks the right: " RIGHTS},
+    {"AuthorizationProtocolMismatch", ERR_DENIED, "the SAS is for https only"},
+    {"AuthorizationResourceTypeMismatch", ERR_DENIED, "the SAS is for other things: " RIGHTS},
+    {"AuthorizationServiceMismatch", ERR_DENIED, "the SAS is for another service: " RIGHTS},
+    {"AuthorizationSourceIPMismatch", ERR_DENIED,
+     "the SAS is for other addresses than this host's"},
+    {"InsufficientAccountPermissions", ERR_DENIED, RIGHTS},
+    {"KeyBasedAuthenticationNotPermitted", ERR_DENIED,
+     "the account allows no keys: use a managed identity, or a SAS signed by one"},
+    {"BlobImmutableDueToPolicy", ERR_DENIED, "a policy keeps it for some time yet"},
+    {"AccountIsDisabled", ERR_DENIED, "the account is disabled"},
+    {"Md5Mismatch", ERR_TRANSIENT, "the bytes changed on the way"},
+    {"ServerBusy", ERR_TRANSIENT, "the store asks for fewer requests"},
+    {"OperationTimedOut", ERR_TRANSIENT, ""},
+    {"InternalError", ERR_TRANSIENT, ""},
+};
+
+static enum err_kind kind_of_status(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 403:
+        return ERR_DENIED;
+    case 404: /* of what, is not said: not believed to be the object */
+    case 408:
+    case 429:
+        return ERR_TRANSIENT;
+    case 416:
+        return ERR_CORRUPT;
+    case 507:
+        return ERR_FULL;
+    default:
+        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
+    }
+}
+
+static bool says(const char *code, const char *what)
+{
+    return strcmp(code, what) == 0;
+}
+
+/* A signature may have been refused for its date, which the answer has just taught us. */
+static bool mended(struct azure *a, const struct http_answer *answer, const char *code)
+{
+    if (azure_identity_proof(a->identity) == AZURE_TOKEN)
+        return answer->status == 401 && azure_identity_renew(a->identity);
+    return says(code, "AuthenticationFailed") && azure_identity_proof(a->identity) == AZURE_KEY;
+}
+
+static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
+                         const struct http_answer *answer, const char *code, struct err *err)
+{
+    struct azure *a = azure_of(c);
+    enum err_kind kind = kind_of_status(answer->status);
+    const char *advice = answer->status == 401 || answer->status == 403 ? RIGHTS : "";
+
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        if (says(code, refusals[i].code)) {
+            kind = refusals[i].kind;
+            advice = refusals[i].advice;
+        }
+    cloud_refuse(c, call, answer, code, kind, advice, err);
+    if (kind == ERR_DENIED)
+        err_wrap(err, "credentials from %s", azure_identity_place(a->identity));
+    return mended(a, answer, code);
+}
+
+/* --- large bodies --- */
+
+static void block_id(const uint8_t random[8], uint32_t number, char out[20])
+{
+    uint8_t id[BLOCK_ID_BYTES];
+    memcpy(id, random, 8);
+    store_u32(id + 8, number);
+    base64_write(span_of(id, sizeof id), out);
+}
+
+static bool put_block(struct cloud *c, const char *key, const char *id, struct span body,
+                      struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = body};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    cloud_query(&call, "blockid", id);
+    cloud_query(&call, "comp", "block");
+    add_md5(&call);
+    return cloud_send(c, &call, &answer, err);
+}
+
+static bool put_block_list(struct cloud *c, const char *key, struct span list, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = list};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    cloud_query(&call, "comp", "blocklist");
+    cloud_header(&call, "if-none-match", "*");
+    add_md5(&call);
+    return cloud_send(c, &call, &answer, err);
+}
+
+/* Blocks that are not yet part of anything, then the list that makes the object, if there is none.
+ * Random ids keep the blocks of writers who race apart; what is not listed the service forgets. */
+static bool azure_put_large(struct cloud *c, const char *key, struct span body, struct err *err)
+{
+    static const char head[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
+    struct buf list AUTO_BUF = BUF_NONE;
+    uint8_t random[8];
+    char id[20], row[64];
+
+    int result = c->world->ops->random(c->world, random, sizeof random);
+    if (result < 0)
+        return err_errno(err, -result, "random bytes for the blocks of %s", key);
+    buf_put(&list, head, sizeof head - 1);
+    for (uint32_t n = 0; body.length > 0; n++) {
+        size_t length = body.length < BLOCK_BYTES_LARGE ? body.length : BLOCK_BYTES_LARGE;
+        block_id(random, n, id);
+        if (!put_block(c, key, id, span_of(body.data, length), err))
+            return false;
+        int used = snprintf(row, sizeof row, "<Latest>%s</Latest>", id);
+        buf_put(&list, row, (size_t)used);
+        body = span_of(body.data + length, body.length - length);
+    }
+    buf_put(&list, "</BlockList>", strlen("</BlockList>"));
+    return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), err);
+}
+
+static void azure_release(struct cloud *c)
+{
+    azure_identity_release(&azure_of(c)->identity);
+}
+
+static const struct cloud_dialect azure_dialect = {
+    .xml = XML_AZURE,
+    .list = azure_list,
+    .sign = azure_sign,
+    .describe_put = azure_describe_put,
+    .refuse = azure_refuse,
+    .put_large = azure_put_large,
+    .release = azure_release,
+};
+
+/* --- opening --- */
+
+/* Whether it could be made or not: that it can be used shows when it is. */
+static bool make_container(struct azure *a, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .body_max = XML_BYTES_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    struct err why = ERR_NONE;
+
+    cloud_query(&call, "restype", "container");
+    if (cloud_send(&a->cloud, &call, &answer, &why) || answer.status == 409 || answer.status == 403)
+        return true;
+    if (err != NULL)
+        *err = why;
+    return false;
+}
+
+static bool container_valid(const char *name)
+{
+    size_t length = strlen(name);
+    return length >= 3 && length <= CONTAINER_MAX && name[0] != '-' && name[length - 1] != '-' &&
+           strstr(name, "--") == NULL &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == length;
+}
+
+static bool account_valid(const char *name)
+{
+    size_t length = strlen(name);
+    return length >= 3 && length <= 24 &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789") == length;
+}
+
+static bool open_azure(struct azure *a, const struct store_host *host, const char *url, bool create,
+                       struct err *err)
+{
+    static const char *const options[] = {CLOUD_OPTIONS, NULL};
+    struct store_url u;
+    char base[STORE_URL_MAX], name[300];
+
+    if (!store_url_parse(url, "azure://", options, &u, err))
+        return false;
+    char *slash = strchr(u.path, '/');
+    const char *prefix = slash != NULL ? slash + 1 : "";
+    if (slash != NULL)
+        *slash = '\0';
+    if (!account_valid(u.authority) || !container_valid(u.path))
+        return err_set(err, ERR_INVALID,
+                       "store %s: write azure://ACCOUNT/CONTAINER/PREFIX: 3 to 24 letters and "
+                       "digits, and 3 to 63 letters, digits and single -, all in lower case",
+                       url);
+    snprintf(a->account, sizeof a->account, "%s", u.authority);
+    const char *endpoint = store_url_option(&u, "endpoint");
+    const char *credential = store_url_option(&u, "credential");
+    char standard[300];
+    snprintf(standard, sizeof standard, "https://%s.blob.core.windows.net", a->account);
+    size_t length = strlen(endpoint != NULL ? endpoint : standard);
+    while (endpoint != NULL && length > 0 && endpoint[length - 1] == '/')
+        length--;
+    snprintf(base, sizeof base, "%.*s/%s", (int)length, endpoint != NULL ? endpoint : standard,
+             u.path);
+    snprintf(name, sizeof name, "azure.%s", a->account);
+    a->cloud.large_bytes = LARGE_BYTES;
+    return cloud_init(&a->cloud, &azure_dialect, host, url, &u, base, prefix, err) &&
+           (azure_identity_make(host, a->account, credential != NULL ? credential : name,
+                                store_url_option(&u, "identity"), &a->identity, err) ||
+            err_wrap(err, "store %s", url)) &&
+           (!create || make_container(a, err));
+}
+
+bool azure_store_open(const struct store_host *host, const char *url, bool create,
+                      struct store **out, struct err *err)
+{
+    struct azure *a = calloc(1, sizeof *a);
+    if (a == NULL)
+        return err_set(err, ERR_FULL, "out of memory opening store %s", url);
+    if (open_azure(a, host, url, create, err)) {
+        *out = &a->cloud.head;
+        return true;
+    }
+    azure_release(&a->cloud);
+    http_release(&a->cloud.http);
+    free(a);
+    return false;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/instance.h"
+
+struct instance {
+    struct world *world;
+    instance_fetch_fn *fetch;
+    void *context;
+    pthread_mutex_t lock;  /* guards all below; held over a fetch, which others wait for */
+    struct http *metadata; /* made when first needed */
+    struct buf kept;
+    uint64_t until_ms; /* boot time; 0: nothing is kept */
+};
+
+static void wipe(struct buf *b)
+{
+    if (b->data != NULL)
+        explicit_bzero(b->data, b->capacity);
+    buf_release(b);
+}
+
+bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, struct instance **out,
+                   struct err *err)
+{
+    struct instance *i = calloc(1, sizeof *i);
+    if (i == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    i->world = w;
+    i->fetch = fetch;
+    i->context = context;
+    pthread_mutex_init(&i->lock, NULL);
+    *out = i;
+    return true;
+}
+
+void instance_release(struct instance **instance)
+{
+    struct instance *i = *instance;
+    if (i == NULL)
+        return;
+    *instance = NULL;
+    wipe(&i->kept);
+    http_release(&i->metadata);
+    pthread_mutex_destroy(&i->lock);
+    free(i);
+}
+
+static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
+{
+    struct buf fresh CLEANUP(wipe) = BUF_NONE;
+    struct http_config config = {.world = i->world,
+                                 .plain = true, /* link-local, by its nature */
+                                 .connect_ms = INSTANCE_CONNECT_MS,
+                                 .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
+    uint64_t holds_ms;
+
+    if ((i->metadata == NULL && !http_make(&config, &i->metadata, err)) ||
+        !i->fetch(i->context, i->metadata, &fresh, &holds_ms, err) || !buf_ok(&fresh, err))
+        return false;
+    wipe(&i->kept);
+    i->kept = fresh;
+    fresh = BUF_NONE;
+    i->until_ms = now_ms + holds_ms;
+    return true;
+}
+
+bool instance_get(struct instance *i, struct buf *out, struct err *err)
+{
+    struct err why = ERR_NONE;
+    LOCK_SCOPE(&i->lock);
+    uint64_t now_ms = i->world->ops->boottime_ns(i->world) / 1000000;
+    if (now_ms + INSTANCE_RENEW_MS >= i->until_ms && !fetch_locked(i, now_ms, &why) &&
+        now_ms >= i->until_ms) {
+        if (err != NULL)
+            *err = why;
+        return false;
+    }
+    buf_put(out, i->kept.data, i->kept.length);
+    return buf_ok(out, err);
+}
+
+void instance_forget(struct instance *i)
+{
+    LOCK_SCOPE(&i->lock);
+    i->until_ms = 0;
+}
+
+bool instance_ask(struct http *metadata, const char *method, const char *url, const char *name,
+                  const char *value, struct buf *out, struct err *err)
+{
+    struct http_request request AUTO_HTTP_REQUEST = {
+        .method = method, .url = url, .headers = BUF_NONE, .body_max = INSTANCE_ANSWER_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+
+    http_request_header(&request, name, "%s", value);
+    if (!http_call(metadata, &request, &answer, err))
+        return err_wrap(err, "the machine's metadata endpoint");
+    unsigned status = answer.status;
+    if (status >= 200 && status < 300) {
+        buf_put(out, answer.body.data, answer.body.length);
+        explicit_bzero(answer.body.data, answer.body.length);
+        return buf_ok(out, err);
+    }
+    bool later = status == 404 || status == 410 || status == 429 || status >= 500;
+    err_set(err, later ? ERR_TRANSIENT : ERR_DENIED,
+            "the machine's metadata endpoint answers %u: has this machine an identity or role that "
+            "may use the store?",
+            status);
+    if (later && err != NULL)
+        err->retry_after_ms = http_retry_after_ms(metadata, &answer);
+    return false;
+}

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/retry.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <time.h>
+
+#define REPEAT_COST 10u /* a success gives back one */
+
+struct retry {
+    struct store head;
+    struct world *world;
+    struct store *inner;
+    struct retry_policy policy;
+    pthread_mutex_t lock; /* guards: */
+    pthread_cond_t change;
+    uint32_t budget; /* in tenths of a repeat */
+    bool cancelled;
+};
+
+/* One call with all its tries. */
+struct attempt {
+    struct retry *retry;
+    uint64_t begun_ms, bound_ms;
+    unsigned tries;
+};
+
+static struct retry *retry_of(struct store *s)
+{
+    return (struct retry *)s;
+}
+
+static uint64_t now_ms(struct retry *r)
+{
+    return r->world->ops->boottime_ns(r->world) / 1000000;
+}
+
+static struct attempt attempt_begin(struct store *s)
+{
+    struct retry *r = retry_of(s);
+    return (struct attempt){
+        .retry = r, .begun_ms = now_ms(r), .bound_ms = r->policy.pause_ms, .tries = 1};
+}
+
+/* Waits on the clock that no one sets. False: cancelled. */
+static bool really_pause(struct retry *r, uint32_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += ms / 1000;
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    LOCK_SCOPE(&r->lock);
+    int rc = 0;
+    while (!r->cancelled && rc != ETIMEDOUT)
+        rc = pthread_cond_timedwait(&r->change, &r->lock, &until);
+    return !r->cancelled;
+}
+
+static bool take_budget(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    if (r->cancelled || r->budget < REPEAT_COST)
+        return false;
+    r->budget -= REPEAT_COST;
+    return true;
+}
+
+static void pay_back(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    if (r->budget < r->policy.budget * REPEAT_COST)
+        r->budget++;
+}
+
+/* Full jitter: anything up to the bound, so that many who failed together do not come back
+ * together. What the store asked for comes on top, as the least. */
+static uint32_t choose_pause(struct attempt *a, const struct err *why)
+{
+    struct retry *r = a->retry;
+    uint32_t random = 0;
+    if (r->world->ops->random(r->world, &random, sizeof random) < 0)
+        random = UINT32_MAX; /* no jitter is better than no pause */
+    uint64_t pause = a->bound_ms * (uint64_t)random / UINT32_MAX;
+    a->bound_ms *= 2;
+    if (a->bound_ms > r->policy.pause_max_ms)
+        a->bound_ms = r->policy.pause_max_ms;
+    return (uint32_t)pause + why->retry_after_ms;
+}
+
+/* After a failure: whether to try again, once the pause is over. */
+static bool again(struct attempt *a, struct err *why)
+{
+    struct retry *r = a->retry;
+    if (why->kind != ERR_TRANSIENT)
+        return false;
+    uint32_t pause_ms = choose_pause(a, why);
+    uint64_t spent_ms = now_ms(r) - a->begun_ms;
+    bool more = spent_ms + pause_ms <= r->policy.deadline_ms && take_budget(r) &&
+                (r->policy.pause != NULL ? r->policy.pause(r->policy.context, pause_ms)
+                                         : really_pause(r, pause_ms));
+    if (more) {
+        a->tries++;
+        return true;
+    }
+    if (a->tries > 1)
+        err_wrap(why, "tried %u times over %llu s", a->tries,
+                 (unsigned long long)(spent_ms / 1000));
+    return false;
+}
+
+static bool end(struct attempt *a, bool good, const struct err *why, struct err *err)
+{
+    if (good)
+        pay_back(a->retry);
+    else if (err != NULL)
+        *err = *why;
+    return good;
+}
+
+/* --- put --- */
+
+enum slot { SLOT_OURS, SLOT_TAKEN, SLOT_EMPTY, SLOT_UNKNOWN };
+
+/* What lies under the key after a put that got no answer. */
+static enum slot look(struct store *inner, const char *key, struct span body, struct err *why)
+{
+    struct buf found AUTO_BUF = BUF_NONE;
+    *why = ERR_NONE;
+    if (store_load(inner, key, body.length, &found, why))
+        return span_equal(buf_span(&found), body) ? SLOT_OURS : SLOT_TAKEN;
+    return why->kind == ERR_NOT_FOUND ? SLOT_EMPTY
+           : why->kind == ERR_CORRUPT ? SLOT_TAKEN /* longer than ours */
+                                      : SLOT_UNKNOWN;
+}
+
+/* Settles a put in doubt. *settled: the result stands. Else: nothing is there, put again. */
+static bool settle(struct attempt *a, const char *key, struct span body, bool *settled,
+                   struct err *why)
+{
+    struct store *inner = a->retry->inner;
+    enum slot slot;
+    while ((slot = look(inner, key, body, why)) == SLOT_UNKNOWN && again(a, why))
+        ;
+    *settled = slot != SLOT_EMPTY;
+    if (slot == SLOT_TAKEN)
+        return err_set(why, ERR_EXISTS, "store %s: object %s exists, with other bytes", inner->url,
+                       key);
+    return slot == SLOT_OURS;
+}
+
+static bool retry_put(struct store *s, const char *key, struct span body, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    for (;;) {
+        struct err why = ERR_NONE;
+        bool settled, in_doubt = a.tries > 1;
+        if (store_put(a.retry->inner, key, body, &why))
+            return end(&a, true, &why, err);
+        /* Taken after a try that got no answer: by that try? */
+        bool taken = in_doubt && why.kind == ERR_EXISTS;
+        if (!taken && !again(&a, &why))
+            return end(&a, false, &why, err);
+        bool ours = settle(&a, key, body, &settled, &why);
+        if (!settled && taken) {
+            settled = true;
+            err_set(&why, ERR_TRANSIENT, "store %s: object %s comes and goes", s->url, key);
+        }
+        if (settled)
+            return end(&a, ours, &why, err);
+    }
+}
+
+/* --- the rest: repeated freely --- */
+
+static bool retry_get(struct store *s, const char *key, uint64_t offset, struct mspan out,
+                      struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_get(a.retry->inner, key, offset, out, &why)) && again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static bool retry_size(struct store *s, const char *key, uint64_t *bytes, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_size(a.retry->inner, key, bytes, &why)) && again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static bool retry_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                       struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_load(a.retry->inner, key, bytes_max, out, &why)) && again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static bool retry_remove(struct store *s, const char *key, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_remove(a.retry->inner, key, &why)) && again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+struct listing {
+    store_list_fn *each;
+    void *context;
+    bool any;
+    char last[STORE_KEY_MAX + 1]; /* shown; the next try goes on behind it */
+};
+
+static bool show(void *context, const char *key, uint64_t bytes)
+{
+    struct listing *l = context;
+    l->any = true;
+    snprintf(l->last, sizeof l->last, "%s", key);
+    return l->each(l->context, key, bytes);
+}
+
+static bool retry_list(struct store *s, const char *prefix, const char *after, store_list_fn *each,
+                       void *context, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct listing l = {.each = each, .context = context};
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_list(a.retry->inner, prefix, l.any ? l.last : after, show, &l, &why)) &&
+           again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static void retry_cancel(struct store *s, bool cancelled)
+{
+    struct retry *r = retry_of(s);
+    pthread_mutex_lock(&r->lock);
+    r->cancelled = cancelled;
+    pthread_cond_broadcast(&r->change);
+    pthread_mutex_unlock(&r->lock);
+    store_cancel(r->inner, cancelled);
+}
+
+static void retry_close(struct store *s)
+{
+    struct retry *r = retry_of(s);
+    store_close(&r->inner);
+    pthread_cond_destroy(&r->change);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+}
+
+static const struct store_ops retry_ops = {
+    .put = retry_put,
+    .get = retry_get,
+    .size = retry_size,
+    .list = retry_list,
+    .remove = retry_remove,
+    .close = retry_close,
+    .load = retry_load,
+    .cancel = retry_cancel,
+};
+
+bool store_retry(struct world *w, struct store *inner, const struct retry_policy *policy,
+                 struct store **out, struct err *err)
+{
+    struct retry *r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        store_close(&inner);
+        return err_set(err, ERR_FULL, "out of memory");
+    }
+    r->head.ops = &retry_ops;
+    memcpy(r->head.url, inner->url, sizeof r->head.url);
+    r->world = w;
+    r->inner = inner;
+    r->policy = *policy;
+    r->budget = policy->budget * REPEAT_COST;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    *out = &r->head;
+    return true;
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/s3.h"
+
+#include "backend/store/s3_identity.h"
+#include "common/digest.h"
+
+#include <stdio.h>
+
+#define REGION_MAX 64u
+
+struct s3 {
+    struct cloud cloud;
+    struct s3_identity *identity;
+    char bucket[256];
+    char region[REGION_MAX];
+};
+
+static struct s3 *s3_of(struct cloud *c)
+{
+    return (struct s3 *)c;
+}
+
+/* --- the dialect --- */
+
+static void wipe_credentials(struct s3_credentials *c)
+{
+    explicit_bzero(c, sizeof *c);
+}
+
+/* The body's digest is signed, so the server checks what arrived. */
+static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
+{
+    struct s3 *s = s3_of(c);
+    struct s3_credentials credentials CLEANUP(wipe_credentials);
+    struct buf value AUTO_BUF = BUF_NONE;
+    char date[S3_DATE_CHARS + 1], hex[2 * SHA256_BYTES + 1];
+
+    if (!s3_identity_get(s->identity, &credentials, err))
+        return err_wrap(err, "store %s", c->head.url);
+    struct sha256 digest = sha256_of(call->body);
+    hex_of(digest.bytes, sizeof digest, hex);
+    s3_date(call->now_ms, date);
+    cloud_header(call, "host", "%s", c->host);
+    cloud_header(call, "x-amz-content-sha256", "%s", hex);
+    cloud_header(call, "x-amz-date", "%s", date);
+    if (credentials.token[0] != '\0')
+        cloud_header(call, "x-amz-security-token", "%s", credentials.token);
+    if (!s3_authorization(call, &credentials, s->region, "s3", hex, &value, err))
+        return false;
+    cloud_header(call, "authorization", "%s", (const char *)value.data);
+    return true;
+}
+
+static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
+{
+    (void)c, (void)err;
+    cloud_header(call, "content-type", "application/octet-stream");
+    return true;
+}
+
+static void s3_list(struct cloud_call *call, const char *prefix, const char *after,
+                    const char *marker)
+{
+    if (marker[0] != '\0')
+        cloud_query(call, "continuation-token", marker);
+    cloud_query(call, "list-type", "2");
+    if (prefix[0] != '\0')
+        cloud_query(call, "prefix", prefix);
+    if (after[0] != '\0' && marker[0] == '\0')
+        cloud_query(call, "start-after", after);
+}
+
+/* --- refusals --- */
+
+static const struct {
+    const char *code;
+    enum err_kind kind;
+    const char *advice;
+} refusals[] = {
+    {"PreconditionFailed", ERR_EXISTS, ""},
+    {"ConditionalRequestConflict", ERR_TRANSIENT, "another writer is at it"},
+    {"OperationAborted", ERR_TRANSIENT, "another operation is at it"},
+    {"NoSuchKey", ERR_NOT_FOUND, ""},
+    {"NoSuchBucket", ERR_INVALID, "there is no such bucket: enable makes it, or make it yourself"},
+    {"InvalidRange", ERR_CORRUPT, "it ends before that"},
+    {"AccessDenied", ERR_DENIED,
+     "these credentials lack the right, or the bucket's policy forbids "
+     "it: docs/STORES.md lists what each role needs"},
+    {"SignatureDoesNotMatch", ERR_DENIED, "the secret key does not belong to the key id"},
+    {"InvalidAccessKeyId", ERR_DENIED, "the store does not know the key id"},
+    {"ExpiredToken", ERR_DENIED, "the session token has expired: get a new one"},
+    {"InvalidToken", ERR_DENIED, "the session token is not accepted: get a new one"},
+    {"RequestTimeTooSkewed", ERR_TRANSIENT, "the clocks differ: set this host's (chrony, ntpd)"},
+    {"RequestExpired", ERR_TRANSIENT, "the clocks differ: set this host's (chrony, ntpd)"},
+    {"QuotaExceeded", ERR_FULL, "the store's quota is used up: raise it, or thin the history"},
+    {"NotImplemented", ERR_INVALID,
+     "the store has not what farshore relies on (conditional writes): it cannot be used"},
+    {"BadDigest", ERR_TRANSIENT, "the bytes changed on the way"},
+    {"XAmzContentSHA256Mismatch", ERR_TRANSIENT, "the bytes changed on the way"},
+    {"RequestTimeout", ERR_TRANSIENT, ""},
+    {"SlowDown", ERR_TRANSIENT, "the store asks for fewer requests"},
+};
+
+/* The region that a store names when ours is wrong, or "". */
+static void find_region(const struct http_answer *answer, char out[REGION_MAX])
+{
+    const char *header = http_answer_header(answer, "x-amz-bucket-region");
+    if (header != NULL)
+        snprintf(out, REGION_MAX, "%s", header);
+    else if (!xml_text(buf_span(&answer->body), "Error/Region", out, REGION_MAX))
+        out[0] = '\0';
+}
+
+static bool refuse_region(struct cloud *c, const struct cloud_call *call,
+                          const struct http_answer *answer, const char *code, struct err *err)
+{
+    char region[REGION_MAX], advice[256];
+    find_region(answer, region);
+    snprintf(advice, sizeof advice,
+             "the bucket is elsewhere than in region %s: give %s%s in the store's URL",
+             s3_of(c)->region, region[0] != '\0' ? "region=" : "its region= and endpoint=", region);
+    return cloud_refuse(c, call, answer, code, ERR_INVALID, advice, err);
+}
+
+static enum err_kind kind_of_status(unsigned status)
+{
+    switch (status) {
+    case 404:
+        return ERR_NOT_FOUND;
+    case 412:
+        return ERR_EXISTS;
+    case 416:
+        return ERR_CORRUPT;
+    case 401:
+    case 403:
+        return ERR_DENIED;
+    case 507:
+        return ERR_FULL;
+    case 501:
+        return ERR_INVALID;
+    case 408:
+    case 409:
+    case 429:
+        return ERR_TRANSIENT;
+    default:
+        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+    }
+}
+
+static bool says(const char *code, const char *what)
+{
+    return strcmp(code, what) == 0;
+}
+
+/* What the same signature may still achieve: true when a second try is worth it. */
+static bool mended(struct s3 *s, const char *code)
+{
+    if (says(code, "RequestTimeTooSkewed") || says(code, "RequestExpired"))
+        return true; /* the answer's Date has taught us the time */
+    return (says(code, "ExpiredToken") || says(code, "InvalidToken")) &&
+           s3_identity_renew(s->identity);
+}
+
+static bool s3_bucket_there(struct cloud *c, struct err *err);
+
+static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
+                      const struct http_answer *answer, const char *code, struct err *err)
+{
+    struct s3 *s = s3_of(c);
+    enum err_kind kind = kind_of_status(answer->status);
+    const char *advice = "";
+
+    if (answer->status == 301 || answer->status == 307 ||
+        says(code, "AuthorizationHeaderMalformed") ||
+        says(code, "IllegalLocationConstraintException"))
+        return refuse_region(c, call, answer, code, err);
+    /* A 403 to HEAD has no body: a skewed clock may be the reason. */
+    bool unsaid = code[0] == '\0' && strcmp(call->method, "HEAD") == 0;
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++)
+        if (says(code, refusals[i].code)) {
+            kind = refusals[i].kind;
+            advice = refusals[i].advice;
+        }
+    if (answer->status == 501 && code[0] == '\0')
+        advice = "the store has no conditional writes: it cannot be used";
+    if (kind == ERR_DENIED && advice[0] == '\0')
+        advice = "check the credentials and what they allow";
+    if (kind == ERR_NOT_FOUND && unsaid && !s3_bucket_there(c, err))
+        return false;
+    cloud_refuse(c, call, answer, code, kind, advice, err);
+    if (kind == ERR_DENIED)
+        err_wrap(err, "credentials from %s", s3_identity_place(s->identity));
+    return mended(s, code) || (unsaid && answer->status == 403);
+}
+
+/* A 404 to HEAD says not whether the object is missing or its whole bucket, and a missing bucket
+ * must not look like an empty one. Asked until it was seen once. */
+static bool s3_bucket_there(struct cloud *c, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .body_max = XML_BYTES_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    if (c->container_seen)
+        return true;
+    cloud_query(&call, "list-type", "2");
+    cloud_query(&call, "max-keys", "1");
+    return cloud_send(c, &call, &answer, err);
+}
+
+static void s3_release(struct cloud *c)
+{
+    s3_identity_release(&s3_of(c)->identity);
+}
+
+static const struct cloud_dialect s3_dialect = {
+    .xml = XML_S3,
+    .list = s3_list,
+    .sign = s3_sign,
+    .describe_put = s3_describe_put,
+    .refuse = s3_refuse,
+    .release = s3_release,
+};
+
+/* --- opening --- */
+
+static const char *first_of(const char *a, const char *b, const char *c, const char *d)
+{
+    return a != NULL && *a != '\0'   ? a
+           : b != NULL && *b != '\0' ? b
+           : c != NULL && *c != '\0' ? c
+                                     : d;
+}
+
+/* The bucket's URL: "path" style behind the endpoint, "host" style in front of its host. */
+static bool bucket_url(const struct s3 *s, const struct store_url *u, char out[STORE_URL_MAX],
+                       struct err *err)
+{
+    char standard[256];
+    const char *endpoint = store_url_option(u, "endpoint"), *style = store_url_option(u, "style");
+    snprintf(standard, sizeof standard, "https://s3.%s.amazonaws.com", s->region);
+    bool path = style != NULL ? strcmp(style, "path") == 0 : endpoint != NULL;
+    if (style != NULL && !path && strcmp(style, "host") != 0)
+        return err_set(err, ERR_INVALID, "style=%s: it is path or host", style);
+    const char *base = endpoint != NULL ? endpoint : standard;
+    const char *host = strstr(base, "://");
+    size_t length = strlen(base);
+    while (length > 0 && base[length - 1] == '/')
+        length--;
+    int used = path || host == NULL
+                   ? snprintf(out, STORE_URL_MAX, "%.*s/%s", (int)length, base, s->bucket)
+                   : snprintf(out, STORE_URL_MAX, "%.*s://%s.%s", (int)(host - base), base,
+                              s->bucket, host + strlen("://"));
+    return (used > 0 && used < (int)STORE_URL_MAX) ||
+           err_set(err, ERR_INVALID, "its endpoint is too long");
+}
+
+static bool make_bucket(struct s3 *s, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .body_max = XML_BYTES_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    struct err why = ERR_NONE;
+    char body[256];
+
+    snprintf(body, sizeof body,
+             "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
+             "<LocationConstraint>%s</LocationConstraint></CreateBucketConfiguration>",
+             s->region);
+    if (strcmp(s->region, "us-east-1") != 0)
+        call.body = span_of_text(body);
+    if (cloud_send(&s->cloud, &call, &answer, &why))
+        return true;
+    /* Ours already, or not ours to make: whether it can be used shows when it is. */
+    if (answer.status == 409 || answer.status == 403)
+        return true;
+    if (err != NULL)
+        *err = why;
+    return false;
+}
+
+static bool open_s3(struct s3 *s, const struct store_host *host, const char *url, bool create,
+                    struct err *err)
+{
+    static const char *const options[] = {CLOUD_OPTIONS, "region", "style", NULL};
+    struct store_url u;
+    char base[STORE_URL_MAX], name[300];
+
+    if (!store_url_parse(url, "s3://", options, &u, err))
+        return false;
+    const char *credential = store_url_option(&u, "credential");
+    snprintf(s->bucket, sizeof s->bucket, "%s", u.authority);
+    snprintf(s->region, sizeof s->region, "%s",
+             first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
+                      host->env("AWS_DEFAULT_REGION"), "us-east-1"));
+    snprintf(name, sizeof name, "s3.%s", s->bucket);
+    return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
+           cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
+           (s3_identity_make(host, credential != NULL ? credential : name,
+                             store_url_option(&u, "identity"), &s->identity, err) ||
+            err_wrap(err, "store %s", url)) &&
+           (!create || make_bucket(s, err));
+}
+
+bool s3_store_open(const struct store_host *host, const char *url, bool create, struct store **out,
+                   struct err *err)
+{
+    struct s3 *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return err_set(err, ERR_FULL, "out of memory opening store %s", url);
+    if (open_s3(s, host, url, create, err)) {
+        *out = &s->cloud.head;
+        return true;
+    }
+    s3_release(&s->cloud);
+    http_release(&s->cloud.http);
+    free(s);
+    return false;
+}
