@@ -40,17 +40,18 @@ static inline struct span span_of_text(const char *text)
     return span_of(text, strlen(text));
 }
 
-/* The part [offset, offset + length); the caller has checked that it lies inside. */
+/* The part [offset, offset + length); the caller has checked that it lies inside. An empty span
+ * may have no data, and C does not define NULL + 0. */
 static inline struct span span_part(struct span s, size_t offset, size_t length)
 {
     assert(offset <= s.length && length <= s.length - offset);
-    return span_of(s.data + offset, length);
+    return s.length == 0 ? s : span_of(s.data + offset, length);
 }
 
 static inline struct mspan mspan_part(struct mspan m, size_t offset, size_t length)
 {
     assert(offset <= m.length && length <= m.length - offset);
-    return mspan_of(m.data + offset, length);
+    return m.length == 0 ? m : mspan_of(m.data + offset, length);
 }
 
 static inline bool span_equal(struct span a, struct span b)

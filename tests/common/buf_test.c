@@ -117,6 +117,14 @@ static void set_u32_overwrites_in_place(void **state)
     assert_int_equal(load_u64(b.data), 0x0000112233440000ull);
 }
 
+/* The undefined-behaviour sanitizer is who sees it. */
+static void a_part_of_an_empty_span_without_data_is_empty(void **state)
+{
+    (void)state;
+    assert_int_equal(span_part(span_of(NULL, 0), 0, 0).length, 0);
+    assert_int_equal(mspan_part(mspan_of(NULL, 0), 0, 0).length, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -128,6 +136,7 @@ int main(void)
         cmocka_unit_test(a_length_that_cannot_be_is_full_and_stays_so),
         cmocka_unit_test(extending_by_nothing_yields_a_place_and_not_the_sign_of_failure),
         cmocka_unit_test(set_u32_overwrites_in_place),
+        cmocka_unit_test(a_part_of_an_empty_span_without_data_is_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
