@@ -325,6 +325,17 @@ static void an_entry_seen_whole_that_was_replaced_overtakes(void **state)
     check_put(f, 6, text_of(6), NUMLOG_OVERTAKEN, ERR_FENCED);
 }
 
+static void what_was_seen_is_not_taken_for_another_entry_that_is_expected(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    struct sha256 expected = sha256_of(span_of_text("another 5"));
+    fill(f, 0, 4);
+    check_put(f, 5, text_of(5), NUMLOG_DONE, ERR_OK);
+    assert_int_equal(numlog_put(&f->log, 6, span_of_text("six"), &expected, NULL, &err),
+                     NUMLOG_OVERTAKEN);
+}
+
 static void a_flipped_bit_in_the_head_of_an_entry_seen_whole_fences_nobody(void **state)
 {
     struct fixture *f = *state;
@@ -447,6 +458,7 @@ int main(void)
         EACH(a_store_that_answers_differently_each_time_is_doubt),
         EACH(the_look_back_at_an_entry_seen_whole_reads_its_head_alone),
         EACH(an_entry_seen_whole_that_was_replaced_overtakes),
+        EACH(what_was_seen_is_not_taken_for_another_entry_that_is_expected),
         EACH(a_flipped_bit_in_the_head_of_an_entry_seen_whole_fences_nobody),
         EACH(out_may_be_null),
         EACH(entries_read_up_to_the_head),
