@@ -22,13 +22,6 @@ struct azure_identity {
     char place[320];
 };
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 /* --- managed identity --- */
 
 /* {"access_token": "...", "expires_in": "3599", ...}: numbers are texts there. */
@@ -53,7 +46,7 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct azure_identity *i = context;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char url[640];
 
     snprintf(url, sizeof url, "%s%s%s%s", i->metadata, TOKEN_PATH,
@@ -126,7 +119,7 @@ void azure_identity_release(struct azure_identity **identity)
     if (i == NULL)
         return;
     *identity = NULL;
-    wipe(&i->secret);
+    buf_wipe(&i->secret);
     instance_release(&i->instance);
     free(i);
 }

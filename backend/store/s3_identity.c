@@ -143,13 +143,6 @@ static bool from_shared_file(const struct store_host *host, struct s3_identity *
 
 /* --- the instance's role --- */
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 /* One text of the endpoint; the token goes along where there is one. */
 static bool ask(const struct s3_identity *i, struct http *h, const char *token, const char *path,
                 struct buf *out, struct err *err)
@@ -191,8 +184,8 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct s3_identity *i = context;
-    struct buf token CLEANUP(wipe) = BUF_NONE, role AUTO_BUF = BUF_NONE;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE, role AUTO_BUF = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char path[512];
 
     if (!ask(i, h, NULL, "/latest/api/token", &token, err) ||
@@ -264,7 +257,7 @@ void s3_identity_release(struct s3_identity **identity)
 
 bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct err *err)
 {
-    struct buf text CLEANUP(wipe) = BUF_NONE;
+    struct buf text AUTO_SECRET_BUF = BUF_NONE;
     if (i->instance == NULL) {
         *out = i->fixed;
         return true;

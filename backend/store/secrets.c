@@ -10,9 +10,7 @@
 
 void secrets_release(struct secrets *s)
 {
-    if (s->text.data != NULL)
-        explicit_bzero(s->text.data, s->text.capacity);
-    buf_release(&s->text);
+    buf_wipe(&s->text);
 }
 
 const char *secrets_value(const struct secrets *s, const char *name)

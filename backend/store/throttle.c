@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/throttle.h"
 
+#include "common/deadline.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -161,24 +163,11 @@ static uint32_t ask_locked(struct bandwidth *b, uint64_t bytes)
     return 0;
 }
 
-static struct timespec moment_after(uint32_t ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 /* Waits a little, or until something changes; the lock is let go meanwhile. */
 static bool pause_locked(struct bandwidth *b, uint32_t ms)
 {
     if (b->pause == NULL) {
-        struct timespec until = moment_after(ms);
+        struct timespec until = deadline_after(ms);
         pthread_cond_timedwait(&b->change, &b->lock, &until);
         return true;
     }
@@ -238,11 +227,7 @@ bool bandwidth_make(struct world *w, const char *spec, bool (*pause)(void *conte
     b->plan = plan;
     b->filled_ns = w->ops->boottime_ns(w);
     pthread_mutex_init(&b->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&b->change);
     *out = b;
     return true;
 }
