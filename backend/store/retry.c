@@ -85,6 +85,12 @@ static uint32_t choose_pause(struct attempt *a, const struct err *why)
     return (uint32_t)pause + why->retry_after_ms;
 }
 
+static bool is_cancelled(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    return r->cancelled;
+}
+
 /* After a failure: whether to try again, once the pause is over. */
 static bool again(struct attempt *a, struct err *why)
 {
@@ -100,6 +106,8 @@ static bool again(struct attempt *a, struct err *why)
         a->tries++;
         return true;
     }
+    if (is_cancelled(r))
+        return err_set(why, ERR_CANCELLED, "store %s: asked to stop", r->head.url);
     if (a->tries > 1)
         err_wrap(why, "tried %u times over %llu s", a->tries,
                  (unsigned long long)(spent_ms / 1000));
