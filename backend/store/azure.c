@@ -132,21 +132,8 @@ static const struct {
 
 static enum err_kind kind_of_status(unsigned status)
 {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 404: /* of what, is not said: not believed to be the object */
-    case 408:
-    case 429:
-        return ERR_TRANSIENT;
-    case 416:
-        return ERR_CORRUPT;
-    case 507:
-        return ERR_FULL;
-    default:
-        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
-    }
+    /* Of what, is not said: not believed to be the object. */
+    return status == 404 ? ERR_TRANSIENT : cloud_kind_of_status(status);
 }
 
 static bool says(const char *code, const char *what)
