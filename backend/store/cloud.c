@@ -185,6 +185,7 @@ enum err_kind cloud_kind_of_status(unsigned status)
     case 403:
         return ERR_DENIED;
     case 408:
+    case 409: /* what conflicts for good has a code that says so */
     case 429:
         return ERR_TRANSIENT;
     case 416:

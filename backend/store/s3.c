@@ -127,8 +127,6 @@ static enum err_kind kind_of_status(unsigned status)
     switch (status) {
     case 404:
         return ERR_NOT_FOUND;
-    case 409:
-        return ERR_TRANSIENT;
     case 412:
         return ERR_EXISTS;
     default:

@@ -162,11 +162,11 @@ static void a_status_alone_says_what_may_be_done(void **state)
     static const struct {
         unsigned status;
         enum err_kind kind;
-    } cases[] = {{301, ERR_INVALID},   {400, ERR_INVALID},   {401, ERR_DENIED},
-                 {403, ERR_DENIED},    {405, ERR_INVALID},   {408, ERR_TRANSIENT},
-                 {416, ERR_CORRUPT},   {429, ERR_TRANSIENT}, {500, ERR_TRANSIENT},
-                 {501, ERR_INVALID},   {502, ERR_TRANSIENT}, {503, ERR_TRANSIENT},
-                 {504, ERR_TRANSIENT}, {507, ERR_FULL},      {599, ERR_TRANSIENT}};
+    } cases[] = {
+        {301, ERR_INVALID},   {400, ERR_INVALID},   {401, ERR_DENIED},    {403, ERR_DENIED},
+        {405, ERR_INVALID},   {408, ERR_TRANSIENT}, {409, ERR_TRANSIENT}, {416, ERR_CORRUPT},
+        {429, ERR_TRANSIENT}, {500, ERR_TRANSIENT}, {501, ERR_INVALID},   {502, ERR_TRANSIENT},
+        {503, ERR_TRANSIENT}, {504, ERR_TRANSIENT}, {507, ERR_FULL},      {599, ERR_TRANSIENT}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_int_equal(cloud_kind_of_status(cases[i].status), cases[i].kind);
 }
