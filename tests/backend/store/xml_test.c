@@ -306,16 +306,46 @@ static void repeat(struct buf *out, const char *before, const char *text, size_t
     buf_put(out, after, strlen(after) + 1);
 }
 
-static void names_and_markers_that_are_too_long_are_refused(void **state)
+/* Somebody else's: none of ours is so long. */
+static void a_name_longer_than_any_of_ours_is_passed_over(void **state)
 {
     (void)state;
-    struct buf name AUTO_BUF = BUF_NONE, marker AUTO_BUF = BUF_NONE;
-    repeat(&name, "<ListBucketResult><Contents><Key>", "a", STORE_KEY_MAX + 513,
-           "</Key><Size>1</Size></Contents></ListBucketResult>");
-    check_refused(XML_S3, (const char *)name.data, "too long");
+    static const size_t lengths[] = {STORE_KEY_MAX + 513, XML_MARKER_MAX, 100000};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        struct buf text AUTO_BUF = BUF_NONE;
+        repeat(&text, "<ListBucketResult>" OBJECT("a", "1") "<Contents><Key>", "x", lengths[i],
+               "</Key><Size>2</Size></Contents>" OBJECT("y", "3") "</ListBucketResult>");
+        check_list(XML_S3, (const char *)text.data, "a:1 y:3 ", "");
+    }
+    struct buf parts AUTO_BUF = BUF_NONE; /* its end is no name of its own */
+    repeat(&parts, "<ListBucketResult><Contents><Key>", "x", XML_MARKER_MAX,
+           "<!-- x -->b</Key><Size>2</Size></Contents></ListBucketResult>");
+    check_list(XML_S3, (const char *)parts.data, "", "");
+}
+
+static void a_text_that_nobody_wants_may_be_long(void **state)
+{
+    (void)state;
+    struct buf text AUTO_BUF = BUF_NONE;
+    char out[16];
+    repeat(&text, "<Error><Detail>", "so much is said ", 1000,
+           "</Detail><Code>SlowDown</Code></Error>");
+    text.length--;
+    assert_true(xml_text(buf_span(&text), "Error/Code", out, sizeof out));
+    assert_string_equal(out, "SlowDown");
+    assert_false(xml_text(buf_span(&text), "Error/Detail", out, sizeof out));
+}
+
+static void markers_and_sizes_that_are_too_long_are_refused(void **state)
+{
+    (void)state;
+    struct buf marker AUTO_BUF = BUF_NONE, size AUTO_BUF = BUF_NONE;
     repeat(&marker, "<EnumerationResults><NextMarker>", "a", XML_MARKER_MAX,
            "</NextMarker></EnumerationResults>");
-    check_refused(XML_AZURE, (const char *)marker.data, "well-formed");
+    check_refused(XML_AZURE, (const char *)marker.data, "its marker is too long");
+    repeat(&size, "<ListBucketResult><Contents><Key>a</Key><Size>", "0", XML_MARKER_MAX,
+           "</Size></Contents></ListBucketResult>");
+    check_refused(XML_S3, (const char *)size.data, "no number");
 }
 
 static void what_nests_too_deep_is_refused(void **state)
@@ -410,7 +440,9 @@ int main(void)
         cmocka_unit_test(a_document_of_another_kind_is_refused),
         cmocka_unit_test(an_object_without_name_or_size_is_refused),
         cmocka_unit_test(sizes_that_are_no_number_are_refused),
-        cmocka_unit_test(names_and_markers_that_are_too_long_are_refused),
+        cmocka_unit_test(a_name_longer_than_any_of_ours_is_passed_over),
+        cmocka_unit_test(a_text_that_nobody_wants_may_be_long),
+        cmocka_unit_test(markers_and_sizes_that_are_too_long_are_refused),
         cmocka_unit_test(what_nests_too_deep_is_refused),
         cmocka_unit_test(more_objects_or_bytes_than_a_page_has_are_refused),
         cmocka_unit_test(the_text_of_one_element_is_found),
