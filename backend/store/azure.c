@@ -27,16 +27,9 @@ static struct azure *azure_of(struct cloud *c)
 
 /* --- the dialect --- */
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
 {
-    struct buf token CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE;
     if (!buf_reserve(&token, 16u << 10))
         return err_set(err, ERR_FULL, "out of memory");
     if (!azure_identity_token(a->identity, &token, err))
@@ -139,21 +132,8 @@ static const struct {
 
 static enum err_kind kind_of_status(unsigned status)
 {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 404: /* of what, is not said: not believed to be the object */
-    case 408:
-    case 429:
-        return ERR_TRANSIENT;
-    case 416:
-        return ERR_CORRUPT;
-    case 507:
-        return ERR_FULL;
-    default:
-        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
-    }
+    /* Of what, is not said: not believed to be the object. */
+    return status == 404 ? ERR_TRANSIENT : cloud_kind_of_status(status);
 }
 
 static bool says(const char *code, const char *what)

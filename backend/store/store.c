@@ -19,8 +19,8 @@ bool store_open(const struct store_host *host, const char *url, bool create, str
                 struct err *err)
 {
     if (strlen(url) >= STORE_URL_MAX)
-        return err_set(err, ERR_INVALID, "the store's URL is longer than %u characters: %.64s...",
-                       STORE_URL_MAX - 1, url);
+        return err_set(err, ERR_INVALID, "the store's URL is longer than %u characters",
+                       STORE_URL_MAX - 1);
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
         if (strncmp(url, schemes[i].scheme, strlen(schemes[i].scheme)) == 0)
             return schemes[i].open(host, url, create, out, err);

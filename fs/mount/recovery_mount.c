@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/mount/recovery_mount.h"
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/mount/daemon.h"
 #include "fs/mount/mount_point.h"
@@ -28,14 +29,7 @@ struct refresher {
 /* False: stop. */
 static bool wait_for_next(struct refresher *f, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&f->stop_lock);
     while (!f->stop && pthread_cond_timedwait(&f->stopped, &f->stop_lock, &until) != ETIMEDOUT) {
     }
@@ -65,14 +59,10 @@ static void *refresh_run(void *context)
 /* With every signal blocked in it: those that end the mount are for the thread that waits. */
 static bool refresher_start(struct refresher *f, struct recovery *r, struct err *err)
 {
-    pthread_condattr_t monotonic;
     sigset_t all, before;
     f->recovery = r;
     pthread_mutex_init(&f->stop_lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->stopped, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&f->stopped);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(&f->thread, NULL, refresh_run, f);
