@@ -244,6 +244,11 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), err);
 }
 
+static const char *azure_metadata(struct cloud *c)
+{
+    return azure_identity_metadata(azure_of(c)->identity);
+}
+
 static void azure_release(struct cloud *c)
 {
     azure_identity_release(&azure_of(c)->identity);
@@ -256,6 +261,7 @@ static const struct cloud_dialect azure_dialect = {
     .describe_put = azure_describe_put,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .metadata = azure_metadata,
     .release = azure_release,
 };
 

@@ -164,3 +164,8 @@ const char *azure_identity_place(const struct azure_identity *i)
 {
     return i->place;
 }
+
+const char *azure_identity_metadata(const struct azure_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
+}

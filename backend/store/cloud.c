@@ -346,6 +346,15 @@ static void cloud_cancel(struct store *s, bool cancelled)
     http_cancel(cloud_of(s)->http, cancelled);
 }
 
+static void cloud_endpoint(struct store *s, struct store_endpoint *out)
+{
+    struct cloud *c = cloud_of(s);
+    const char *metadata = c->dialect->metadata(c);
+    url_origin(c->base, out->store);
+    if (metadata != NULL)
+        url_origin(metadata, out->metadata);
+}
+
 static void cloud_close(struct store *s)
 {
     struct cloud *c = cloud_of(s);
@@ -363,6 +372,7 @@ const struct store_ops cloud_ops = {
     .close = cloud_close,
     .load = cloud_load,
     .cancel = cloud_cancel,
+    .endpoint = cloud_endpoint,
 };
 
 /* "https://HOST[:PORT][/PATH]", nothing behind it. */

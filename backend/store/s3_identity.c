@@ -288,3 +288,8 @@ const char *s3_identity_place(const struct s3_identity *i)
 {
     return i->place;
 }
+
+const char *s3_identity_metadata(const struct s3_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
+}
