@@ -19,6 +19,8 @@ static const struct option_spec options[] = {
     {"key", "FILE", false, false, "Use this VM key instead of making one."},
     {"no-encryption", NULL, false, false,
      "Leave disk data readable in the stores; history stays authenticated."},
+    {"bandwidth", "SPEC", false, false,
+     "Keep what is shipped within it, as 20M or 20M,08:00-18:00=2M (bytes per second)."},
     {"dry-run", NULL, false, false, "Check and say what would be done, change nothing."},
     OPTIONS_END,
 };
@@ -174,6 +176,9 @@ static bool read_options(const struct verb_call *call, struct settings *s, struc
     if (!settings_store(s, cache, target, &index, err))
         return false;
     s->encrypted = !option_given(o, "no-encryption");
+    const char *bandwidth = option_value(o, "bandwidth", 0);
+    if (bandwidth && !settings_set_bandwidth(s, bandwidth, err))
+        return false;
     for (size_t i = 0; i < option_count(o, "disk"); i++)
         if (!add_disk(s, option_value(o, "disk", i), err))
             return false;
@@ -319,6 +324,8 @@ static void print_plan(const struct settings *s, bool dry)
                    s->stores[s->disks[i].store].target);
     }
     printf("  cache  %s\n  target %s\n", s->stores[0].cache, s->stores[0].target);
+    if (s->bandwidth[0])
+        printf("  bandwidth %s\n", s->bandwidth);
 }
 
 static bool run(const struct verb_call *call, struct err *err)

@@ -75,6 +75,14 @@ static bool open_all(void *context, struct recovery_mount_config *config, struct
     return true;
 }
 
+static void cancel_all(void *context)
+{
+    struct shown *s = context;
+    for (size_t i = 0; i < s->count; i++)
+        for (uint16_t n = 0; n < s->vms[i].settings.store_count; n++)
+            store_cancel(s->vms[i].targets[n], true);
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct shown shown CLEANUP(shown_release) = {.call = call};
@@ -99,6 +107,7 @@ static bool run(const struct verb_call *call, struct err *err)
         .world = call->world,
         .mount_point = point,
         .open = open_all,
+        .cancel = cancel_all,
         .context = &shown,
         .writable_name = name,
         .scratch_folder = name ? scratch : NULL,

@@ -141,7 +141,7 @@ static bool check_make(struct check *c, struct store *s, struct world *w, const 
     c->store = s;
     c->removes = role != STORE_ROLE_SOURCE;
     snprintf(c->prefix, sizeof c->prefix, "%s%s", prefix, role == STORE_ROLE_VIEWER ? "pins/" : "");
-    snprintf(c->key, sizeof c->key, "%scheck%s%s", c->prefix, c->removes ? "-" : "",
+    snprintf(c->key, sizeof c->key, "%s" STORE_CHECK_LASTING "%s%s", c->prefix, c->removes ? "-" : "",
              c->removes ? hex : "");
     return true;
 }
@@ -151,7 +151,7 @@ bool store_check(struct store *s, struct world *w, const char *prefix, enum stor
 {
     struct check c;
     struct err first = ERR_NONE;
-    bool made = false;
+    bool made = false, reached = true;
 
     if (report != NULL)
         memset(report, 0, sizeof *report);
@@ -160,11 +160,13 @@ bool store_check(struct store *s, struct world *w, const char *prefix, enum stor
     for (enum store_property p = 0; p < STORE_PROPERTIES; p++) {
         struct err why = ERR_NONE;
         /* What was not created can be listed at most. */
-        if ((p == STORE_REMOVES && !c.removes) || (!made && p != STORE_CREATES && p != STORE_LISTS))
+        if ((p == STORE_REMOVES && !c.removes) ||
+            (!made && p != STORE_CREATES && (p != STORE_LISTS || !reached)))
             continue;
         uint64_t begun_ns = w->ops->boottime_ns(w);
         bool good = proofs[p](&c, &why);
         made |= p == STORE_CREATES && good;
+        reached &= why.kind != ERR_TRANSIENT;
         if (!good && first.kind == ERR_OK)
             first = why;
         if (report == NULL)

@@ -14,6 +14,8 @@
 #include <time.h>
 
 #define RECOVERY_THREADS 16u
+#define END_LOOK_MS      500u  /* how late the end of the mount may be noticed */
+#define END_PATIENCE_MS  2000u /* then calls to stores that do not answer are ended */
 
 /* --- the histories, looked at again and again --- */
 
@@ -89,6 +91,76 @@ static void refresher_stop(struct refresher *f)
     pthread_join(f->thread, NULL);
     pthread_cond_destroy(&f->stopped);
     pthread_mutex_destroy(&f->stop_lock);
+}
+
+/* --- the end: no reader and no store may hold the process for long once it is unmounted --- */
+
+struct ender {
+    const struct recovery_mount_config *config;
+    struct fuse_session *session;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock;
+    pthread_cond_t change; /* CLOCK_MONOTONIC */
+    bool over;             /* guarded by lock: everything has been given back */
+};
+
+/* Whether it is over, after waiting for that. */
+static bool ender_wait(struct ender *e, uint64_t ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(ms / 1000);
+    until.tv_nsec += (long)(ms % 1000) * 1000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000;
+    }
+    LOCK_SCOPE(&e->lock);
+    while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
+    }
+    return e->over;
+}
+
+static void *ender_run(void *context)
+{
+    struct ender *e = context;
+    while (!fuse_session_exited(e->session))
+        if (ender_wait(e, END_LOOK_MS))
+            return NULL;
+    if (!ender_wait(e, END_PATIENCE_MS))
+        e->config->cancel(e->config->context);
+    return NULL;
+}
+
+/* Without a thread to spare, stores that do not answer end by their own time-outs. */
+static void ender_start(struct ender *e, const struct recovery_mount_config *config,
+                        struct fuse_session *session)
+{
+    pthread_condattr_t monotonic;
+    sigset_t all, before;
+    *e = (struct ender){.config = config, .session = session};
+    pthread_mutex_init(&e->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&e->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    e->running = config->cancel && pthread_create(&e->thread, NULL, ender_run, e) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void ender_stop(struct ender *e)
+{
+    pthread_mutex_lock(&e->lock);
+    e->over = true;
+    pthread_cond_signal(&e->change);
+    pthread_mutex_unlock(&e->lock);
+    if (e->running)
+        pthread_join(e->thread, NULL);
+    pthread_cond_destroy(&e->change);
+    pthread_mutex_destroy(&e->lock);
 }
 
 /* --- serving --- */
@@ -191,8 +263,12 @@ static bool serve(const struct recovery_mount_config *given, const char *absolut
         ok = err_set(err, ERR_IO, "cannot mount %s: is /dev/fuse there, and may you use it?",
                      absolute);
     else if (ok) {
+        struct ender ender;
+        ender_start(&ender, config, session);
         ok = serve_mounted(r, session, err);
         fuse_session_unmount(session);
+        open_points_release(&r->points);
+        ender_stop(&ender);
     }
     if (session)
         fuse_session_destroy(session);
