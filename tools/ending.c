@@ -2,13 +2,13 @@
 #include "tools/ending.h"
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 struct ending {
@@ -31,14 +31,7 @@ static sigset_t signals(void)
 /* False: until then nothing changed. */
 static bool wait_locked(struct ending *e, const bool *what, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     while (!*what && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT)
         ;
     return *what;
@@ -63,16 +56,12 @@ static void *wait_for_signal(void *context)
 bool ending_begin(struct ending **out, struct err *err)
 {
     struct ending *e = calloc(1, sizeof *e);
-    pthread_condattr_t monotonic;
     sigset_t set = signals();
     if (e == NULL)
         return err_set(err, ERR_FULL, "out of memory");
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&e->change);
     int failed = pthread_create(&e->thread, NULL, wait_for_signal, e);
     if (failed == 0) {
         *out = e;

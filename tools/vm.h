@@ -26,7 +26,8 @@ struct vm {
     struct store *caches[VM_DISKS_MAX + 1];  /* settings.store_count of them, when opened */
     struct store *targets[VM_DISKS_MAX + 1]; /* likewise */
     struct history *history;
-    struct bandwidth *bandwidth; /* of all stores, made with the first; NULL: VM_GLANCES, VM_LOOKS */
+    struct bandwidth
+        *bandwidth; /* of all stores, made with the first; NULL: VM_GLANCES, VM_LOOKS */
 };
 
 #define VM_NONE                                                                                    \

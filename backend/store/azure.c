@@ -27,16 +27,9 @@ static struct azure *azure_of(struct cloud *c)
 
 /* --- the dialect --- */
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
 {
-    struct buf token CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE;
     if (!buf_reserve(&token, 16u << 10))
         return err_set(err, ERR_FULL, "out of memory");
     if (!azure_identity_token(a->identity, &token, err))

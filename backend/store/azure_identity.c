@@ -22,13 +22,6 @@ struct azure_identity {
     char place[320];
 };
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 /* --- managed identity --- */
 
 /* {"access_token": "...", "expires_in": "3599", ...}: numbers are texts there. */
@@ -44,6 +37,10 @@ static bool take_json(struct span text, struct buf *out, uint64_t *holds_ms, str
     unsigned long value = strtoul(seconds, &end, 10);
     if (end == seconds || *end != '\0' || value > 366ul * 86400)
         return err_set(err, ERR_CORRUPT, "the machine's managed identity: expires_in is no number");
+    for (const char *p = token; *p != '\0'; p++)
+        if (*p <= ' ' || *p > '~') /* it becomes a header */
+            return err_set(err, ERR_CORRUPT,
+                           "the machine's managed identity: its access_token is none");
     *holds_ms = (uint64_t)value * 1000;
     buf_put(out, token, strlen(token) + 1);
     return buf_ok(out, err);
@@ -53,7 +50,7 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct azure_identity *i = context;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char url[640];
 
     snprintf(url, sizeof url, "%s%s%s%s", i->metadata, TOKEN_PATH,
@@ -126,7 +123,7 @@ void azure_identity_release(struct azure_identity **identity)
     if (i == NULL)
         return;
     *identity = NULL;
-    wipe(&i->secret);
+    buf_wipe(&i->secret);
     instance_release(&i->instance);
     free(i);
 }

@@ -67,13 +67,15 @@ static bool reads(const struct check *c, struct err *err)
     uint8_t out[sizeof body];
     uint64_t bytes;
 
-    if (!store_size(c->store, c->key, &bytes, err) ||
-        !store_get(c->store, c->key, 0, mspan_of(out, sizeof out), err)) {
-        if (err->kind == ERR_NOT_FOUND)
-            return lacks(c, err, "it does not find an object right after it was put");
+    bool good = store_size(c->store, c->key, &bytes, err);
+    bool whole = good && bytes == sizeof body;
+    if (whole)
+        good = store_get(c->store, c->key, 0, mspan_of(out, sizeof out), err);
+    if (!good && err->kind == ERR_NOT_FOUND)
+        return lacks(c, err, "it does not find an object right after it was put");
+    if (!good)
         return false;
-    }
-    if (bytes != sizeof body || memcmp(out, body, sizeof out) != 0)
+    if (!whole || memcmp(out, body, sizeof out) != 0)
         return lacks(c, err, "it does not give back the bytes that were put");
     return true;
 }

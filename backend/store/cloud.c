@@ -56,9 +56,7 @@ const char *cloud_header_value(const struct cloud_call *call, const char *name)
 
 void cloud_call_release(struct cloud_call *call)
 {
-    if (call->scratch.data != NULL)
-        explicit_bzero(call->scratch.data, call->scratch.capacity);
-    buf_release(&call->scratch);
+    buf_wipe(&call->scratch);
 }
 
 /* --- sending --- */
@@ -90,18 +88,11 @@ static void write_query(const struct cloud_call *call, struct buf *out)
     buf_put_u8(out, 0);
 }
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 /* One try. False: no answer at all. */
 static bool send_once(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                       struct err *err)
 {
-    struct buf path AUTO_BUF = BUF_NONE, url CLEANUP(wipe) = BUF_NONE;
+    struct buf path AUTO_BUF = BUF_NONE, url AUTO_SECRET_BUF = BUF_NONE;
     struct http_request request AUTO_HTTP_REQUEST = {.method = call->method,
                                                      .headers = BUF_NONE,
                                                      .body = call->body,

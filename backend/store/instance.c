@@ -11,13 +11,6 @@ struct instance {
     uint64_t until_ms; /* boot time; 0: nothing is kept */
 };
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, struct instance **out,
                    struct err *err)
 {
@@ -38,7 +31,7 @@ void instance_release(struct instance **instance)
     if (i == NULL)
         return;
     *instance = NULL;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     http_release(&i->metadata);
     pthread_mutex_destroy(&i->lock);
     free(i);
@@ -46,7 +39,7 @@ void instance_release(struct instance **instance)
 
 static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
 {
-    struct buf fresh CLEANUP(wipe) = BUF_NONE;
+    struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     struct http_config config = {.world = i->world,
                                  .plain = true, /* link-local, by its nature */
                                  .connect_ms = INSTANCE_CONNECT_MS,
@@ -56,7 +49,7 @@ static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
     if ((i->metadata == NULL && !http_make(&config, &i->metadata, err)) ||
         !i->fetch(i->context, i->metadata, &fresh, &holds_ms, err) || !buf_ok(&fresh, err))
         return false;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     i->kept = fresh;
     fresh = BUF_NONE;
     i->until_ms = now_ms + holds_ms;

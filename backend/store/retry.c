@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/retry.h"
 
+#include "common/deadline.h"
+
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #define REPEAT_COST 10u /* a success gives back one */
 
@@ -42,17 +43,10 @@ static struct attempt attempt_begin(struct store *s)
         .retry = r, .begun_ms = now_ms(r), .bound_ms = r->policy.pause_ms, .tries = 1};
 }
 
-/* Waits on the clock that no one sets. False: cancelled. */
+/* False: cancelled. */
 static bool really_pause(struct retry *r, uint32_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&r->lock);
     int rc = 0;
     while (!r->cancelled && rc != ETIMEDOUT)
@@ -91,6 +85,12 @@ static uint32_t choose_pause(struct attempt *a, const struct err *why)
     return (uint32_t)pause + why->retry_after_ms;
 }
 
+static bool is_cancelled(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    return r->cancelled;
+}
+
 /* After a failure: whether to try again, once the pause is over. */
 static bool again(struct attempt *a, struct err *why)
 {
@@ -106,6 +106,8 @@ static bool again(struct attempt *a, struct err *why)
         a->tries++;
         return true;
     }
+    if (is_cancelled(r))
+        return err_set(why, ERR_CANCELLED, "store %s: asked to stop", r->head.url);
     if (a->tries > 1)
         err_wrap(why, "tried %u times over %llu s", a->tries,
                  (unsigned long long)(spent_ms / 1000));
@@ -291,11 +293,7 @@ bool store_retry(struct world *w, struct store *inner, const struct retry_policy
     r->policy = *policy;
     r->budget = policy->budget * REPEAT_COST;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&r->change);
     *out = &r->head;
     return true;
 }

@@ -24,10 +24,19 @@ struct s3_identity {
 static const char *const variables[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
                                         "AWS_SESSION_TOKEN", NULL};
 
+/* They become headers: a line end in one would be a header of its own. */
+static bool printable(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return true;
+}
+
 static bool copy(char *out, size_t size, const char *value)
 {
     size_t length = value != NULL ? strlen(value) : 0;
-    if (length >= size)
+    if (length >= size || !printable(value, length))
         return false;
     memcpy(out, value != NULL ? value : "", length + 1);
     return true;
@@ -53,7 +62,7 @@ static bool trim(const char **text, size_t *length)
 
 static bool keep(char *out, size_t size, const char *text, size_t length)
 {
-    if (!trim(&text, &length) || length >= size || memchr(text, '\0', length) != NULL)
+    if (!trim(&text, &length) || length >= size || !printable(text, length))
         return false;
     memcpy(out, text, length);
     out[length] = '\0';
@@ -80,16 +89,16 @@ static bool take_setting(struct s3_credentials *c, const char *line, size_t leng
 bool s3_profile_parse(struct span text, const char *profile, struct s3_credentials *out,
                       bool *found)
 {
-    const char *at = (const char *)text.data, *end = at + text.length;
     bool inside = false;
 
     memset(out, 0, sizeof *out);
     *found = false;
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        const char *line = at;
-        size_t length = (size_t)((stop != NULL ? stop : end) - at);
-        at += length + 1;
+    while (text.length > 0) {
+        const uint8_t *stop = memchr(text.data, '\n', text.length);
+        const char *line = (const char *)text.data;
+        size_t length = stop != NULL ? (size_t)(stop - text.data) : text.length;
+        size_t taken = length + (stop != NULL);
+        text = span_part(text, taken, text.length - taken);
         if (!trim(&line, &length) || *line == '#' || *line == ';')
             continue;
         if (*line == '[') {
@@ -132,7 +141,8 @@ static bool from_shared_file(const struct store_host *host, struct s3_identity *
         return false;
     }
     if (!s3_profile_parse(buf_span(&file.text), named ? profile : "default", &i->fixed, found))
-        return err_set(err, ERR_INVALID, "%s: a value in it is empty or too long", i->place);
+        return err_set(err, ERR_INVALID, "%s: a value in it is empty, too long, or holds a space",
+                       i->place);
     if (*found && (i->fixed.key_id[0] == '\0' || i->fixed.secret[0] == '\0'))
         return err_set(err, ERR_INVALID,
                        "%s: profile %s lacks aws_access_key_id or aws_secret_access_key", i->place,
@@ -142,13 +152,6 @@ static bool from_shared_file(const struct store_host *host, struct s3_identity *
 }
 
 /* --- the instance's role --- */
-
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
 
 /* One text of the endpoint; the token goes along where there is one. */
 static bool ask(const struct s3_identity *i, struct http *h, const char *token, const char *path,
@@ -191,8 +194,8 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct s3_identity *i = context;
-    struct buf token CLEANUP(wipe) = BUF_NONE, role AUTO_BUF = BUF_NONE;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE, role AUTO_BUF = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char path[512];
 
     if (!ask(i, h, NULL, "/latest/api/token", &token, err) ||
@@ -241,7 +244,7 @@ bool s3_identity_make(const struct store_host *host, const char *store, const ch
                              secrets_value(&found, variables[2])))
             return err_set(err, ERR_INVALID,
                            "%s: AWS_ACCESS_KEY_ID is there, but AWS_SECRET_ACCESS_KEY is missing, "
-                           "or one is too long",
+                           "or one is too long or holds a space or control character",
                            i->place);
     } else if (!from_shared_file(host, i, &shared, err) ||
                (!shared && !use_instance(host, metadata, i, err))) {
@@ -264,7 +267,7 @@ void s3_identity_release(struct s3_identity **identity)
 
 bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct err *err)
 {
-    struct buf text CLEANUP(wipe) = BUF_NONE;
+    struct buf text AUTO_SECRET_BUF = BUF_NONE;
     if (i->instance == NULL) {
         *out = i->fixed;
         return true;
@@ -273,7 +276,8 @@ bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct e
         return err_wrap(err, "no other credentials for S3 were found");
     const char *key_id = (const char *)text.data, *secret = key_id + strlen(key_id) + 1;
     return credentials_set(out, key_id, secret, secret + strlen(secret) + 1) ||
-           err_set(err, ERR_CORRUPT, "the instance's role: a credential is empty or too long");
+           err_set(err, ERR_CORRUPT,
+                   "the instance's role: a credential is empty, too long, or none");
 }
 
 bool s3_identity_renew(struct s3_identity *i)

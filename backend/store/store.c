@@ -22,8 +22,8 @@ static const struct scheme schemes[] = {
 static const struct scheme *scheme_of(const char *url, struct err *err)
 {
     if (strlen(url) >= STORE_URL_MAX) {
-        err_set(err, ERR_INVALID, "the store's URL is longer than %u characters: %.64s...",
-                STORE_URL_MAX - 1, url);
+        err_set(err, ERR_INVALID, "the store's URL is longer than %u characters",
+                STORE_URL_MAX - 1);
         return NULL;
     }
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)

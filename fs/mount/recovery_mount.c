@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/mount/recovery_mount.h"
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/mount/daemon.h"
 #include "fs/mount/mount_point.h"
@@ -30,14 +31,7 @@ struct refresher {
 /* False: stop. */
 static bool wait_for_next(struct refresher *f, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&f->stop_lock);
     while (!f->stop && pthread_cond_timedwait(&f->stopped, &f->stop_lock, &until) != ETIMEDOUT) {
     }
@@ -67,14 +61,10 @@ static void *refresh_run(void *context)
 /* With every signal blocked in it: those that end the mount are for the thread that waits. */
 static bool refresher_start(struct refresher *f, struct recovery *r, struct err *err)
 {
-    pthread_condattr_t monotonic;
     sigset_t all, before;
     f->recovery = r;
     pthread_mutex_init(&f->stop_lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->stopped, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&f->stopped);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(&f->thread, NULL, refresh_run, f);
@@ -108,14 +98,7 @@ struct ender {
 /* Whether it is over, after waiting for that. */
 static bool ender_wait(struct ender *e, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&e->lock);
     while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
     }
@@ -137,14 +120,10 @@ static void *ender_run(void *context)
 static void ender_start(struct ender *e, const struct recovery_mount_config *config,
                         struct fuse_session *session)
 {
-    pthread_condattr_t monotonic;
     sigset_t all, before;
     *e = (struct ender){.config = config, .session = session};
     pthread_mutex_init(&e->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&e->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&e->change);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     e->running = config->cancel && pthread_create(&e->thread, NULL, ender_run, e) == 0;

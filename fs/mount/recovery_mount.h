@@ -32,8 +32,8 @@ struct recovery_mount_config {
 };
 
 /* Mounts and serves until unmounted or SIGTERM (foreground), or returns in the parent when the
- * mount is usable. No thread may run yet. A dead mount at the mount point is cleared away. ERR_BUSY:
- * the mount point is in use, or the overlays of that name are. */
+ * mount is usable. No thread may run yet. A dead mount at the mount point is cleared away.
+ * ERR_BUSY: the mount point is in use, or the overlays of that name are. */
 bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err) MUST_CHECK;
 
 #endif

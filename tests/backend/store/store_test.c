@@ -106,7 +106,7 @@ static void attaching_refuses_a_store_by_the_property_it_lacks(void **state)
     check_refused((struct plan){MEMORY_PUT, MEMORY_REPLACE, 1}, ERR_INVALID, "create-if-absent");
     check_refused((struct plan){MEMORY_PUT, MEMORY_DROP, 1}, ERR_INVALID, "create-if-absent");
     check_refused((struct plan){MEMORY_PUT, MEMORY_DROP, 0}, ERR_INVALID, "does not find");
-    check_refused((struct plan){MEMORY_PUT, MEMORY_CUT, 0}, ERR_CORRUPT, "ends at");
+    check_refused((struct plan){MEMORY_PUT, MEMORY_CUT, 0}, ERR_INVALID, "does not give back");
     check_refused((struct plan){MEMORY_GET, MEMORY_DAMAGE, 0}, ERR_INVALID, "does not give back");
     check_refused((struct plan){MEMORY_GET, MEMORY_DAMAGE, 1}, ERR_INVALID, "part of an object");
     check_refused((struct plan){MEMORY_REMOVE, MEMORY_DROP, 0}, ERR_INVALID, "removed");
