@@ -5,6 +5,7 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 const struct verb *const verbs[] = {
     &verb_enable, &verb_join,      &verb_mount,  &verb_unmount, &verb_process,
@@ -118,8 +119,18 @@ static int unknown_verb(const char *word)
     return fail(&err);
 }
 
+/* Keys and credentials are in the memory of nearly every verb, in buffers of libraries too, so no
+ * process of ours is dumped whole, nor read by others of its user. exec gives it back, and each of
+ * our processes comes by here. What of /proc/self we use, a process may use of itself all the same.
+ */
+static void keep_memory_private(void)
+{
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* cannot fail for 0 */
+}
+
 int verb_main(int argc, char **argv)
 {
+    keep_memory_private();
     signal(SIGPIPE, SIG_IGN); /* a peer that hangs up is an error to report, not a death */
     if (argc < 2) {
         print_help(stderr);

@@ -331,7 +331,7 @@ static void print_plan(const struct settings *s, bool dry)
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
-    char key[PATH_BYTES_MAX];
+    char key[PATH_BYTES_MAX], target[2 * STORE_URL_MAX];
     bool key_made = false, begun;
 
     vm.call = call;
@@ -348,9 +348,10 @@ static bool run(const struct verb_call *call, struct err *err)
     path_key(call->paths, vm.settings.name, key);
     print_plan(&vm.settings, false);
     printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");
+    shell_quote(vm.settings.stores[0].target, target, sizeof target);
     printf("Next, here:            farshore mount %s DIR\n", vm.settings.name);
     printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
-           vm.settings.stores[0].target);
+           target);
     return true;
 }
 

@@ -86,14 +86,15 @@ static bool read_options(const struct options *o, enum store_role *role, const c
     *role = STORE_ROLE_PROCESSOR;
     if (strcmp(o->operands[0], "check") != 0) {
         nearest = word_nearest(o->operands[0], subjects);
-        return err_set(err, ERR_INVALID, "store %.40s: %s farshore store check URL", o->operands[0],
-                       nearest ? "did you mean" : "there is only");
+        return err_set(err, ERR_INVALID, "store %.40s: %sfarshore store check URL%s",
+                       o->operands[0], nearest ? "did you mean " : "there is only ",
+                       nearest ? "?" : "");
     }
     if (name && !store_role_parse(name, role)) {
         nearest = word_nearest(name, roles);
-        return err_set(err, ERR_INVALID, "--role %.40s: %s%s", name,
-                       nearest ? "did you mean " : "give source, processor or viewer",
-                       nearest ? nearest : "");
+        if (nearest)
+            return err_set(err, ERR_INVALID, "--role %.40s: did you mean %s?", name, nearest);
+        return err_set(err, ERR_INVALID, "--role %.40s: give source, processor or viewer", name);
     }
     return *prefix == NULL || vm_name_valid(*prefix) ||
            err_set(err, ERR_INVALID, "--prefix %.80s is no VM name", *prefix);
@@ -107,6 +108,20 @@ static void clean_up(struct store *s, const char *prefix)
     snprintf(key, sizeof key, "%s%s", prefix, STORE_CHECK_LASTING);
     if (!store_remove(s, key, &ignored))
         return;
+}
+
+/* What is wrong in detail was shown. */
+static bool sum_up(const char *url, enum store_role role, const struct store_report *report,
+                   enum err_kind kind, struct err *err)
+{
+    char list[128] = "";
+    for (enum store_property p = 0; p < STORE_PROPERTIES; p++) {
+        size_t used = strlen(list);
+        if (report->properties[p].text[0] != '\0')
+            snprintf(list + used, sizeof list - used, "%s%s", used > 0 ? ", " : "",
+                     store_property_name(p));
+    }
+    return err_set(err, kind, "%s cannot be used as %s: %s", url, store_role_name(role), list);
 }
 
 static bool run(const struct verb_call *call, struct err *err)
@@ -135,8 +150,9 @@ static bool run(const struct verb_call *call, struct err *err)
         clean_up(s, prefix);
     bool shown = option_given(o, "json") ? print_json(s->url, role, &report, &why, err)
                                          : print_table(&report, err);
+    fflush(stdout); /* before the line that sums up */
     if (shown && !usable)
-        *err = why;
+        return sum_up(s->url, role, &report, why.kind, err);
     if (shown && usable && !option_given(o, "json"))
         printf("%s can be used as %s\n", s->url, store_role_name(role));
     return shown && usable;

@@ -403,5 +403,6 @@ bool cloud_init(struct cloud *c, const struct cloud_dialect *dialect, const stru
                                  .ca_file = store_url_option(parsed, "ca"),
                                  .plain = plain != NULL && strcmp(plain, "yes") == 0};
     return split_base(c, base, err) &&
-           (http_make(&config, &c->http, err) || err_wrap(err, "store %s", url));
+           ((http_make(&config, &c->http, err) && http_check(c->http, c->base, err)) ||
+            err_wrap(err, "store %s", url));
 }

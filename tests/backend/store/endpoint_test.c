@@ -48,7 +48,7 @@ static void an_endpoint_has_its_port_whether_the_url_names_it_or_not(void **stat
         {"s3://box/p", "https://box.s3.us-east-1.amazonaws.com:443"},
         {"s3://box?region=eu-west-2", "https://box.s3.eu-west-2.amazonaws.com:443"},
         {"s3://box?style=path", "https://s3.us-east-1.amazonaws.com:443"},
-        {"s3://box?endpoint=http://10.0.0.1:7480/", "http://10.0.0.1:7480"},
+        {"s3://box?endpoint=http://10.0.0.1:7480/&plain=yes", "http://10.0.0.1:7480"},
         {"s3://box?endpoint=https://ceph.example&style=host", "https://box.ceph.example:443"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
