@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "common/log.h"
 #include "fs/mount/recovery_mount.h"
 #include "tools/daemon_log.h"
 #include "tools/mounts.h"
@@ -99,7 +100,10 @@ static bool run(const struct verb_call *call, struct err *err)
     snprintf(scratch, sizeof scratch, "%s/scratch", call->paths->state);
     if (name && !dir_make(call->world, scratch, 0700, err))
         return false;
+    struct err ignored = ERR_NONE; /* without it the log lines go where ours do */
     bool foreground = option_given(call->options, "foreground");
+    if (!foreground && !dir_make(call->world, call->paths->state, 0700, &ignored))
+        log_warning("no log: %s", ignored.text);
     snprintf(log_path, sizeof log_path, "%.*s/recover.log", (int)sizeof log_path - 16,
              call->paths->state);
     int log AUTO_FD = foreground ? -1 : daemon_log_open(log_path);

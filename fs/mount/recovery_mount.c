@@ -92,26 +92,30 @@ struct ender {
     bool running;
     pthread_mutex_t lock;
     pthread_cond_t change; /* CLOCK_MONOTONIC */
-    bool over;             /* guarded by lock: everything has been given back */
+    bool ended;            /* guarded by lock: no request is served any more */
+    bool over;             /* likewise: everything has been given back */
 };
 
-/* Whether it is over, after waiting for that. */
-static bool ender_wait(struct ender *e, uint64_t ms)
+/* Told to end, a session still waits for those of its threads that wait for a store. */
+static void wait_for_end_locked(struct ender *e)
 {
-    struct timespec until = deadline_after(ms);
-    LOCK_SCOPE(&e->lock);
-    while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
+    while (!e->ended && !e->over && !fuse_session_exited(e->session)) {
+        struct timespec until = deadline_after(END_LOOK_MS);
+        pthread_cond_timedwait(&e->change, &e->lock, &until);
     }
-    return e->over;
 }
 
 static void *ender_run(void *context)
 {
     struct ender *e = context;
-    while (!fuse_session_exited(e->session))
-        if (ender_wait(e, END_LOOK_MS))
-            return NULL;
-    if (!ender_wait(e, END_PATIENCE_MS))
+    pthread_mutex_lock(&e->lock);
+    wait_for_end_locked(e);
+    struct timespec until = deadline_after(END_PATIENCE_MS);
+    while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
+    }
+    bool late = !e->over;
+    pthread_mutex_unlock(&e->lock);
+    if (late)
         e->config->cancel(e->config->context);
     return NULL;
 }
@@ -130,12 +134,16 @@ static void ender_start(struct ender *e, const struct recovery_mount_config *con
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+static void ender_set(struct ender *e, bool *what)
+{
+    LOCK_SCOPE(&e->lock);
+    *what = true;
+    pthread_cond_signal(&e->change);
+}
+
 static void ender_stop(struct ender *e)
 {
-    pthread_mutex_lock(&e->lock);
-    e->over = true;
-    pthread_cond_signal(&e->change);
-    pthread_mutex_unlock(&e->lock);
+    ender_set(e, &e->over);
     if (e->running)
         pthread_join(e->thread, NULL);
     pthread_cond_destroy(&e->change);
@@ -187,7 +195,8 @@ static bool session_loop(struct fuse_session *session, struct err *err)
     return result >= 0 || err_errno(err, -result, "serving the mount");
 }
 
-static bool serve_mounted(struct recovery *r, struct fuse_session *session, struct err *err)
+static bool serve_mounted(struct recovery *r, struct fuse_session *session, struct ender *ender,
+                          struct err *err)
 {
     struct refresher refresher = {.stop = false};
     if (fuse_set_signal_handlers(session) != 0)
@@ -195,6 +204,7 @@ static bool serve_mounted(struct recovery *r, struct fuse_session *session, stru
     bool ok = refresher_start(&refresher, r, err);
     if (ok) {
         ok = session_loop(session, err);
+        ender_set(ender, &ender->ended);
         refresher_stop(&refresher);
     }
     fuse_remove_signal_handlers(session);
@@ -244,7 +254,7 @@ static bool serve(const struct recovery_mount_config *given, const char *absolut
     else if (ok) {
         struct ender ender;
         ender_start(&ender, config, session);
-        ok = serve_mounted(r, session, err);
+        ok = serve_mounted(r, session, &ender, err);
         fuse_session_unmount(session);
         open_points_release(&r->points);
         ender_stop(&ender);
