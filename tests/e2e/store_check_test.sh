@@ -55,6 +55,7 @@ kill -STOP "$server"
 sleep 2 # for both to have asked it something
 kill -TERM $processor
 umount "$TMP/rec"
+timeout 15 tail --pid=$processor -f /dev/null || fail "the processor does not end"
 wait $processor || fail "the processor ended with $?"
 gone() { ! pgrep -f "recover $TMP/rec" >/dev/null; }
 wait_for 15 gone
