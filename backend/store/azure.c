@@ -112,7 +112,8 @@ static const struct {
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AuthenticationFailed", ERR_DENIED,
      "the key or SAS token is wrong, or has expired: get a new one"},
-    {"AuthorizationFailure", ERR_DENIED, "not allowed from here or for this account: " RIGHTS},
+    {"AuthorizationFailure", ERR_DENIED,
+     "the key is wrong, or it is not allowed from here: " RIGHTS},
     {"AuthorizationPermissionMismatch", ERR_DENIED, "the SAS or role lacks the right: " RIGHTS},
     {"AuthorizationProtocolMismatch", ERR_DENIED, "the SAS is for https only"},
     {"AuthorizationResourceTypeMismatch", ERR_DENIED, "the SAS is for other things: " RIGHTS},
@@ -224,6 +225,11 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), err);
 }
 
+static const char *azure_metadata(struct cloud *c)
+{
+    return azure_identity_metadata(azure_of(c)->identity);
+}
+
 static void azure_release(struct cloud *c)
 {
     azure_identity_release(&azure_of(c)->identity);
@@ -236,6 +242,7 @@ static const struct cloud_dialect azure_dialect = {
     .describe_put = azure_describe_put,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .metadata = azure_metadata,
     .release = azure_release,
 };
 

@@ -20,6 +20,7 @@ struct azure_identity {
     char metadata[256];
     char client_id[80];
     char place[320];
+    char where[SECRETS_WHERE_MAX]; /* files that were looked for, of an instance */
 };
 
 /* --- managed identity --- */
@@ -109,6 +110,7 @@ bool azure_identity_make(const struct store_host *host, const char *account, con
     const char *whose = secrets_value(&found, "AZURE_STORAGE_ACCOUNT");
     bool any = secrets_value(&found, "AZURE_STORAGE_SAS_TOKEN") != NULL ||
                secrets_value(&found, "AZURE_STORAGE_KEY") != NULL;
+    secrets_where(host, store, i->where);
     /* A credential of another account is not sent to this one. */
     bool ours = any && (whose == NULL || strcmp(whose, account) == 0);
     if (!(ours ? take_secret(i, &found, err) : use_instance(host, metadata, i, err)))
@@ -146,7 +148,8 @@ struct span azure_identity_key(const struct azure_identity *i)
 bool azure_identity_token(struct azure_identity *i, struct buf *out, struct err *err)
 {
     return instance_get(i->instance, out, err) ||
-           err_wrap(err, "no other credentials for Azure Storage were found");
+           err_wrap(err, "no credentials in %s, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY",
+                    i->where);
 }
 
 bool azure_identity_renew(struct azure_identity *i)
@@ -160,4 +163,9 @@ bool azure_identity_renew(struct azure_identity *i)
 const char *azure_identity_place(const struct azure_identity *i)
 {
     return i->place;
+}
+
+const char *azure_identity_metadata(const struct azure_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
 }

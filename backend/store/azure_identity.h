@@ -29,5 +29,7 @@ bool azure_identity_token(struct azure_identity *i, struct buf *out, struct err 
 /* The service called it expired: whether a try with a new one makes sense. */
 bool azure_identity_renew(struct azure_identity *i);
 const char *azure_identity_place(const struct azure_identity *i); /* for error texts */
+/* The URL of the metadata endpoint that is asked; NULL when none is. */
+const char *azure_identity_metadata(const struct azure_identity *i);
 
 #endif

@@ -373,6 +373,15 @@ static void cloud_cancel(struct store *s, bool cancelled)
     http_cancel(cloud_of(s)->http, cancelled);
 }
 
+static void cloud_endpoint(struct store *s, struct store_endpoint *out)
+{
+    struct cloud *c = cloud_of(s);
+    const char *metadata = c->dialect->metadata(c);
+    url_origin(c->base, out->store);
+    if (metadata != NULL)
+        url_origin(metadata, out->metadata);
+}
+
 static void cloud_close(struct store *s)
 {
     struct cloud *c = cloud_of(s);
@@ -390,6 +399,7 @@ const struct store_ops cloud_ops = {
     .close = cloud_close,
     .load = cloud_load,
     .cancel = cloud_cancel,
+    .endpoint = cloud_endpoint,
 };
 
 /* "https://HOST[:PORT][/PATH]", nothing behind it. */
@@ -429,5 +439,6 @@ bool cloud_init(struct cloud *c, const struct cloud_dialect *dialect, const stru
                                  .ca_file = store_url_option(parsed, "ca"),
                                  .plain = plain != NULL && strcmp(plain, "yes") == 0};
     return split_base(c, base, err) &&
-           (http_make(&config, &c->http, err) || err_wrap(err, "store %s", url));
+           ((http_make(&config, &c->http, err) && http_check(c->http, c->base, err)) ||
+            err_wrap(err, "store %s", url));
 }

@@ -52,6 +52,8 @@ struct cloud_dialect {
                    const char *code, struct err *err);
     /* A body above large_bytes goes this way; NULL: there is none. */
     bool (*put_large)(struct cloud *c, const char *key, struct span body, struct err *err);
+    /* The metadata endpoint's URL, NULL when credentials come from elsewhere. */
+    const char *(*metadata)(struct cloud *c);
     void (*release)(struct cloud *c); /* the dialect's own */
 };
 

@@ -20,6 +20,7 @@ struct http_exchange {
     CURL *easy;
     struct curl_slist *headers;
     char reason[CURL_ERROR_SIZE];
+    bool direct;             /* past any proxy */
     size_t sent;             /* of the body, given to libcurl */
     bool connected;          /* from here on first_byte_ms and stall_ms hold */
     bool answered;           /* the first byte came */

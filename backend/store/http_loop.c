@@ -148,6 +148,8 @@ static void set_transport(struct http_exchange *x)
 {
     const struct http_config *c = &x->http->config;
     curl_easy_setopt(x->easy, CURLOPT_URL, x->request->url);
+    if (x->direct)
+        curl_easy_setopt(x->easy, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(x->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(x->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(x->easy, CURLOPT_FOLLOWLOCATION, 0L);

@@ -41,7 +41,8 @@ static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
 {
     struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     struct http_config config = {.world = i->world,
-                                 .plain = true, /* link-local, by its nature */
+                                 .plain = true,  /* link-local, by its nature, */
+                                 .direct = true, /* and a proxy has an identity of its own */
                                  .connect_ms = INSTANCE_CONNECT_MS,
                                  .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
     uint64_t holds_ms;

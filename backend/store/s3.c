@@ -193,6 +193,11 @@ static bool s3_bucket_there(struct cloud *c, struct err *err)
     return cloud_send(c, &call, &answer, err);
 }
 
+static const char *s3_metadata(struct cloud *c)
+{
+    return s3_identity_metadata(s3_of(c)->identity);
+}
+
 static void s3_release(struct cloud *c)
 {
     s3_identity_release(&s3_of(c)->identity);
@@ -204,6 +209,7 @@ static const struct cloud_dialect s3_dialect = {
     .sign = s3_sign,
     .describe_put = s3_describe_put,
     .refuse = s3_refuse,
+    .metadata = s3_metadata,
     .release = s3_release,
 };
 

@@ -19,6 +19,7 @@ struct s3_identity {
     struct world *world;
     char metadata[256];
     char place[PATH_MAX];
+    char where[SECRETS_WHERE_MAX]; /* files that were looked for, of an instance */
 };
 
 static const char *const variables[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
@@ -213,10 +214,8 @@ static bool use_instance(const struct store_host *host, const char *metadata, st
     const char *given = host->env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     const char *off = host->env("AWS_EC2_METADATA_DISABLED");
     if (off != NULL && strcmp(off, "true") == 0)
-        return err_set(err, ERR_DENIED,
-                       "no credentials for S3: looked in CONFIG/credentials, in AWS_ACCESS_KEY_ID "
-                       "and its like, and in %s (see docs/STORES.md)",
-                       i->place);
+        return err_set(err, ERR_DENIED, "no credentials for S3 in %s, AWS_ACCESS_KEY_ID or %s",
+                       i->where, i->place);
     if (metadata == NULL)
         metadata = given != NULL && *given != '\0' ? given : METADATA_DEFAULT;
     snprintf(i->metadata, sizeof i->metadata, "%s", metadata);
@@ -237,6 +236,7 @@ bool s3_identity_make(const struct store_host *host, const char *store, const ch
         return err_set(err, ERR_FULL, "out of memory");
     if (!secrets_find(host, store, variables, &found, err))
         return false;
+    secrets_where(host, store, i->where);
     if (secrets_value(&found, "AWS_ACCESS_KEY_ID") != NULL) {
         snprintf(i->place, sizeof i->place, "%s", found.place);
         if (!credentials_set(&i->fixed, secrets_value(&found, variables[0]),
@@ -273,7 +273,8 @@ bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct e
         return true;
     }
     if (!buf_reserve(&text, INSTANCE_ANSWER_MAX) || !instance_get(i->instance, &text, err))
-        return err_wrap(err, "no other credentials for S3 were found");
+        return err_wrap(err, "no credentials in %s, AWS_ACCESS_KEY_ID or ~/.aws/credentials",
+                        i->where);
     const char *key_id = (const char *)text.data, *secret = key_id + strlen(key_id) + 1;
     return credentials_set(out, key_id, secret, secret + strlen(secret) + 1) ||
            err_set(err, ERR_CORRUPT,
@@ -291,4 +292,9 @@ bool s3_identity_renew(struct s3_identity *i)
 const char *s3_identity_place(const struct s3_identity *i)
 {
     return i->place;
+}
+
+const char *s3_identity_metadata(const struct s3_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
 }

@@ -222,3 +222,14 @@ bool secrets_find(const struct store_host *host, const char *store, const char *
     }
     return take_environment(host, names, out, err);
 }
+
+void secrets_where(const struct store_host *host, const char *store, char out[SECRETS_WHERE_MAX])
+{
+    const char *folders[] = {host->env("CREDENTIALS_DIRECTORY"), host->credentials};
+    size_t used = 0;
+    out[0] = '\0';
+    for (size_t i = 0; i < 2; i++)
+        if (folders[i] != NULL && *folders[i] != '\0' && used < SECRETS_WHERE_MAX)
+            used += (size_t)snprintf(out + used, SECRETS_WHERE_MAX - used, "%s%s/%s",
+                                     used > 0 ? ", " : "", folders[i], store);
+}

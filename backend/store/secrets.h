@@ -29,6 +29,9 @@ struct secrets {
  */
 bool secrets_find(const struct store_host *host, const char *store, const char *const *names,
                   struct secrets *out, struct err *err) MUST_CHECK;
+/* For error texts, when there were none: the files that were looked for. */
+#define SECRETS_WHERE_MAX 640u
+void secrets_where(const struct store_host *host, const char *store, char out[SECRETS_WHERE_MAX]);
 /* NULL when it is not in the set. */
 const char *secrets_value(const struct secrets *s, const char *name);
 void secrets_release(struct secrets *s);

@@ -160,3 +160,16 @@ const char *store_url_option(const struct store_url *u, const char *name)
             return u->options[i].value;
     return NULL;
 }
+
+void url_origin(const char *url, char out[STORE_URL_MAX])
+{
+    const char *host = strstr(url, "://");
+    host = host != NULL ? host + strlen("://") : url;
+    size_t length = strcspn(host, "/?#");
+    const char *bracket = memchr(host, ']', length); /* behind it an IPv6 address has no colon */
+    const char *from = bracket != NULL ? bracket : host;
+    bool port = memchr(from, ':', length - (size_t)(from - host)) != NULL;
+    const char *standard = strncmp(url, "https://", strlen("https://")) == 0 ? ":443" : ":80";
+    snprintf(out, STORE_URL_MAX, "%.*s%s", (int)(host - url) + (int)length, url,
+             port ? "" : standard);
+}

@@ -384,6 +384,15 @@ void shipper_pause(struct shipper *s, bool paused)
     pthread_cond_broadcast(&s->change);
 }
 
+void shipper_set_cut_interval(struct shipper *s, uint64_t ms)
+{
+    assert(ms >= CUT_INTERVAL_MIN_MS && ms <= CUT_INTERVAL_MAX_MS);
+    LOCK_SCOPE(&s->lock);
+    s->requests.cut_interval_ms = ms;
+    s->requests.asked++;
+    pthread_cond_broadcast(&s->change);
+}
+
 bool shipper_resync(struct shipper *s, struct err *err)
 {
     LOCK_SCOPE(&s->lock);
