@@ -181,7 +181,8 @@ static enum MHD_Result copy(struct fake_s3 *s, struct MHD_Connection *c, const c
     char text[300], base64[64] = "";
     LOCK_SCOPE(&s->lock);
     struct fake_object *from = fake_s3_find_locked(s, source);
-    s->copies++;
+    if (s->copies++ < s->copies_fail)
+        return refuse(c, 503, "SlowDown");
     if (from == NULL)
         return refuse(c, 404, "NoSuchKey");
     if (s->copy_says_200)

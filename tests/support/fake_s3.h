@@ -44,6 +44,7 @@ struct fake_s3 {
     struct fake_object objects[FAKE_S3_OBJECTS_MAX];
     struct fake_upload uploads[FAKE_S3_UPLOADS_MAX];
     size_t upload_count;
+    unsigned copies_fail; /* the first so many copies are answered 503 */
     unsigned whole_puts, completes, aborts, copies;
 };
 

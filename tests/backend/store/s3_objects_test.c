@@ -255,6 +255,80 @@ static void nothing_is_copied_between_two_services(void **state)
     assert_false(store_can_copy(s, from));
 }
 
+/* A rate at which the part alone would take a day. */
+static bool never_waits(void *context, uint32_t ms)
+{
+    (void)context, (void)ms;
+    fail_msg("a copy waits for bandwidth");
+    return false;
+}
+
+static struct store *attach_bucket(struct fake_s3 *s, const char *bucket, struct bandwidth *b)
+{
+    char url[200];
+    struct store *out = NULL;
+    struct err err = ERR_NONE;
+    snprintf(url, sizeof url, "s3://%s/pre?endpoint=http://127.0.0.1:%u", bucket, s->port);
+    struct attach_config config = {.host = {.world = world_real(), .env = fake_env},
+                                   .url = url,
+                                   .lazily = true,
+                                   .bandwidth = b};
+    check_ok(store_attach(&config, &out, &err), err);
+    return out;
+}
+
+static void a_copy_passes_through_every_wrapper_and_costs_no_bandwidth(void **state)
+{
+    struct fake_s3 *fake CLEANUP(fake_s3_stop) = fake_s3_start();
+    struct bandwidth *slow AUTO_BANDWIDTH = NULL;
+    uint8_t *part AUTO_FREE = calloc(1, 1u << 20);
+    struct err err = ERR_NONE;
+    struct copied c;
+    (void)state;
+
+    check_ok(bandwidth_make(world_real(), "1", never_waits, NULL, &slow, &err), err);
+    struct store *to AUTO_STORE = attach_bucket(fake, "bucket", slow);
+    struct store *from AUTO_STORE = attach_bucket(fake, "other", slow);
+    struct store *maker AUTO_STORE = open_bucket(fake, "other", false);
+    memset(part, 'x', (1u << 20) - 1);
+    check_ok(store_put(maker, "vm/part", span_of_text((const char *)part), &err), err);
+    TELL(fake, copy_checksum = true);
+    TELL(fake, copies_fail = 1);
+    assert_true(store_can_copy(to, from));
+    check_ok(copy_text(to, from, (const char *)part, &c, &err), err);
+    assert_true(c.proved);
+    assert_int_equal(count(fake, &fake->copies), 2); /* tried again */
+    check_ok(store_put(to, "vm/next", span_of(part, 1u << 20), &err), err);
+}
+
+static void a_store_that_is_out_of_reach_can_copy_nothing(void **state)
+{
+    BEGIN(false);
+    struct attach_config config = {.host = {.world = world_real(), .env = fake_env},
+                                   .url = "file:///nowhere/at/all",
+                                   .lazily = true};
+    struct store *away AUTO_STORE = NULL;
+    struct copied c;
+    check_ok(store_attach(&config, &away, &err), err);
+    assert_false(store_can_copy(s, away));
+    assert_false(store_can_copy(away, s));
+    check_fails(copy_text(s, away, "a part", &c, &err), err, ERR_TRANSIENT);
+    check_fails(copy_text(away, s, "a part", &c, &err), err, ERR_TRANSIENT);
+}
+
+static void a_copy_goes_only_to_a_name_with_its_digest(void **state)
+{
+    BEGIN(false);
+    struct store *from AUTO_STORE = open_bucket(fake, "other", false);
+    struct copied c;
+    check_ok(store_put(from, "vm/part", span_of_text("a part"), &err), err);
+    check_ok(copy_text(s, from, "a part", &c, &err), err);
+    c.digest.bytes[31] ^= 1;
+    check_fails(store_copy(s, c.key, from, "vm/part", &c.digest, &c.proved, &err), err,
+                ERR_INVALID);
+    assert_int_equal(count(fake, &fake->copies), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,6 +345,9 @@ int main(void)
         cmocka_unit_test(a_copy_without_a_checksum_is_not_proved),
         cmocka_unit_test(an_error_in_an_answer_200_to_a_copy_is_an_error),
         cmocka_unit_test(nothing_is_copied_between_two_services),
+        cmocka_unit_test(a_copy_passes_through_every_wrapper_and_costs_no_bandwidth),
+        cmocka_unit_test(a_store_that_is_out_of_reach_can_copy_nothing),
+        cmocka_unit_test(a_copy_goes_only_to_a_name_with_its_digest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
