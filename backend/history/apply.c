@@ -392,8 +392,7 @@ static bool part_fetch(void *context, size_t index, struct err *err)
 /* The next parts that go together; at least one. */
 static uint32_t window_count(const struct packer *p, const struct epoch_entry *e, uint32_t first)
 {
-    uint32_t most =
-        p->config->fetches < PARALLEL_THREADS_MAX ? p->config->fetches : PARALLEL_THREADS_MAX;
+    unsigned most = processor_threads(p->config);
     uint64_t bytes = e->parts[first].bytes;
     uint32_t count = 1;
     while (count < most && first + count < e->part_count &&

@@ -31,8 +31,12 @@ struct processor_config {
     struct store **targets; /* index 0: the vault's; others: single disks' own */
     struct store **caches;
     size_t store_count;
-    unsigned fetches; /* parts that are fetched or copied at once; 0: one, and no thread is made */
+    /* Parts that are fetched, copied or removed at once; 0: one, and no thread is made. */
+    unsigned fetches;
 };
+
+/* `fetches` as a number of threads for parallel_each. */
+unsigned processor_threads(const struct processor_config *config);
 
 enum processor_result {
     PROCESSOR_APPLIED, /* at least one epoch became history */
