@@ -173,7 +173,7 @@ void s3_parts_release(struct s3_parts *p)
 /* The same bytes both times: also where they replace what is there, nothing changes. It stays, for
  * who may only create cannot remove it, and of two who ask at once neither removes it under the
  * other. */
-static int prove(struct cloud *c, const char *key)
+static enum s3_proof prove(struct cloud *c, const char *key)
 {
     char proof_key[STORE_KEY_MAX + 1];
     struct span body = span_of_text(proof_body);

@@ -18,10 +18,12 @@
 #define S3_LARGE_BYTES  (16u << 20) /* above this a body goes in parts */
 #define S3_PART_THREADS 4u
 
+enum s3_proof { S3_PARTS_UNKNOWN, S3_PARTS_SAFE, S3_PARTS_UNSAFE };
+
 struct s3_parts {
     /* Held while it is proved, requests included: who waits needs the answer. */
     pthread_mutex_t proving;
-    enum { S3_PARTS_UNKNOWN, S3_PARTS_SAFE, S3_PARTS_UNSAFE } proof;
+    enum s3_proof proof;
 };
 
 void s3_parts_init(struct s3_parts *p);
