@@ -359,12 +359,12 @@ static const char *digest_key(const struct fixture *f, const char *text, struct 
     return key_of(f, name);
 }
 
-/* The store that copies come from; skips the test where there is none. */
+/* The store that copies come from; NULL where there is none, and then the store says so. */
 static struct store *source_of(struct fixture *f)
 {
     if (f->contract->open_source == NULL) {
         assert_false(store_can_copy(f->store, f->store));
-        skip();
+        return NULL;
     }
     struct store *s = f->contract->open_source(f->contract->context);
     assert_true(store_can_copy(f->store, s));
@@ -379,6 +379,8 @@ static void a_copy_is_the_whole_object_and_leaves_the_source(void **state)
     struct sha256 digest;
     bool proved;
     const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
     check_ok(store_put(from, key_of(f, "a/part"), span_of_text("to be copied"), &err), err);
     check_ok(store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err), err);
     check_holds(f->store, key, "to be copied");
@@ -395,6 +397,8 @@ static void a_copy_leaves_what_is_there(void **state)
     struct sha256 digest;
     bool proved = true;
     const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
     check_ok(store_put(from, key_of(f, "a/part"), span_of_text("to be copied"), &err), err);
     check_ok(store_put(f->store, key, span_of_text("of another"), &err), err);
     check_fails(store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err), err,
@@ -413,6 +417,8 @@ static void a_copy_of_nothing_is_an_error_and_makes_nothing(void **state)
     bool proved;
     uint64_t bytes;
     const char *key = digest_key(f, "gone", &digest);
+    if (from == NULL)
+        return;
     check_fails(store_copy(f->store, key, from, key_of(f, "gone"), &digest, &proved, &err), err,
                 ERR_NOT_FOUND);
     check_fails(store_size(f->store, key, &bytes, &err), err, ERR_NOT_FOUND);
@@ -426,6 +432,8 @@ static void a_copy_of_other_bytes_is_never_proved(void **state)
     struct sha256 digest;
     bool proved = true;
     const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
     check_ok(store_put(from, key_of(f, "a/part"), span_of_text("of other bytes"), &err), err);
     (void)!store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err);
     assert_false(proved);
