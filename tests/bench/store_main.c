@@ -14,6 +14,7 @@ struct job {
     bool put;
     uint64_t first, count;
     size_t bytes;
+    uint8_t *body; /* what is put */
     atomic_uint_fast64_t next;
     atomic_bool failed;
 };
@@ -22,7 +23,7 @@ static bool transfer(struct job *j, uint64_t n, struct mspan room, struct err *e
 {
     char key[64];
     snprintf(key, sizeof key, "bench/%llu", (unsigned long long)(j->first + n));
-    return j->put ? store_put(j->store, key, span_of_mspan(room), err)
+    return j->put ? store_put(j->store, key, span_of(j->body, j->bytes), err)
                   : store_get(j->store, key, 0, room, err);
 }
 
@@ -31,7 +32,7 @@ static void *stream(void *context)
     struct job *j = context;
     struct err err = ERR_NONE;
     uint8_t *room AUTO_FREE = malloc(j->bytes);
-    if (room == NULL || world_real()->ops->random(world_real(), room, j->bytes) < 0)
+    if (room == NULL)
         return NULL;
     for (uint64_t n; (n = atomic_fetch_add(&j->next, 1)) < j->count;)
         if (!transfer(j, n, mspan_of(room, j->bytes), &err)) {
@@ -66,6 +67,9 @@ int main(int argc, char **argv)
                       .first = strtoull(argv[3], NULL, 10),
                       .count = strtoull(argv[4], NULL, 10),
                       .bytes = strtoull(argv[5], NULL, 10)};
+    uint8_t *body AUTO_FREE = job.body = malloc(job.bytes);
+    if (body == NULL || w->ops->random(w, body, job.bytes) < 0)
+        return 1;
     uint64_t begun = w->ops->boottime_ns(w);
     for (unsigned long i = 0; i < streams; i++)
         if (pthread_create(&threads[i], NULL, stream, &job) != 0)

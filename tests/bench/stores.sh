@@ -44,43 +44,45 @@ fi
 
 store_place cache
 head -c "$BYTES" /dev/urandom >"$TMP/body"
-digest=$(sha256sum "$TMP/body" | cut -d' ' -f1)
+# What curl is told besides the URL: the same checksums, computed beforehand.
 case $FARSHORE_TEST_SERVER in
 azurite*)
     sas=$(azure_sas cache racwdl 3600)
-    sign=(-H 'x-ms-version: 2021-12-02' -H 'x-ms-blob-type: BlockBlob')
+    put_options='header = "x-ms-version: 2021-12-02"
+header = "x-ms-blob-type: BlockBlob"
+header = "expect:"
+'"header = \"content-md5: $(openssl md5 -binary "$TMP/body" | base64)\""
+    get_options='header = "x-ms-version: 2021-12-02"'
     ;;
 *)
     sas=
-    user=$(secret_of "$ADMIN/$name" AWS_ACCESS_KEY_ID):$(secret_of "$ADMIN/$name" AWS_SECRET_ACCESS_KEY)
-    sign=(--aws-sigv4 aws:amz:us-east-1:s3 --user "$user")
+    sign="aws-sigv4 = \"aws:amz:us-east-1:s3\"
+user = \"$(secret_of "$ADMIN/$name" AWS_ACCESS_KEY_ID):$(secret_of "$ADMIN/$name" AWS_SECRET_ACCESS_KEY)\""
+    put_options="$sign
+header = \"x-amz-content-sha256: $(sha256sum "$TMP/body" | cut -d' ' -f1)\""
+    get_options="$sign
+header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\""
     ;;
 esac
 
 # One curl for all transfers, so that it keeps its connections as farshore does. It wants its
 # options again for each of them.
 curls() { # put|get STREAMS
-    local n begun
+    local n begun parallel
     for n in $(seq "$first" $((first + COUNT - 1))); do
         [ "$n" -eq "$first" ] || echo next
-        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\n' "$container" "$prefix" "$n" "${sas:+?$sas}"
+        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n' \
+            "$container" "$prefix" "$n" "${sas:+?$sas}"
         if [ "$1" = put ]; then
-            printf 'upload-file = "%s"\noutput = "/dev/null"\nheader = "expect:"\n' "$TMP/body"
+            printf 'upload-file = "%s"\n%s\n' "$TMP/body" "$put_options"
         else
-            printf 'output = "/dev/null"\n'
+            printf '%s\n' "$get_options"
         fi
-        case $FARSHORE_TEST_SERVER in
-        azurite*) printf 'header = "x-ms-version: 2021-12-02"\nheader = "x-ms-blob-type: BlockBlob"\n' ;;
-        *)
-            printf 'aws-sigv4 = "aws:amz:us-east-1:s3"\nuser = "%s"\n' "$user"
-            [ "$1" = put ] && echo "header = \"x-amz-content-sha256: $digest\"" ||
-                echo 'header = "x-amz-content-sha256: UNSIGNED-PAYLOAD"'
-            ;;
-        esac
     done >"$TMP/curlrc"
     begun=$(date +%s%N)
-    curl --no-progress-meter $([ "$2" -eq 1 ] || echo "--parallel --parallel-immediate --parallel-max $2") -K "$TMP/curlrc" ||
-        fail "curl $1"
+    parallel=()
+    [ "$2" -eq 1 ] || parallel=(--parallel --parallel-immediate --parallel-max "$2")
+    curl --no-progress-meter "${parallel[@]}" -K "$TMP/curlrc" || fail "curl $1"
     awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) 'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
 }
 
