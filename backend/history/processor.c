@@ -8,6 +8,7 @@
 #include "backend/history/progress.h"
 #include "backend/history/sweep.h"
 #include "common/log.h"
+#include "common/parallel.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +36,13 @@ struct batch {
     size_t count;
     uint64_t bytes;
 };
+
+unsigned processor_threads(const struct processor_config *config)
+{
+    return config->fetches == 0                     ? 1
+           : config->fetches < PARALLEL_THREADS_MAX ? config->fetches
+                                                    : PARALLEL_THREADS_MAX;
+}
 
 static void batch_release(struct batch **b)
 {
