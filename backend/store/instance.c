@@ -49,6 +49,7 @@ static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
     struct buf fresh CLEANUP(wipe) = BUF_NONE;
     struct http_config config = {.world = i->world,
                                  .plain = true, /* link-local, by its nature */
+                                 .direct = true,
                                  .connect_ms = INSTANCE_CONNECT_MS,
                                  .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
     uint64_t holds_ms;
