@@ -254,19 +254,28 @@ static bool cloud_size(struct store *s, const char *key, uint64_t *bytes, struct
                    c->head.url, key);
 }
 
+/* Damage on the way is mended by reading again, damage in the store is not. */
 static bool cloud_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                        struct err *err)
 {
     struct cloud *c = cloud_of(s);
-    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .key = key, .body_max = bytes_max};
-    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-
-    if (!cloud_send(c, &call, &answer, err))
-        return false;
-    buf_release(out);
-    *out = answer.body;
-    answer.body = BUF_NONE;
-    return true;
+    for (int tries = 0; tries < 2; tries++) {
+        struct cloud_call call AUTO_CLOUD_CALL = {
+            .method = "GET", .key = key, .body_max = bytes_max};
+        struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+        if (!cloud_send(c, &call, &answer, err))
+            return false;
+        if (!c->dialect->fits(&answer))
+            continue;
+        buf_release(out);
+        *out = answer.body;
+        answer.body = BUF_NONE;
+        return true;
+    }
+    return err_set(err, ERR_CORRUPT,
+                   "store %s: object %s came twice with other bytes than its digest says: it is "
+                   "damaged in the store, or on the way from it",
+                   c->head.url, key);
 }
 
 static bool cloud_remove(struct store *s, const char *key, struct err *err)

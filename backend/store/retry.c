@@ -91,6 +91,12 @@ static uint32_t choose_pause(struct attempt *a, const struct err *why)
     return (uint32_t)pause + why->retry_after_ms;
 }
 
+static bool is_cancelled(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    return r->cancelled;
+}
+
 /* After a failure: whether to try again, once the pause is over. */
 static bool again(struct attempt *a, struct err *why)
 {
@@ -106,6 +112,8 @@ static bool again(struct attempt *a, struct err *why)
         a->tries++;
         return true;
     }
+    if (is_cancelled(r))
+        return err_set(why, ERR_CANCELLED, "store %s: asked to stop", r->head.url);
     if (a->tries > 1)
         err_wrap(why, "tried %u times over %llu s", a->tries,
                  (unsigned long long)(spent_ms / 1000));
@@ -129,12 +137,16 @@ enum slot { SLOT_OURS, SLOT_TAKEN, SLOT_EMPTY, SLOT_UNKNOWN };
 static enum slot look(struct store *inner, const char *key, struct span body, struct err *why)
 {
     struct buf found AUTO_BUF = BUF_NONE;
+    uint64_t bytes;
     *why = ERR_NONE;
     if (store_load(inner, key, body.length, &found, why))
         return span_equal(buf_span(&found), body) ? SLOT_OURS : SLOT_TAKEN;
-    return why->kind == ERR_NOT_FOUND ? SLOT_EMPTY
-           : why->kind == ERR_CORRUPT ? SLOT_TAKEN /* longer than ours */
-                                      : SLOT_UNKNOWN;
+    if (why->kind == ERR_NOT_FOUND)
+        return SLOT_EMPTY;
+    /* Longer than ours, or damaged: of that nobody knows whose it is. */
+    return why->kind == ERR_CORRUPT && store_size(inner, key, &bytes, NULL) && bytes > body.length
+               ? SLOT_TAKEN
+               : SLOT_UNKNOWN;
 }
 
 /* Settles a put in doubt. *settled: the result stands. Else: nothing is there, put again. */
