@@ -98,13 +98,13 @@ void answer_add(struct exchange *x, const char *format, ...)
 
 static void send_kept_headers(struct exchange *x, const struct http_object *object, bool whole)
 {
-    const char *at = (const char *)object->headers.data, *end = at + object->headers.length;
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
+    for (size_t at = 0; at < object->headers.length;) {
+        const char *name = (const char *)object->headers.data + at;
+        const char *value = name + strlen(name) + 1;
         /* Of a part, the whole's digest has another name. */
-        bool digest = strcasecmp(at, "Content-MD5") == 0;
-        answer_header(x, digest && !whole ? "x-ms-blob-content-md5" : at, "%s", value);
-        at = value + strlen(value) + 1;
+        bool digest = strcasecmp(name, "Content-MD5") == 0;
+        answer_header(x, digest && !whole ? "x-ms-blob-content-md5" : name, "%s", value);
+        at += strlen(name) + strlen(value) + 2;
     }
 }
 

@@ -127,12 +127,12 @@ static void add_date(const struct exchange *x, struct MHD_Response *response)
 
 static void add_headers(const struct exchange *x, struct MHD_Response *response)
 {
-    const char *at = (const char *)x->headers.data, *end = at + x->headers.length;
     char name[32];
-    while (at < end) {
-        const char *value = at + strlen(at) + 1;
-        MHD_add_response_header(response, at, value);
-        at = value + strlen(value) + 1;
+    for (size_t at = 0; at < x->headers.length;) {
+        const char *header = (const char *)x->headers.data + at;
+        const char *value = header + strlen(header) + 1;
+        MHD_add_response_header(response, header, value);
+        at += strlen(header) + strlen(value) + 2;
     }
     for (unsigned i = 0; x->fault == HTTP_ENDLESS_HEADERS && i < ENDLESS_HEADERS; i++) {
         snprintf(name, sizeof name, "X-Endless-%u", i);
