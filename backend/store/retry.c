@@ -143,10 +143,20 @@ static enum slot look(struct store *inner, const char *key, struct span body, st
         return span_equal(buf_span(&found), body) ? SLOT_OURS : SLOT_TAKEN;
     if (why->kind == ERR_NOT_FOUND)
         return SLOT_EMPTY;
-    /* Longer than ours, or damaged: of that nobody knows whose it is. */
-    return why->kind == ERR_CORRUPT && store_size(inner, key, &bytes, NULL) && bytes > body.length
-               ? SLOT_TAKEN
-               : SLOT_UNKNOWN;
+    if (why->kind != ERR_CORRUPT)
+        return SLOT_UNKNOWN;
+    if (store_size(inner, key, &bytes, NULL) && bytes > body.length)
+        return SLOT_TAKEN;
+    why->kind = ERR_TRANSIENT; /* damaged: nobody knows whose it is, and the put stays in doubt */
+    return SLOT_UNKNOWN;
+}
+
+/* A put that may have happened is in doubt until its slot was seen, whatever else goes wrong: who
+ * is told that it was refused forgets it, and takes it for another writer's when it shows. */
+static void stay_in_doubt(struct err *why)
+{
+    if (why->kind != ERR_CANCELLED)
+        why->kind = ERR_TRANSIENT;
 }
 
 /* Settles a put in doubt. *settled: the result stands. Else: nothing is there, put again. */
@@ -158,6 +168,8 @@ static bool settle(struct attempt *a, const char *key, struct span body, bool *s
     while ((slot = look(inner, key, body, why)) == SLOT_UNKNOWN && again(a, why))
         ;
     *settled = slot != SLOT_EMPTY;
+    if (slot == SLOT_UNKNOWN)
+        stay_in_doubt(why);
     if (slot == SLOT_TAKEN)
         return err_set(why, ERR_EXISTS, "store %s: object %s exists, with other bytes", inner->url,
                        key);
@@ -174,8 +186,11 @@ static bool retry_put(struct store *s, const char *key, struct span body, struct
             return end(&a, true, &why, err);
         /* Taken after a try that got no answer: by that try? */
         bool taken = in_doubt && why.kind == ERR_EXISTS;
-        if (!taken && !again(&a, &why))
+        if (!taken && !again(&a, &why)) {
+            if (in_doubt)
+                stay_in_doubt(&why);
             return end(&a, false, &why, err);
+        }
         bool ours = settle(&a, key, body, &settled, &why);
         if (!settled && taken) {
             settled = true;

@@ -56,7 +56,7 @@ struct store *cloud_rig_open_retry(struct cloud_rig *r, const struct retry_polic
 {
     struct store *s = NULL;
     struct err err = ERR_NONE;
-    check_ok(store_retry(&r->world.head, cloud_rig_open(r), policy, &s, &err), err);
+    check_ok(store_retry(r->host.world, cloud_rig_open(r), policy, &s, &err), err);
     return s;
 }
 

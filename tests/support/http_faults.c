@@ -106,8 +106,9 @@ static struct reply *reply_of(struct exchange *x)
     r->object = TAKE(x->object);
     r->text = x->text;
     x->text = BUF_NONE;
-    r->bytes = r->object != NULL ? span_of(r->object->body.data + x->offset, (size_t)x->length)
-                                 : buf_span(&r->text);
+    r->bytes = r->object != NULL
+                   ? span_part(buf_span(&r->object->body), (size_t)x->offset, (size_t)x->length)
+                   : buf_span(&r->text);
     uint64_t bits = (uint64_t)r->bytes.length * 8;
     r->flip = x->rule.at != HTTP_ANYWHERE ? x->rule.at : bits > 0 ? x->chance % bits : 0;
     return r;

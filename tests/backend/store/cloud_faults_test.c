@@ -173,6 +173,45 @@ static void a_put_without_an_answer_is_in_doubt(void **state)
     check_stored(f, "k", body_of(f));
 }
 
+static void refuse(struct fixture *f, const char *method, unsigned status)
+{
+    struct http_rule rule = {.method = method, .per_mille = 1000, .status = status};
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+}
+
+/* Rights that were taken away, a token that expired: it has happened all the same. */
+static void a_put_without_an_answer_stays_in_doubt_where_reading_is_denied(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &tireless);
+    struct err err;
+    cloud_rig_next(&f->rig, HTTP_LOSE_REPLY, "PUT", NULL, 1);
+    refuse(f, "GET", 403);
+    check_fails(store_put(s, "k", body_of(f), &err), err, ERR_TRANSIENT);
+    check_stored(f, "k", body_of(f));
+}
+
+static bool deny_from_now_on(void *context, uint32_t ms)
+{
+    (void)ms;
+    refuse(context, "PUT", 403);
+    return true;
+}
+
+/* The first may still arrive. */
+static void a_put_in_doubt_stays_so_when_the_next_try_is_denied(void **state)
+{
+    struct fixture *f = *state;
+    struct retry_policy policy = tireless;
+    struct err err;
+    policy.pause = deny_from_now_on;
+    policy.context = f;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &policy);
+    cloud_rig_next(&f->rig, HTTP_CUT_UP, "PUT", NULL, 1);
+    check_fails(store_put(s, "k", body_of(f), &err), err, ERR_TRANSIENT);
+    check_says(err, "403");
+}
+
 /* However many requests it is made of. */
 static void a_large_put_survives_the_loss_of_replies(void **state)
 {
@@ -345,6 +384,18 @@ static void a_bit_flipped_in_the_store_is_corrupt(void **state)
     assert_int_equal(out.length, 0);
 }
 
+/* Which says nothing of the object: whoever takes it for damaged or another's would be wrong. */
+static void bits_flipped_on_the_way_down_again_and_again_are_transient(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err;
+    put(f, "k");
+    cloud_rig_often(&f->rig, HTTP_FLIP_DOWN, "GET", 1000);
+    check_fails(store_load(f->store, "k", BODY_BYTES, &out, &err), err, ERR_TRANSIENT);
+    assert_int_equal(out.length, 0);
+}
+
 static void damage_in_a_large_object_is_found_too(void **state)
 {
     struct fixture *f = *state;
@@ -359,16 +410,18 @@ static void damage_in_a_large_object_is_found_too(void **state)
 }
 
 /* Of a damaged object nobody knows whose it is: it is neither ours nor another writer's. */
-static void a_put_in_doubt_whose_object_is_damaged_is_not_called_taken(void **state)
+static void a_put_whose_object_is_damaged_stays_in_doubt(void **state)
 {
     struct fixture *f = *state;
-    struct retry_policy once = tireless;
+    struct retry_policy policy = tireless;
     struct err err;
+    policy.budget = 5;
     put(f, "k");
     assert_true(http_store_damage(f->rig.server, cloud_rig_name(&f->rig, "k"), 5));
-    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &once);
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &policy);
     cloud_rig_next(&f->rig, HTTP_LOSE_REPLY, "PUT", NULL, 1);
-    check_fails(store_put(s, "k", body_of(f), &err), err, ERR_CORRUPT);
+    check_fails(store_put(s, "k", body_of(f), &err), err, ERR_TRANSIENT);
+    check_says(err, "damaged in the store");
 }
 
 static void a_bit_flipped_on_the_way_up_is_refused_and_sent_again(void **state)
@@ -569,6 +622,8 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(of_racing_puts_one_is_true_although_replies_are_lost),
         EACH(a_lone_writer_is_never_told_that_its_own_name_is_taken),
         EACH(a_put_without_an_answer_is_in_doubt),
+        EACH(a_put_without_an_answer_stays_in_doubt_where_reading_is_denied),
+        EACH(a_put_in_doubt_stays_so_when_the_next_try_is_denied),
         EACH(a_large_put_survives_the_loss_of_replies),
         EACH(all_is_put_in_the_end_of_a_storm_with_the_pauses_that_were_asked_for),
         EACH(a_store_that_refuses_all_is_asked_no_more_than_the_budget_allows),
@@ -577,8 +632,9 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(cancel_ends_the_wait_for_another_try),
         EACH(a_bit_flipped_on_the_way_down_is_found_and_read_again),
         EACH(a_bit_flipped_in_the_store_is_corrupt),
+        EACH(bits_flipped_on_the_way_down_again_and_again_are_transient),
         EACH(damage_in_a_large_object_is_found_too),
-        EACH(a_put_in_doubt_whose_object_is_damaged_is_not_called_taken),
+        EACH(a_put_whose_object_is_damaged_stays_in_doubt),
         EACH(a_bit_flipped_on_the_way_up_is_refused_and_sent_again),
         EACH(a_body_cut_in_either_direction_is_sent_again),
         EACH(a_list_cut_in_the_middle_goes_on_where_it_was),
