@@ -221,6 +221,7 @@ static bool explain(struct http_exchange *x, CURLcode code)
     case CURLE_OK:
         return true;
     case CURLE_ABORTED_BY_CALLBACK:
+    case CURLE_SEND_FAIL_REWIND: /* it would have begun anew */
         return err_set(err, ERR_TRANSIENT, "%s: the connection closed before an answer came",
                        x->shown);
     case CURLE_PEER_FAILED_VERIFICATION:
