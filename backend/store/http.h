@@ -5,9 +5,9 @@
  *
  * TLS is verified, 1.2 at least; plain http goes to loopback only, or where `plain` says so. A
  * redirect is an answer like any other (3xx): nothing is ever sent to another place than `url`.
- * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl; loopback is
- * never behind one.
- * Nothing here logs, and no error text holds a query, a header or a body: they may be secrets.
+ * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl, but never on
+ * the way to loopback. A PUT or POST is sent once: without an answer it is in doubt. Nothing here
+ * logs, and no error text holds a query, a header or a body: they may be secrets.
  *
  * Any thread may call; calls block. A client is made after the last fork of its process. */
 #ifndef BACKEND_STORE_HTTP_H
