@@ -114,7 +114,7 @@ esac
 # In the background, so that signals are heard at once, and in a group of its own, so that they
 # reach all of it.
 set -m
-"$@" </dev/null &
+setpriv --pdeathsig TERM "$@" </dev/null &
 CHILD=$!
 set +m
 status=0
