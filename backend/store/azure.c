@@ -111,6 +111,7 @@ static const struct {
 } refusals[] = {
     {"BlobAlreadyExists", ERR_EXISTS, ""},
     {"ConditionNotMet", ERR_EXISTS, ""},
+    {"UnauthorizedBlobOverwrite", ERR_EXISTS, ""}, /* a SAS that may create and not write */
     {"BlobNotFound", ERR_NOT_FOUND, ""},
     {"ContainerNotFound", ERR_INVALID,
      "there is no such container: enable makes it, or make it yourself"},
@@ -169,6 +170,17 @@ static bool mended(struct azure *a, const struct http_answer *answer, const char
     return says(code, "AuthenticationFailed") && azure_identity_proof(a->identity) == AZURE_KEY;
 }
 
+/* Under a SAS that may create and not write, a PUT to a taken key can be refused as not permitted
+ * before its condition is looked at: then whether the key is taken is asked. */
+static bool taken(struct cloud *c, const struct cloud_call *call, const char *code)
+{
+    uint64_t bytes;
+    struct err ignored = ERR_NONE; /* then the refusal stands as it is */
+    return says(code, "AuthorizationPermissionMismatch") && call->key != NULL &&
+           says(cloud_header_value(call, "if-none-match"), "*") &&
+           store_size(&c->head, call->key, &bytes, &ignored);
+}
+
 static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
                          const struct http_answer *answer, const char *code, struct err *err)
 {
@@ -181,6 +193,10 @@ static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
             kind = refusals[i].kind;
             advice = refusals[i].advice;
         }
+    if (taken(c, call, code)) {
+        kind = ERR_EXISTS;
+        advice = "";
+    }
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
         err_wrap(err, "credentials from %s", azure_identity_place(a->identity));

@@ -99,3 +99,66 @@ names_in() { # cache|target VM
     [ "$status" = 200 ] || { cat "$TMP/answer" >&2; fail "listing $1: $status"; }
     grep -o "<$tag>[^<]*" "$TMP/answer" | sed "s#^<$tag>$prefix##" || true
 }
+
+# --- roles: folders of credentials that allow what a role needs, and no more ---
+
+role_folder() { mkdir -p -m 700 "$TMP/roles/$1" && echo "$TMP/roles/$1"; } # ROLE
+give() { (umask 077 && printf '%s\n' "${@:3}" >"$(role_folder "$1")/$2"); } # ROLE STORE LINE...
+
+give_sas() { # ROLE cache|target PERMISSIONS [SECONDS]
+    local folder prefix container account name
+    store_place "$2"
+    give "$1" "$name" "AZURE_STORAGE_SAS_TOKEN=$(azure_sas "$2" "$3" "${4:-3600}")"
+}
+
+# That a viewer creates and deletes under VM/pins/ alone takes a SAS for a directory, which needs an
+# account with hierarchical namespace; Azurite has none, so its viewer may do so everywhere.
+make_roles_azurite() {
+    give_sas source cache rcl
+    give_sas processor cache racwdl
+    give_sas processor target racwdl
+    give_sas viewer target rcdl
+}
+
+rgw_admin() { radosgw-admin -c "$FARSHORE_TEST_FOLDER/ceph.conf" -n client.rgw "$@"; }
+
+give_user() { # ROLE BUCKET...
+    local secret role=$1 bucket
+    secret=$(openssl rand -hex 20)
+    rgw_admin user create --uid="$role" --display-name="$role" --access-key="AK${role^^}" \
+        --secret-key="$secret" >"$TMP/user.log" 2>&1 || fail "$(cat "$TMP/user.log")"
+    shift
+    for bucket in "$@"; do
+        give "$role" "s3.$bucket" "AWS_ACCESS_KEY_ID=AK${role^^}" "AWS_SECRET_ACCESS_KEY=$secret"
+    done
+}
+
+statement() { # ROLE ACTIONS RESOURCES: of a bucket policy; lists are JSON
+    printf '{"Effect":"Allow","Principal":{"AWS":["arn:aws:iam:::user/%s"]},"Action":%s,"Resource":%s}' "$@"
+}
+
+set_policy() { # cache|target STATEMENT...
+    local folder prefix container account name status
+    store_place "$1"
+    status=$(ask_s3 "$ADMIN" PUT "$container" 'policy=' -H 'content-type: application/json' --data-binary \
+        "{\"Version\":\"2012-10-17\",\"Statement\":[$(IFS=,; echo "${*:2}")]}")
+    [ "$status" = 200 ] || [ "$status" = 204 ] || fail "policy of $name: $status $(cat "$TMP/answer")"
+}
+
+make_roles_radosgw() {
+    local cache=arn:aws:s3:::far-cache target=arn:aws:s3:::far-target
+    give_user source far-cache far-target # the second only to see it refused
+    give_user processor far-cache far-target
+    give_user viewer far-target
+    set_policy cache \
+        "$(statement source '["s3:PutObject","s3:GetObject"]' "[\"$cache/some/prefix/*\"]")" \
+        "$(statement source '["s3:ListBucket"]' "[\"$cache\"]")" \
+        "$(statement processor '["s3:*"]' "[\"$cache\",\"$cache/*\"]")"
+    set_policy target \
+        "$(statement processor '["s3:*"]' "[\"$target\",\"$target/*\"]")" \
+        "$(statement viewer '["s3:GetObject"]' "[\"$target/*\"]")" \
+        "$(statement viewer '["s3:PutObject","s3:DeleteObject"]' "[\"$target/*/pins/*\"]")" \
+        "$(statement viewer '["s3:ListBucket"]' "[\"$target\"]")"
+}
+
+make_roles() { "make_roles_${FARSHORE_TEST_SERVER%-https}"; }
