@@ -22,7 +22,7 @@ struct row {
     struct settings settings;
     cJSON *answer;
     char state[40];
-    char reason[300];
+    char reason[ERR_TEXT_MAX];
     char mount_point[PATH_MAX];
     uint64_t points, newest_ms; /* of a target */
 };

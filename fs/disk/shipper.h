@@ -77,7 +77,7 @@ bool shipper_resync(struct shipper *s, struct err *err) MUST_CHECK;
 
 struct shipper_status {
     enum replication_state state;
-    char reason[256]; /* of stalled, resync, fenced, not-converging; else empty */
+    char reason[ERR_TEXT_MAX]; /* of stalled, resync, fenced, not-converging; else empty */
     struct generation generation;
     uint64_t epoch;             /* newest epoch durable in the cache store */
     uint64_t point_ms;          /* newest point durable there; 0 = none yet */
