@@ -23,7 +23,7 @@ b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TM
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
-say() { printf '== %s\n' "$*"; }
+say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
 cleanup() {

@@ -30,20 +30,28 @@ gone() { [ ! -e "/proc/$1/exe" ]; } # a zombie has none
 # Politely first: Azurite writes what it holds, Ceph's daemons end their threads.
 end() { # PID...
     local pid n
-    for pid in "$@"; do kill "$pid" 2>/dev/null; done
+    for pid in "$@"; do kill "$pid" 2>/dev/null || true; done
     for pid in "$@"; do
         for n in $(seq 50); do
             gone "$pid" && break
             sleep 0.1
         done
-        gone "$pid" || kill -KILL "$pid" 2>/dev/null
+        gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
     done
     return 0
 }
 
+# An Azurite that ends waits for its clients to hang up, and one that is killed forgets what it
+# acknowledged in its last seconds: so its connections are cut.
 front_down() {
-    local pid others=()
+    local pid others=() port=${FARSHORE_TEST_ENDPOINT##*:}
     [ -n "$FRONT" ] || return 0
+    kill "$FRONT"
+    for _ in $(seq 300); do
+        gone "$FRONT" && break
+        ss -K -Htn sport = ":$port" >/dev/null 2>&1 || true
+        sleep 0.1
+    done
     end "$FRONT"
     for pid in "${PIDS[@]}"; do [ "$pid" = "$FRONT" ] || others+=("$pid"); done
     PIDS=("${others[@]}") FRONT=
