@@ -212,6 +212,10 @@ static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
         kind = ERR_EXISTS;
         advice = "";
     }
+    if (answer->status == 404 && says(code, "CannotVerifyCopySource")) {
+        kind = ERR_NOT_FOUND;
+        advice = "there is nothing to copy from";
+    }
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind != ERR_DENIED)
         return false;

@@ -7,8 +7,7 @@
 
 #include <stdio.h>
 
-#define REGION_MAX    64u
-#define DIGEST_HEADER "x-amz-meta-sha256"
+#define REGION_MAX 64u
 
 struct s3 {
     struct cloud cloud;
@@ -34,12 +33,6 @@ static void wipe_credentials(struct s3_credentials *c)
     explicit_bzero(c, sizeof *c);
 }
 
-static void write_sha256(struct span body, char hex[2 * SHA256_BYTES + 1])
-{
-    struct sha256 digest = sha256_of(body);
-    hex_of(digest.bytes, sizeof digest, hex);
-}
-
 /* The body's digest is signed, so the server checks what arrived. */
 static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 {
@@ -55,7 +48,7 @@ static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
     if (call->body_sha256 != NULL)
         snprintf(hex, sizeof hex, "%s", call->body_sha256);
     else
-        write_sha256(call->body, hex);
+        sha256_hex(call->body, hex);
     s3_date(call->now_ms, date);
     cloud_header(call, "host", "%s", c->host);
     cloud_header(call, "x-amz-content-sha256", "%s", hex);
@@ -74,20 +67,20 @@ static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err
 {
     char hex[2 * SHA256_BYTES + 1];
     (void)c, (void)err;
-    write_sha256(call->body, hex);
+    sha256_hex(call->body, hex);
     cloud_header(call, "content-type", "application/octet-stream");
-    cloud_header(call, DIGEST_HEADER, "%s", hex);
-    call->body_sha256 = cloud_header_value(call, DIGEST_HEADER);
+    cloud_header(call, S3_DIGEST_HEADER, "%s", hex);
+    call->body_sha256 = cloud_header_value(call, S3_DIGEST_HEADER);
     return true;
 }
 
 static bool s3_fits(const struct http_answer *answer)
 {
-    const char *wanted = http_answer_header(answer, DIGEST_HEADER);
+    const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
     char hex[2 * SHA256_BYTES + 1];
     if (wanted == NULL)
         return true;
-    write_sha256(buf_span(&answer->body), hex);
+    sha256_hex(buf_span(&answer->body), hex);
     return strcmp(wanted, hex) == 0;
 }
 

@@ -484,7 +484,12 @@ static int run(enum http_dialect dialect, const char *name)
     struct cloud_rig rig;
     cloud_rig_init(&rig, dialect, 3);
     struct contract c = {
-        .open = open_one, .context = &rig, .racers = 8, .large_bytes = (16u << 20) + 1};
+        .open = open_one,
+        .open_source = open_one,
+        .context = &rig,
+        .racers = 8,
+        .large_bytes = (16u << 20) + 1,
+    };
     int failures = contract_run(name, &c);
     cloud_rig_release(&rig);
     return failures + cmocka_run_group_tests_name(name, tests, NULL, NULL);
