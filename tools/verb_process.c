@@ -46,6 +46,7 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
         .targets = vm->targets,
         .caches = vm->caches,
         .store_count = vm->settings.store_count,
+        .fetches = PROCESSOR_FETCHES,
     };
     return processor_open(&config, &k->processor, err);
 }

@@ -143,6 +143,13 @@ static bool lazy_load(struct store *s, const char *key, size_t bytes_max, struct
     return open && store_load(open, key, bytes_max, out, err);
 }
 
+static bool lazy_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                      const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct store *open = inner(s, err);
+    return open && store_copy(open, key, from, from_key, digest, proved, err);
+}
+
 static void lazy_cancel(struct store *s, bool cancelled)
 {
     struct lazy *l = lazy_of(s);
@@ -174,6 +181,8 @@ static const struct store_ops lazy_ops = {
     .close = lazy_close,
     .load = lazy_load,
     .cancel = lazy_cancel,
+    .inner = inner,
+    .copy = lazy_copy,
 };
 
 static bool attach_lazily(const struct attach_config *c, struct store **out, struct err *err)

@@ -160,6 +160,12 @@ bool azure_identity_renew(struct azure_identity *i)
     return true;
 }
 
+bool azure_identity_same(const struct azure_identity *a, const struct azure_identity *b)
+{
+    return a->proof == b->proof && span_equal(buf_span(&a->secret), buf_span(&b->secret)) &&
+           strcmp(a->metadata, b->metadata) == 0 && strcmp(a->client_id, b->client_id) == 0;
+}
+
 const char *azure_identity_place(const struct azure_identity *i)
 {
     return i->place;

@@ -176,16 +176,21 @@ bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
 
 /* --- the contract --- */
 
-static bool cloud_put(struct store *s, const char *key, struct span body, struct err *err)
+bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct err *err)
 {
-    struct cloud *c = cloud_of(s);
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = body};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
-    if (c->dialect->put_large != NULL && body.length > c->large_bytes)
-        return c->dialect->put_large(c, key, body, err);
     cloud_header(&call, "if-none-match", "*");
     return c->dialect->describe_put(c, &call, err) && cloud_send(c, &call, &answer, err);
+}
+
+static bool cloud_put(struct store *s, const char *key, struct span body, struct err *err)
+{
+    struct cloud *c = cloud_of(s);
+    return c->dialect->put_large != NULL && body.length > c->large_bytes
+               ? c->dialect->put_large(c, key, body, err)
+               : cloud_put_whole(c, key, body, err);
 }
 
 static bool ends_early(const struct cloud *c, const char *key, uint64_t offset, size_t length,
@@ -330,6 +335,22 @@ static bool cloud_list(struct store *s, const char *prefix, const char *after, s
     return true;
 }
 
+/* --- copies --- */
+
+static bool cloud_can_copy(struct store *s, struct store *from)
+{
+    struct cloud *c = cloud_of(s);
+    return from->ops == &cloud_ops && cloud_of(from)->dialect == c->dialect &&
+           c->dialect->can_copy != NULL && c->dialect->can_copy(c, cloud_of(from));
+}
+
+static bool cloud_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                       const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct cloud *c = cloud_of(s);
+    return c->dialect->copy(c, key, cloud_of(from), from_key, digest, proved, err);
+}
+
 /* --- life --- */
 
 static void cloud_cancel(struct store *s, bool cancelled)
@@ -364,6 +385,8 @@ const struct store_ops cloud_ops = {
     .load = cloud_load,
     .cancel = cloud_cancel,
     .endpoint = cloud_endpoint,
+    .can_copy = cloud_can_copy,
+    .copy = cloud_copy,
 };
 
 /* "https://HOST[:PORT][/PATH]", nothing behind it. */

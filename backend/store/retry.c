@@ -220,6 +220,26 @@ static bool retry_remove(struct store *s, const char *key, struct err *err)
     return end(&a, good, &why, err);
 }
 
+/* A try that got no answer may have made it: the next one then says ERR_EXISTS, as for any other
+ * object that was there, and who asked looks at what it is. */
+static bool retry_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                       const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_copy(a.retry->inner, key, from, from_key, digest, proved, &why)) &&
+           again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static struct store *retry_inner(struct store *s, struct err *err)
+{
+    (void)err;
+    return retry_of(s)->inner;
+}
+
 struct listing {
     store_list_fn *each;
     void *context;
@@ -276,6 +296,8 @@ static const struct store_ops retry_ops = {
     .close = retry_close,
     .load = retry_load,
     .cancel = retry_cancel,
+    .inner = retry_inner,
+    .copy = retry_copy,
 };
 
 bool store_retry(struct world *w, struct store *inner, const struct retry_policy *policy,

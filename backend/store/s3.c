@@ -2,7 +2,7 @@
 #include "backend/store/s3.h"
 
 #include "backend/store/s3_identity.h"
-#include "common/digest.h"
+#include "backend/store/s3_objects.h"
 
 #include <stdio.h>
 
@@ -11,8 +11,10 @@
 struct s3 {
     struct cloud cloud;
     struct s3_identity *identity;
+    struct s3_parts parts;
     char bucket[256];
     char region[REGION_MAX];
+    char endpoint[STORE_URL_MAX]; /* without the bucket */
 };
 
 static struct s3 *s3_of(struct cloud *c)
@@ -81,6 +83,7 @@ static const struct {
     {"ConditionalRequestConflict", ERR_TRANSIENT, "another writer is at it"},
     {"OperationAborted", ERR_TRANSIENT, "another operation is at it"},
     {"NoSuchKey", ERR_NOT_FOUND, ""},
+    {"NoSuchUpload", ERR_TRANSIENT, "the store no longer knows the upload"},
     {"NoSuchBucket", ERR_INVALID, "there is no such bucket: enable makes it, or make it yourself"},
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AccessDenied", ERR_DENIED,
@@ -211,9 +214,57 @@ static const char *s3_metadata(struct cloud *c)
     return s3_identity_metadata(s3_of(c)->identity);
 }
 
+/* --- large bodies, copies --- */
+
+static bool s3_put_large(struct cloud *c, const char *key, struct span body, struct err *err)
+{
+    return s3_parts_safe(c, &s3_of(c)->parts, key) ? s3_put_parts(c, key, body, err)
+                                                   : cloud_put_whole(c, key, body, err);
+}
+
+/* The target's credentials read the source: they must be those that may. */
+static bool s3_can_copy(struct cloud *c, struct cloud *from)
+{
+    const struct s3 *a = s3_of(c), *b = s3_of(from);
+    struct s3_credentials ours CLEANUP(wipe_credentials), theirs CLEANUP(wipe_credentials);
+
+    memset(&ours, 0, sizeof ours);
+    memset(&theirs, 0, sizeof theirs);
+    return strcmp(a->endpoint, b->endpoint) == 0 && strcmp(a->region, b->region) == 0 &&
+           s3_identity_get(a->identity, &ours, NULL) &&
+           s3_identity_get(b->identity, &theirs, NULL) && strcmp(ours.key_id, theirs.key_id) == 0;
+}
+
+/* CopyObject replaces, and not everywhere can be told not to: what is there is left alone but for
+ * a copy made in this very moment, which is its equal. */
+static bool s3_copy(struct cloud *c, const char *key, struct cloud *from, const char *from_key,
+                    const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct buf source AUTO_BUF = BUF_NONE;
+    struct err why = ERR_NONE;
+    uint64_t there;
+
+    if (store_size(&c->head, key, &there, &why))
+        return err_set(err, ERR_EXISTS, "store %s: object %s exists", c->head.url, key);
+    if (why.kind != ERR_NOT_FOUND) {
+        if (err != NULL)
+            *err = why;
+        return false;
+    }
+    buf_put_u8(&source, '/');
+    http_escape(&source, s3_of(from)->bucket, false);
+    buf_put_u8(&source, '/');
+    http_escape(&source, from->prefix, true);
+    http_escape(&source, from_key, true);
+    buf_put_u8(&source, 0);
+    return buf_ok(&source, err) &&
+           s3_copy_object(c, key, (const char *)source.data, digest, proved, err);
+}
+
 static void s3_release(struct cloud *c)
 {
     s3_identity_release(&s3_of(c)->identity);
+    s3_parts_release(&s3_of(c)->parts);
 }
 
 static const struct cloud_dialect s3_dialect = {
@@ -223,6 +274,9 @@ static const struct cloud_dialect s3_dialect = {
     .describe_put = s3_describe_put,
     .refuse = s3_refuse,
     .metadata = s3_metadata,
+    .put_large = s3_put_large,
+    .can_copy = s3_can_copy,
+    .copy = s3_copy,
     .release = s3_release,
 };
 
@@ -237,7 +291,7 @@ static const char *first_of(const char *a, const char *b, const char *c, const c
 }
 
 /* The bucket's URL: "path" style behind the endpoint, "host" style in front of its host. */
-static bool bucket_url(const struct s3 *s, const struct store_url *u, char out[STORE_URL_MAX],
+static bool bucket_url(struct s3 *s, const struct store_url *u, char out[STORE_URL_MAX],
                        struct err *err)
 {
     char standard[256];
@@ -251,6 +305,7 @@ static bool bucket_url(const struct s3 *s, const struct store_url *u, char out[S
     size_t length = strlen(base);
     while (length > 0 && base[length - 1] == '/')
         length--;
+    snprintf(s->endpoint, sizeof s->endpoint, "%.*s", (int)length, base);
     int used = path || host == NULL
                    ? snprintf(out, STORE_URL_MAX, "%.*s/%s", (int)length, base, s->bucket)
                    : snprintf(out, STORE_URL_MAX, "%.*s://%s.%s", (int)(host - base), base,
@@ -297,6 +352,7 @@ static bool open_s3(struct s3 *s, const struct store_host *host, const char *url
              first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
                       host->env("AWS_DEFAULT_REGION"), "us-east-1"));
     snprintf(name, sizeof name, "s3.%s", s->bucket);
+    s->cloud.large_bytes = S3_LARGE_BYTES;
     return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
            cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
            (s3_identity_make(host, credential != NULL ? credential : name,
@@ -311,6 +367,7 @@ bool s3_store_open(const struct store_host *host, const char *url, bool create, 
     struct s3 *s = calloc(1, sizeof *s);
     if (s == NULL)
         return err_set(err, ERR_FULL, "out of memory opening store %s", url);
+    s3_parts_init(&s->parts);
     if (open_s3(s, host, url, create, err)) {
         *out = &s->cloud.head;
         return true;

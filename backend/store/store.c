@@ -178,6 +178,39 @@ bool store_load(struct store *s, const char *key, size_t bytes_max, struct buf *
     return store_get(s, key, 0, mspan_of(data, (size_t)bytes), err);
 }
 
+static struct store *innermost(struct store *s, struct err *err)
+{
+    while (s != NULL && s->ops->inner != NULL)
+        s = s->ops->inner(s, err);
+    return s;
+}
+
+bool store_can_copy(struct store *s, struct store *from)
+{
+    struct store *to = innermost(s, NULL), *source = innermost(from, NULL);
+    return to != NULL && source != NULL && to->ops->can_copy != NULL &&
+           to->ops->can_copy(to, source);
+}
+
+bool store_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                const struct sha256 *digest, bool *proved, struct err *err)
+{
+    char hex[2 * SHA256_BYTES + 1];
+
+    *proved = false;
+    hex_of(digest->bytes, SHA256_BYTES, hex);
+    if (!check_key(s, key, err) || !check_key(from, from_key, err))
+        return false;
+    if (strstr(key, hex) == NULL)
+        return err_set(err, ERR_INVALID,
+                       "store %s: %s cannot be copied to: its name lacks the digest", s->url, key);
+    struct store *source = innermost(from, err);
+    return source != NULL &&
+           (s->ops->copy != NULL ||
+            err_set(err, ERR_INVALID, "store %s: it cannot copy", s->url)) &&
+           s->ops->copy(s, key, source, from_key, digest, proved, err);
+}
+
 void store_cancel(struct store *s, bool cancelled)
 {
     if (s->ops->cancel != NULL)

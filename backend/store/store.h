@@ -16,6 +16,7 @@
 #define BACKEND_STORE_STORE_H
 
 #include "common/buf.h"
+#include "common/digest.h"
 #include "common/world.h"
 
 #define STORE_KEY_MAX    512u
@@ -51,6 +52,13 @@ struct store_ops {
                  struct err *err);
     void (*cancel)(struct store *s, bool cancelled);
     void (*endpoint)(struct store *s, struct store_endpoint *out);
+    /* Of a wrapper: the store within; NULL and err when it cannot be had now. */
+    struct store *(*inner)(struct store *s, struct err *err);
+    /* See store_can_copy and store_copy; `from` is no wrapper. Both or none; a wrapper has copy
+     * alone. */
+    bool (*can_copy)(struct store *s, struct store *from);
+    bool (*copy)(struct store *s, const char *key, struct store *from, const char *from_key,
+                 const struct sha256 *digest, bool *proved, struct err *err);
 };
 
 /* An implementation's own state follows this head. `url` is for error texts: no secret in it. */
@@ -92,6 +100,18 @@ bool store_remove(struct store *s, const char *key, struct err *err) MUST_CHECK;
 /* The whole object, at most `bytes_max` (larger is ERR_CORRUPT). Replaces what `out` held. */
 bool store_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                 struct err *err) MUST_CHECK;
+
+/* Whether the service behind both stores may copy from the one into the other by itself. A hint:
+ * the copy may be refused all the same. May ask the stores who they are. */
+bool store_can_copy(struct store *s, struct store *from);
+/* Makes `key` of `s` from the whole object `from_key` of `from`, which has that digest, without
+ * the bytes coming here: for stores of which store_can_copy is true. Not every service refuses a
+ * taken name here, so `key` must contain the digest in hex (else ERR_INVALID): it may replace only
+ * its equal. ERR_EXISTS: something is there already, of whatever bytes. True says that the service
+ * calls the copy made. *proved: its own checksum of the copy is that digest; else who relies on it
+ * reads it first. */
+bool store_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                const struct sha256 *digest, bool *proved, struct err *err) MUST_CHECK;
 
 /* While set, calls that wait (for an answer, for their turn, for another try) end with
  * ERR_CANCELLED, as new ones do. */

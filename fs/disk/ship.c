@@ -267,6 +267,7 @@ void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write
             ship_oldest(first_write_ms, s->unapplied[--s->unapplied_count].first_write_ms);
     s->unapplied[s->unapplied_count++] =
         (struct unapplied){.epoch = epoch, .first_write_ms = first_write_ms};
+    ship_look_soon(s);
 }
 
 uint64_t ship_oldest(uint64_t a_ms, uint64_t b_ms)

@@ -135,6 +135,8 @@ void ship_answer(struct shipper *s, uint64_t ticket, uint64_t point_ms, uint64_t
                  const struct err *err);
 /* Looks at the processor's progress in the cache store. */
 void ship_look(struct shipper *s);
+/* Something waits to be applied: the next look is not later than the pace of the cuts. */
+void ship_look_soon(struct shipper *s);
 void ship_publish(struct shipper *s);
 
 #endif

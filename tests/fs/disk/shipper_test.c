@@ -829,6 +829,38 @@ static void rpo_stays_right_when_more_points_wait_than_are_kept_apart(void **sta
     assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].first_write_ms, SHIP_UNAPPLIED_MAX);
 }
 
+static enum memory_fault count_lists(void *context, const struct memory_call *call)
+{
+    *(unsigned *)context += call->op == MEMORY_LIST;
+    return MEMORY_PASS;
+}
+
+/* How often the cache store is listed, which is dear, while nothing happens. */
+static unsigned lists_in_seconds(struct rig *r, unsigned seconds)
+{
+    unsigned lists = 0;
+    memory_store_hook(r->store, count_lists, NULL, &lists);
+    for (unsigned i = 0; i < seconds; i++) {
+        rig_advance_ms(r, 1000);
+        shipper_step(r->shipper);
+    }
+    memory_store_hook(r->store, NULL, NULL, NULL);
+    return lists;
+}
+
+static void news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    r->shipper->unapplied_count = 0;
+    (void)lists_in_seconds(r, 61);
+    assert_in_range(lists_in_seconds(r, 240), 2, 5);
+    ship_note_unapplied(r->shipper, 1000, 1);
+    assert_in_range(lists_in_seconds(r, 20), 8, 11);
+    r->shipper->config.cut_interval_ms = CUT_INTERVAL_MS;
+    (void)lists_in_seconds(r, 10);
+    assert_in_range(lists_in_seconds(r, 50), 8, 11);
+}
+
 static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -914,6 +946,7 @@ int main(void)
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
+        T(news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom),
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
         T(ages_grow_while_the_shipper_sleeps),
         T(a_label_that_no_entry_can_carry_is_refused_at_once),
