@@ -64,13 +64,31 @@ static bool azure_sign(struct cloud *c, struct cloud_call *call, struct err *err
     }
 }
 
+static void write_md5(struct span body, char text[BASE64_CHARS(MD5_BYTES) + 1])
+{
+    struct md5 digest = md5_of(body);
+    base64_write(span_of(digest.bytes, sizeof digest), text);
+}
+
 /* The service compares it with what arrived. */
 static void add_md5(struct cloud_call *call)
 {
-    struct md5 digest = md5_of(call->body);
     char text[BASE64_CHARS(MD5_BYTES) + 1];
-    base64_write(span_of(digest.bytes, sizeof digest), text);
+    write_md5(call->body, text);
     cloud_header(call, "content-md5", "%s", text);
+}
+
+/* The service keeps the digest of what came in one request, and the one that came with a block
+ * list.
+ */
+static bool azure_fits(const struct http_answer *answer)
+{
+    const char *wanted = http_answer_header(answer, "Content-MD5");
+    char text[BASE64_CHARS(MD5_BYTES) + 1];
+    if (wanted == NULL)
+        return true;
+    write_md5(buf_span(&answer->body), text);
+    return strcmp(wanted, text) == 0;
 }
 
 static bool azure_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
@@ -128,6 +146,7 @@ static const struct {
      "the account allows no keys: use a managed identity, or a SAS signed by one"},
     {"BlobImmutableDueToPolicy", ERR_DENIED, "a policy keeps it for some time yet"},
     {"AccountIsDisabled", ERR_DENIED, "the account is disabled"},
+    {"InvalidBlobType", ERR_INVALID, "something else than a block blob lies there"},
     {"Md5Mismatch", ERR_TRANSIENT, "the bytes changed on the way"},
     {"ServerBusy", ERR_TRANSIENT, "the store asks for fewer requests"},
     {"OperationTimedOut", ERR_TRANSIENT, ""},
@@ -142,6 +161,7 @@ static enum err_kind kind_of_status(unsigned status)
         return ERR_DENIED;
     case 404: /* of what, is not said: not believed to be the object */
     case 408:
+    case 409: /* what conflicts for good has a code above */
     case 429:
         return ERR_TRANSIENT;
     case 416:
@@ -205,12 +225,14 @@ static bool put_block(struct cloud *c, const char *key, const char *id, struct s
     return cloud_send(c, &call, &answer, err);
 }
 
-static bool put_block_list(struct cloud *c, const char *key, struct span list, struct err *err)
+static bool put_block_list(struct cloud *c, const char *key, struct span list, const char *md5,
+                           struct err *err)
 {
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = list};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
     cloud_query(&call, "comp", "blocklist");
     cloud_header(&call, "if-none-match", "*");
+    cloud_header(&call, "x-ms-blob-content-md5", "%s", md5);
     add_md5(&call);
     return cloud_send(c, &call, &answer, err);
 }
@@ -222,8 +244,9 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     static const char head[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
     struct buf list AUTO_BUF = BUF_NONE;
     uint8_t random[8];
-    char id[20], row[64];
+    char id[20], row[64], md5[BASE64_CHARS(MD5_BYTES) + 1];
 
+    write_md5(body, md5);
     int result = c->world->ops->random(c->world, random, sizeof random);
     if (result < 0)
         return err_errno(err, -result, "random bytes for the blocks of %s", key);
@@ -238,7 +261,7 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
         body = span_of(body.data + length, body.length - length);
     }
     buf_put(&list, "</BlockList>", strlen("</BlockList>"));
-    return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), err);
+    return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);
 }
 
 static const char *azure_metadata(struct cloud *c)
@@ -344,6 +367,7 @@ static const struct cloud_dialect azure_dialect = {
     .list = azure_list,
     .sign = azure_sign,
     .describe_put = azure_describe_put,
+    .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
     .metadata = azure_metadata,

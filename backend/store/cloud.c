@@ -250,18 +250,51 @@ static bool cloud_size(struct store *s, const char *key, uint64_t *bytes, struct
                    c->head.url, key);
 }
 
-static bool cloud_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
-                       struct err *err)
+/* Two readings that differ from the object's digest: the same bytes each time lie in the store so,
+ * else they were damaged on the way, and nothing is known of the object. */
+static bool damaged(const struct cloud *c, const char *key, bool same, struct err *err)
 {
-    struct cloud *c = cloud_of(s);
+    return err_set(err, same ? ERR_CORRUPT : ERR_TRANSIENT,
+                   "store %s: object %s came twice with bytes that differ from its digest: it is "
+                   "damaged %s",
+                   c->head.url, key, same ? "in the store" : "on the way");
+}
+
+static bool load_once(struct cloud *c, const char *key, size_t bytes_max, struct buf *out,
+                      bool *fits, struct err *err)
+{
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .key = key, .body_max = bytes_max};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
     if (!cloud_send(c, &call, &answer, err))
         return false;
-    buf_release(out);
+    *fits = c->dialect->fits(&answer);
     *out = answer.body;
     answer.body = BUF_NONE;
+    return true;
+}
+
+static bool cloud_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                       struct err *err)
+{
+    struct cloud *c = cloud_of(s);
+    struct buf first AUTO_BUF = BUF_NONE, second AUTO_BUF = BUF_NONE;
+    bool fits;
+
+    if (!load_once(c, key, bytes_max, &first, &fits, err))
+        return false;
+    if (!fits) {
+        if (!load_once(c, key, bytes_max, &second, &fits, err))
+            return false;
+        if (!fits)
+            return damaged(c, key, span_equal(buf_span(&first), buf_span(&second)), err);
+        buf_release(&first);
+        first = second;
+        second = BUF_NONE;
+    }
+    buf_release(out);
+    *out = first;
+    first = BUF_NONE;
     return true;
 }
 

@@ -30,6 +30,7 @@ struct cloud_call {
     struct buf scratch;       /* made values; reserved once, wiped at the end */
     const char *secret_query; /* goes behind the query unescaped and unsigned: a SAS token */
     struct span body;
+    const char *body_sha256; /* in hex, when it is known; NULL: whoever needs it takes it */
     struct mspan into;
     size_t body_max;
     /* --- filled by cloud_send for the dialect's `sign` --- */
@@ -46,6 +47,8 @@ struct cloud_dialect {
     bool (*sign)(struct cloud *c, struct cloud_call *call, struct err *err);
     /* Adds what makes a PUT of an object one. */
     bool (*describe_put)(struct cloud *c, struct cloud_call *call, struct err *err);
+    /* Whether the whole object that came is what was put, as far as the answer tells. */
+    bool (*fits)(const struct http_answer *answer);
     /* Sets err for an answer that is not 2xx. True: what was wrong is mended (a clock, a token),
      * try once more. */
     bool (*refuse)(struct cloud *c, const struct cloud_call *call, const struct http_answer *answer,

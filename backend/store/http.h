@@ -5,9 +5,9 @@
  *
  * TLS is verified, 1.2 at least; plain http goes to loopback only, or where `plain` says so. A
  * redirect is an answer like any other (3xx): nothing is ever sent to another place than `url`.
- * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl; loopback is
- * never behind one.
- * Nothing here logs, and no error text holds a query, a header or a body: they may be secrets.
+ * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl, but never on
+ * the way to loopback. A PUT or POST is sent once: without an answer it is in doubt. Nothing here
+ * logs, and no error text holds a query, a header or a body: they may be secrets.
  *
  * Any thread may call; calls block. A client is made after the last fork of its process. */
 #ifndef BACKEND_STORE_HTTP_H
@@ -29,7 +29,7 @@ struct http_config {
     struct world *world;
     const char *ca_file; /* PEM; NULL: the system's */
     bool plain;          /* http:// to any host */
-    bool direct;         /* past any proxy */
+    bool direct;         /* never through a proxy */
     /* 0: the defaults above. From the call to a connection; from the last byte sent to the first
      * received; and without any progress in either direction. */
     uint32_t connect_ms, first_byte_ms, stall_ms;

@@ -131,12 +131,26 @@ enum slot { SLOT_OURS, SLOT_TAKEN, SLOT_EMPTY, SLOT_UNKNOWN };
 static enum slot look(struct store *inner, const char *key, struct span body, struct err *why)
 {
     struct buf found AUTO_BUF = BUF_NONE;
+    uint64_t bytes;
     *why = ERR_NONE;
     if (store_load(inner, key, body.length, &found, why))
         return span_equal(buf_span(&found), body) ? SLOT_OURS : SLOT_TAKEN;
-    return why->kind == ERR_NOT_FOUND ? SLOT_EMPTY
-           : why->kind == ERR_CORRUPT ? SLOT_TAKEN /* longer than ours */
-                                      : SLOT_UNKNOWN;
+    if (why->kind == ERR_NOT_FOUND)
+        return SLOT_EMPTY;
+    if (why->kind != ERR_CORRUPT)
+        return SLOT_UNKNOWN;
+    if (store_size(inner, key, &bytes, NULL) && bytes > body.length)
+        return SLOT_TAKEN;
+    why->kind = ERR_TRANSIENT; /* damaged: nobody knows whose it is, and the put stays in doubt */
+    return SLOT_UNKNOWN;
+}
+
+/* A put that may have happened is in doubt until its slot was seen, whatever else goes wrong: who
+ * is told that it was refused forgets it, and takes it for another writer's when it shows. */
+static void stay_in_doubt(struct err *why)
+{
+    if (why->kind != ERR_CANCELLED)
+        why->kind = ERR_TRANSIENT;
 }
 
 /* Settles a put in doubt. *settled: the result stands. Else: nothing is there, put again. */
@@ -148,6 +162,8 @@ static bool settle(struct attempt *a, const char *key, struct span body, bool *s
     while ((slot = look(inner, key, body, why)) == SLOT_UNKNOWN && again(a, why))
         ;
     *settled = slot != SLOT_EMPTY;
+    if (slot == SLOT_UNKNOWN)
+        stay_in_doubt(why);
     if (slot == SLOT_TAKEN)
         return err_set(why, ERR_EXISTS, "store %s: object %s exists, with other bytes", inner->url,
                        key);
@@ -164,8 +180,11 @@ static bool retry_put(struct store *s, const char *key, struct span body, struct
             return end(&a, true, &why, err);
         /* Taken after a try that got no answer: by that try? */
         bool taken = in_doubt && why.kind == ERR_EXISTS;
-        if (!taken && !again(&a, &why))
+        if (!taken && !again(&a, &why)) {
+            if (in_doubt)
+                stay_in_doubt(&why);
             return end(&a, false, &why, err);
+        }
         bool ours = settle(&a, key, body, &settled, &why);
         if (!settled && taken) {
             settled = true;

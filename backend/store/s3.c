@@ -6,7 +6,8 @@
 
 #include <stdio.h>
 
-#define REGION_MAX 64u
+#define REGION_MAX    64u
+#define DIGEST_HEADER "x-amz-meta-sha256"
 
 struct s3 {
     struct cloud cloud;
@@ -29,6 +30,12 @@ static void wipe_credentials(struct s3_credentials *c)
     explicit_bzero(c, sizeof *c);
 }
 
+static void write_sha256(struct span body, char hex[2 * SHA256_BYTES + 1])
+{
+    struct sha256 digest = sha256_of(body);
+    hex_of(digest.bytes, sizeof digest, hex);
+}
+
 /* The body's digest is signed, so the server checks what arrived. */
 static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 {
@@ -39,8 +46,10 @@ static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 
     if (!s3_identity_get(s->identity, &credentials, err))
         return err_wrap(err, "store %s", c->head.url);
-    struct sha256 digest = sha256_of(call->body);
-    hex_of(digest.bytes, sizeof digest, hex);
+    if (call->body_sha256 != NULL)
+        snprintf(hex, sizeof hex, "%s", call->body_sha256);
+    else
+        write_sha256(call->body, hex);
     s3_date(call->now_ms, date);
     cloud_header(call, "host", "%s", c->host);
     cloud_header(call, "x-amz-content-sha256", "%s", hex);
@@ -53,11 +62,27 @@ static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
     return true;
 }
 
+/* The digest stays with the object. An entity tag would not do for it: it is the body's MD5 in some
+ * stores and for some kinds of encryption only. */
 static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
 {
+    char hex[2 * SHA256_BYTES + 1];
     (void)c, (void)err;
+    write_sha256(call->body, hex);
     cloud_header(call, "content-type", "application/octet-stream");
+    cloud_header(call, DIGEST_HEADER, "%s", hex);
+    call->body_sha256 = cloud_header_value(call, DIGEST_HEADER);
     return true;
+}
+
+static bool s3_fits(const struct http_answer *answer)
+{
+    const char *wanted = http_answer_header(answer, DIGEST_HEADER);
+    char hex[2 * SHA256_BYTES + 1];
+    if (wanted == NULL)
+        return true;
+    write_sha256(buf_span(&answer->body), hex);
+    return strcmp(wanted, hex) == 0;
 }
 
 static void s3_list(struct cloud_call *call, const char *prefix, const char *after,
@@ -190,6 +215,8 @@ static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
         advice = "check the credentials and what they allow";
     if (kind == ERR_NOT_FOUND && unsaid && !s3_bucket_there(c, err))
         return false;
+    if (kind == ERR_NOT_FOUND && code[0] == '\0' && !unsaid)
+        kind = ERR_TRANSIENT; /* of what, is not said: not believed to be the object */
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
         err_wrap(err, "credentials from %s", s3_identity_place(s->identity));
@@ -272,6 +299,7 @@ static const struct cloud_dialect s3_dialect = {
     .list = s3_list,
     .sign = s3_sign,
     .describe_put = s3_describe_put,
+    .fits = s3_fits,
     .refuse = s3_refuse,
     .metadata = s3_metadata,
     .put_large = s3_put_large,

@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <strings.h>
 
 #define METADATA_DEFAULT "http://169.254.169.254"
 #define TOKEN_SECONDS    "21600"
@@ -213,7 +214,7 @@ static bool use_instance(const struct store_host *host, const char *metadata, st
 {
     const char *given = host->env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     const char *off = host->env("AWS_EC2_METADATA_DISABLED");
-    if (off != NULL && strcmp(off, "true") == 0)
+    if (off != NULL && strcasecmp(off, "true") == 0)
         return err_set(err, ERR_DENIED, "no credentials for S3 in %s, AWS_ACCESS_KEY_ID or %s",
                        i->where, i->place);
     if (metadata == NULL)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <libxml/xmlreader.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #define NAME_MAX_BYTES (STORE_KEY_MAX + 512u)
@@ -20,11 +21,20 @@ static void cleanup_reader(xmlTextReaderPtr *r)
         xmlFreeTextReader(*r);
 }
 
+/* Once, before threads parse at the same time: by itself libxml2 begins at the first reader, and
+ * two that are the first at once race. */
+static void xml_start(void)
+{
+    xmlInitParser();
+}
+
 /* No network, no DTD, no entities of the document's own: a DOCTYPE ends the reading. */
 static xmlTextReaderPtr reader_open(struct span text)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (text.length == 0 || text.length > XML_BYTES_MAX)
         return NULL;
+    pthread_once(&once, xml_start);
     xmlTextReaderPtr r = xmlReaderForMemory((const char *)text.data, (int)text.length, NULL, NULL,
                                             XML_PARSE_NONET | XML_PARSE_NOERROR |
                                                 XML_PARSE_NOWARNING | XML_PARSE_COMPACT);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # with.sh SERVER COMMAND...: a real object store on loopback, the command, and nothing left behind.
-# SERVER is file, azurite, azurite-https or radosgw. The command finds in its environment
+# SERVER is file, azurite, azurite-https, radosgw or faulty. The command finds in its environment
 #   FARSHORE_TEST_CACHE, FARSHORE_TEST_TARGET   URLs of two stores; on Azure in two accounts
 #   FARSHORE_CREDENTIALS                        folder with their credentials
 #   FARSHORE_TEST_SERVER                        SERVER
@@ -73,6 +73,7 @@ case $SERVER in
 file) ;;
 azurite | azurite-https) . "$SERVERS/azurite.sh" ;;
 radosgw) . "$SERVERS/radosgw.sh" ;;
+faulty) . "$SERVERS/faulty.sh" ;;
 *) echo "no such server: $SERVER" >&2; exit 2 ;;
 esac
 "start_${SERVER%-https}"
