@@ -358,6 +358,7 @@ static void print_plan(const struct settings *s, bool dry)
 static void print_next(const struct settings *s)
 {
     char target[2 * STORE_URL_MAX];
+
     if (s->role == ROLE_TARGET) {
         printf(
             "Next, on the source:   farshore enable %s --disk NAME=PATH ... --key FILE, the rest "

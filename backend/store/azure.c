@@ -164,22 +164,8 @@ static const struct {
 
 static enum err_kind kind_of_status(unsigned status)
 {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 404: /* of what, is not said: not believed to be the object */
-    case 408:
-    case 409: /* what conflicts for good has a code above */
-    case 429:
-        return ERR_TRANSIENT;
-    case 416:
-        return ERR_CORRUPT;
-    case 507:
-        return ERR_FULL;
-    default:
-        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
-    }
+    /* Of what, is not said: not believed to be the object. */
+    return status == 404 ? ERR_TRANSIENT : cloud_kind_of_status(status);
 }
 
 static bool says(const char *code, const char *what)
@@ -375,7 +361,7 @@ static bool azure_copy(struct cloud *c, const char *key, struct cloud *from, con
 {
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    struct buf source CLEANUP(buf_wipe) = BUF_NONE;
+    struct buf source AUTO_SECRET_BUF = BUF_NONE;
 
     (void)digest, (void)proved;
     if (!buf_reserve(&source, 8u << 10)) /* does not move: no secret is left behind */

@@ -8,6 +8,10 @@
 #define SCRATCH_BYTES (64u << 10)
 #define CODE_MAX      96u
 
+/* Pages without a key of ours, on end: a store may answer so while it looks on, but not for ever.
+ */
+#define BARREN_PAGES_MAX 1000u
+
 static struct cloud *cloud_of(struct store *s)
 {
     return (struct cloud *)s;
@@ -174,6 +178,27 @@ bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                    advice);
 }
 
+enum err_kind cloud_kind_of_status(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 403:
+        return ERR_DENIED;
+    case 408:
+    case 409: /* what conflicts for good has a code that says so */
+    case 429:
+        return ERR_TRANSIENT;
+    case 416:
+        return ERR_CORRUPT;
+    case 501:
+        return ERR_INVALID;
+    case 507:
+        return ERR_FULL;
+    default:
+        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+    }
+}
+
 /* --- the contract --- */
 
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct err *err)
@@ -319,6 +344,9 @@ struct page {
     const char *after; /* of the caller */
     store_list_fn *each;
     void *context;
+    char last[STORE_KEY_MAX + 1]; /* of all pages so far */
+    unsigned barren;              /* pages on end that brought no key */
+    bool unordered;
 };
 
 /* Names as the store has them; what is none of ours is passed over. */
@@ -328,9 +356,13 @@ static bool show(void *context, const char *name, uint64_t bytes)
     size_t length = strlen(p->cloud->prefix);
     if (strncmp(name, p->cloud->prefix, length) != 0 || !store_key_valid(name + length))
         return true;
-    if (p->after != NULL && strcmp(name + length, p->after) <= 0)
-        return true;
-    return p->each(p->context, name + length, bytes);
+    const char *key = name + length;
+    p->unordered = strcmp(key, p->last) <= 0;
+    if (p->unordered)
+        return false;
+    memcpy(p->last, key, strlen(key) + 1);
+    p->barren = 0;
+    return (p->after != NULL && strcmp(key, p->after) <= 0) || p->each(p->context, key, bytes);
 }
 
 static bool list_page(struct cloud *c, const char *prefix, const char *after, struct page *page,
@@ -359,9 +391,13 @@ static bool cloud_list(struct store *s, const char *prefix, const char *after, s
         snprintf(behind, sizeof behind, "%s%s", c->prefix, after);
     do {
         memcpy(last, marker, sizeof last);
+        page.barren++;
         if (!list_page(c, full, behind, &page, marker, &stopped, err))
             return false;
-        if (marker[0] != '\0' && strcmp(marker, last) == 0)
+        if (page.unordered)
+            return err_set(err, ERR_CORRUPT, "store %s: its list is not in byte order behind %s",
+                           c->head.url, page.last);
+        if (marker[0] != '\0' && (strcmp(marker, last) == 0 || page.barren == BARREN_PAGES_MAX))
             return err_set(err, ERR_CORRUPT, "store %s: its list goes round in a circle",
                            c->head.url);
     } while (!stopped && marker[0] != '\0');

@@ -109,6 +109,9 @@ bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                   const struct http_answer *answer, const char *code, enum err_kind kind,
                   const char *advice, struct err *err);
 
+/* What a status alone says in both services; 404 and 412 are the dialect's. */
+enum err_kind cloud_kind_of_status(unsigned status);
+
 extern const struct store_ops cloud_ops;
 
 #endif

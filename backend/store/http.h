@@ -29,7 +29,7 @@ struct http_config {
     struct world *world;
     const char *ca_file; /* PEM; NULL: the system's */
     bool plain;          /* http:// to any host */
-    bool direct;         /* never through a proxy */
+    bool direct;         /* past any proxy */
     /* 0: the defaults above. From the call to a connection; from the last byte sent to the first
      * received; and without any progress in either direction. */
     uint32_t connect_ms, first_byte_ms, stall_ms;

@@ -152,7 +152,7 @@ static void set_transport(struct http_exchange *x)
     curl_easy_setopt(x->easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (c->ca_file != NULL)
         curl_easy_setopt(x->easy, CURLOPT_CAINFO, c->ca_file);
-    if (c->direct || x->loopback)
+    if (x->direct)
         curl_easy_setopt(x->easy, CURLOPT_PROXY, ""); /* none, whatever the variables say */
     curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_ms);
     curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L);

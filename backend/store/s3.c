@@ -163,21 +163,8 @@ static enum err_kind kind_of_status(unsigned status)
         return ERR_NOT_FOUND;
     case 412:
         return ERR_EXISTS;
-    case 416:
-        return ERR_CORRUPT;
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 507:
-        return ERR_FULL;
-    case 501:
-        return ERR_INVALID;
-    case 408:
-    case 409:
-    case 429:
-        return ERR_TRANSIENT;
     default:
-        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+        return cloud_kind_of_status(status);
     }
 }
 

@@ -192,6 +192,9 @@ static void who_gives_a_secret_is_told_where_it_belongs(void **state)
     check_refused("s3://AKID:SeCrEt@b/p", "CONFIG/credentials");
     check_refused("s3://b/p?sv=2021-12-02&sig=SeCrEt", "CONFIG/credentials");
     check_refused("s3://b/p?AccountKey=SeCrEt", "CONFIG/credentials");
+    check_refused("s3://b/p?session_token=SeCrEt", "CONFIG/credentials");
+    check_refused("s3://b/p?client_secret=SeCrEt", "CONFIG/credentials");
+    check_refused("s3://b/p?password=SeCrEt", "CONFIG/credentials");
     check_refused("s3://b/p?endpoint=https://u:SeCrEt@h", "CONFIG/credentials");
     check_refused("s3://b/p?ca=sig%3DSeCrEt", "CONFIG/credentials");
 }
