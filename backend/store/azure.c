@@ -300,12 +300,11 @@ static bool azure_can_copy(struct cloud *c, struct cloud *from)
  * it asked for. */
 static bool source_url(struct cloud *from, const char *key, struct buf *out, struct err *err)
 {
-    const struct azure *a = azure_of(from);
+    const struct azure_identity *i = rotation_now(azure_of(from)->identity);
     buf_put(out, from->base, strlen(from->base));
     buf_put_u8(out, '/');
     http_escape(out, from->prefix, true);
     http_escape(out, key, true);
-    const struct azure_identity *i = rotation_now(a->identity);
     if (azure_identity_proof(i) == AZURE_SAS) {
         const char *sas = azure_identity_sas(i);
         buf_put_u8(out, '?');

@@ -12,11 +12,11 @@
 
 struct s3 {
     struct cloud cloud;
-    struct s3_parts parts;
     struct rotation *identity; /* of struct s3_identity */
     struct store_host host;
     char credential[STORE_URL_MAX]; /* the name of ours */
     char metadata[STORE_URL_MAX];   /* the endpoint's URL, "": the default */
+    struct s3_parts parts;
     char bucket[256];
     char region[REGION_MAX];
     char endpoint[STORE_URL_MAX]; /* without the bucket */
@@ -414,8 +414,8 @@ static bool open_s3(struct s3 *s, const struct store_host *host, const char *url
     snprintf(s->region, sizeof s->region, "%s",
              first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
                       host->env("AWS_DEFAULT_REGION"), "us-east-1"));
-    s->cloud.large_bytes = S3_LARGE_BYTES;
     name_identity(s, host, &u);
+    s->cloud.large_bytes = S3_LARGE_BYTES;
     return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
            cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
            (rotation_make(&identity_ops, s, &s->identity, err) || err_wrap(err, "store %s", url)) &&

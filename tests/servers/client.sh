@@ -61,8 +61,7 @@ ask_s3() { # WHO METHOD URL QUERY [CURL-OPTION...]
     token=$(secret_of "$1/$name" AWS_SESSION_TOKEN)
     "${CURL[@]}" -o "$TMP/answer" -w '%{http_code}\n' -X "$2" --aws-sigv4 aws:amz:us-east-1:s3 \
         -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "${@:5}" -K - <<END
-url = "$3${4:+?}$4"
-user = "$id:$key"
+url = "${3%%//*}//$(urlencode "$id"):$(urlencode "$key")@${3#*//}${4:+?}$4"
 ${token:+header = "x-amz-security-token: $token"}
 END
 }

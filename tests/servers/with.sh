@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # with.sh SERVER COMMAND...: a real object store on loopback, the command, and nothing left behind.
-# SERVER is file, azurite, azurite-https, radosgw, swift or faulty. The command finds in its environment
+# SERVER is file, azurite, azurite-https, radosgw, swift or faulty. The command finds in its
+# environment
 #   FARSHORE_TEST_CACHE, FARSHORE_TEST_TARGET   URLs of two stores; on Azure in two accounts
 #   FARSHORE_CREDENTIALS                        folder with their credentials
 #   FARSHORE_TEST_SERVER                        SERVER
