@@ -4,6 +4,7 @@
  * half way leaves settings with the VM's id and generation, and the same command finishes it. */
 #include "backend/history/processor.h"
 #include "tools/disk_lock.h"
+#include "tools/enable_seed.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
@@ -17,8 +18,13 @@ static const struct option_spec options[] = {
     {"cache", "URL", false, false, "The cache store that the source ships to."},
     {"target", "URL", false, false, "The target store that keeps the vault."},
     {"key", "FILE", false, false, "Use this VM key instead of making one."},
+    {"seed", "NAME=FILE", false, true,
+     "A copy of the disk, near the target: only what differs from it is shipped. Without --disk: "
+     "run there, before enable on the source."},
     {"no-encryption", NULL, false, false,
      "Leave disk data readable in the stores; history stays authenticated."},
+    {"bandwidth", "SPEC", false, false,
+     "Keep what is shipped within it, as 20M or 20M,08:00-18:00=2M (bytes per second)."},
     {"dry-run", NULL, false, false, "Check and say what would be done, change nothing."},
     OPTIONS_END,
 };
@@ -169,14 +175,20 @@ static bool read_options(const struct verb_call *call, struct settings *s, struc
     memcpy(s->name, name, strlen(name) + 1);
     if (cache == NULL || target == NULL)
         return err_set(err, ERR_INVALID, "enable needs both stores: --cache URL --target URL");
-    if (option_count(o, "disk") == 0)
+    const char *from = option_given(o, "disk") ? "disk" : "seed";
+    if (option_count(o, from) == 0)
         return err_set(err, ERR_INVALID, "enable needs a disk: --disk NAME=PATH");
     if (!settings_store(s, cache, target, &index, err))
         return false;
     s->encrypted = !option_given(o, "no-encryption");
-    for (size_t i = 0; i < option_count(o, "disk"); i++)
-        if (!add_disk(s, option_value(o, "disk", i), err))
+    const char *bandwidth = option_value(o, "bandwidth", 0);
+    if (bandwidth && !settings_set_bandwidth(s, bandwidth, err))
+        return false;
+    for (size_t i = 0; i < option_count(o, from); i++)
+        if (!add_disk(s, option_value(o, from, i), err))
             return false;
+    if (!seed_check(o, s, err))
+        return false;
     for (uint16_t i = 0; i < s->store_count; i++)
         if (strcmp(s->stores[i].cache, s->stores[i].target) == 0)
             return err_set(err, ERR_INVALID,
@@ -216,18 +228,25 @@ static bool take_identity(const struct verb_call *call, struct settings *s, bool
     return true;
 }
 
-/* A vault that this enable did not begin belongs to somebody: found before anything is made. */
-static bool check_no_vault(struct vm *vm, struct err *err)
+/* A vault that this enable did not begin belongs to somebody, unless it is a seed that was made for
+ * us: found before anything is made. */
+static bool check_vault(struct vm *vm, struct err *err)
 {
+    const struct options *o = vm->call->options;
+    const char *given = option_value(o, "key", 0);
+    struct keys *keys AUTO_KEYS = NULL;
     char key[KEY_MAX];
     uint64_t bytes;
+
     key_vault(key, vm->settings.name);
-    if (store_size(vm->targets[0], key, &bytes, err))
-        return err_set(err, ERR_EXISTS,
-                       "%s has a vault in %s already: choose another name, or, where it is known, "
-                       "farshore disable %s --purge",
-                       vm->settings.name, vm->targets[0]->url, vm->settings.name);
-    return err->kind == ERR_NOT_FOUND;
+    if (!store_size(vm->targets[0], key, &bytes, err))
+        return err->kind == ERR_NOT_FOUND;
+    if (given != NULL && option_given(o, "disk") && !option_given(o, "seed"))
+        return keys_file_load(vm->call->world, given, &keys, err) && seed_claim(vm, keys, err);
+    return err_set(err, ERR_EXISTS,
+                   "%s has a vault in %s already: choose another name, or, where it is known, "
+                   "farshore disable %s --purge; of a seed give the --key",
+                   vm->settings.name, vm->targets[0]->url, vm->settings.name);
 }
 
 /* --- making --- */
@@ -281,6 +300,15 @@ static struct vault *vault_of(const struct settings *s)
     return v;
 }
 
+/* Near the target, where a seed was made: this host processes and recovers. */
+static void become_target(struct settings *s)
+{
+    s->role = ROLE_TARGET;
+    s->generation = (struct generation){.number = 0};
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        s->disks[i].path[0] = '\0';
+}
+
 static bool make_all(struct vm *vm, bool *key_made, struct err *err)
 {
     char path[PATH_BYTES_MAX];
@@ -302,7 +330,11 @@ static bool make_all(struct vm *vm, bool *key_made, struct err *err)
                        err))
         return err_wrap(err, "%s is not enabled yet, nothing is lost, the same command goes on",
                         s->name);
+    if (!seed_apply(vm, err))
+        return false;
     s->role = ROLE_SOURCE;
+    if (!option_given(call->options, "disk"))
+        become_target(s);
     return settings_save(call->world, call->paths, s, err);
 }
 
@@ -319,6 +351,26 @@ static void print_plan(const struct settings *s, bool dry)
                    s->stores[s->disks[i].store].target);
     }
     printf("  cache  %s\n  target %s\n", s->stores[0].cache, s->stores[0].target);
+    if (s->bandwidth[0])
+        printf("  bandwidth %s\n", s->bandwidth);
+}
+
+static void print_next(const struct settings *s)
+{
+    char target[2 * STORE_URL_MAX];
+
+    if (s->role == ROLE_TARGET) {
+        printf(
+            "Next, on the source:   farshore enable %s --disk NAME=PATH ... --key FILE, the rest "
+            "as here\n"
+            "                       (FILE: a copy of the key)\n",
+            s->name);
+        return;
+    }
+    shell_quote(s->stores[0].target, target, sizeof target);
+    printf("Next, here:            farshore mount %s DIR\n", s->name);
+    printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
+           target);
 }
 
 static bool run(const struct verb_call *call, struct err *err)
@@ -336,14 +388,12 @@ static bool run(const struct verb_call *call, struct err *err)
         return true;
     }
     if (!vm_open_caches(&vm, VM_ENABLES, err) || !vm_open_targets(&vm, VM_ENABLES, err) ||
-        !(begun || check_no_vault(&vm, err)) || !make_all(&vm, &key_made, err))
+        !(begun || check_vault(&vm, err)) || !make_all(&vm, &key_made, err))
         return false;
     path_key(call->paths, vm.settings.name, key);
     print_plan(&vm.settings, false);
     printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");
-    printf("Next, here:            farshore mount %s DIR\n", vm.settings.name);
-    printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
-           vm.settings.stores[0].target);
+    print_next(&vm.settings);
     return true;
 }
 

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/history/apply.h"
 
+#include "common/log.h"
+#include "common/parallel.h"
+
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 /* A frame as its run describes it. */
@@ -22,6 +26,13 @@ struct filling {
     size_t segment;
 };
 
+/* A part on its way: its bytes, or, where `copied`, a segment of the target store that has them. */
+struct fetched {
+    struct buf memory;
+    struct span bytes; /* no data: copied, and read by nobody */
+    bool copied;
+};
+
 struct packer {
     const struct processor_config *config;
     struct filling *filling; /* one per target store */
@@ -29,7 +40,9 @@ struct packer {
     size_t name_count, name_room;
     struct placed *placed; /* of all parts of all epochs in order */
     size_t placed_count;
-    struct buf part;
+    struct fetched fetched[PARALLEL_THREADS_MAX];
+    bool *copies;             /* for each store: the target can copy from the cache */
+    atomic_bool copy_refused; /* once is enough: the rest of the batch is streamed */
 };
 
 static void packer_release(struct packer *p)
@@ -39,7 +52,9 @@ static void packer_release(struct packer *p)
     free(p->filling);
     free(p->names);
     free(p->placed);
-    buf_release(&p->part);
+    free(p->copies);
+    for (size_t i = 0; i < PARALLEL_THREADS_MAX; i++)
+        buf_release(&p->fetched[i].memory);
 }
 
 static bool packer_make(struct packer *p, const struct processor_config *config,
@@ -48,40 +63,77 @@ static bool packer_make(struct packer *p, const struct processor_config *config,
     size_t parts = 0;
     for (size_t i = 0; i < count; i++)
         parts += epochs[i].entry.part_count;
-    *p = (struct packer){.config = config, .part = BUF_NONE};
+    *p = (struct packer){.config = config};
     p->filling = calloc(config->store_count, sizeof *p->filling);
     p->placed = calloc(parts + 1, sizeof *p->placed);
-    if (!p->filling || !p->placed)
+    p->copies = calloc(config->store_count, sizeof *p->copies);
+    if (!p->filling || !p->placed || !p->copies)
         return err_errno(err, ENOMEM, "applying %zu epochs", count);
+    for (size_t i = 0; i < config->store_count; i++)
+        p->copies[i] = store_can_copy(config->targets[i], config->caches[i]);
     return true;
 }
 
 /* --- segments --- */
 
-/* Puts bytes under their digest. What is there under that name already is the same thing, as far
- * as its length can tell: a repeat after a kill, or a reply that was lost. */
-static bool object_put(const struct processor_config *config, uint16_t store, struct span bytes,
+/* Whether `key` holds exactly these bytes. */
+static bool object_same(struct store *target, const char *key, struct span bytes, bool *same,
+                        struct err *err)
+{
+    struct buf there AUTO_BUF = BUF_NONE;
+    struct err why = ERR_NONE;
+
+    *same = false;
+    if (store_load(target, key, bytes.length, &there, &why)) {
+        *same = span_equal(buf_span(&there), bytes);
+        return true;
+    }
+    if (why.kind == ERR_CORRUPT) /* longer */
+        return true;
+    if (why.kind == ERR_NOT_FOUND)
+        why.kind = ERR_TRANSIENT; /* it was there a moment ago */
+    *err = why;
+    return err_wrap(err, "comparing a segment");
+}
+
+/* Puts bytes under their digest. What is there under that name already is read: a repeat after a
+ * kill, or a reply that was lost, are the same thing; a copy that went wrong is not. That one stays
+ * (see apply.h), and a byte more, which nothing points to, gives what we have another name. */
+static bool object_put(const struct processor_config *config, uint16_t store, struct buf *bytes,
                        char hex[2 * SHA256_BYTES + 1], struct err *err)
 {
     struct store *target = config->targets[store];
-    struct sha256 digest = sha256_of(bytes);
     char key[KEY_MAX];
-    uint64_t there = 0;
 
-    hex_of(digest.bytes, SHA256_BYTES, hex);
-    key_segment(key, config->vm, hex);
-    if (store_put(target, key, bytes, err))
-        return true;
-    if (err->kind != ERR_EXISTS)
-        return err_wrap(err, "putting a segment of %s", config->vm);
-    if (!store_size(target, key, &there, err))
-        return false;
-    if (there != bytes.length)
-        return err_set(err, ERR_CORRUPT,
-                       "%s in %s has %llu bytes and should have %zu: remove it, it will be put "
-                       "again",
-                       key, target->url, (unsigned long long)there, bytes.length);
-    return true;
+    for (bool again = true;; again = false) {
+        bool same = false;
+        struct sha256 digest = sha256_of(buf_span(bytes));
+        hex_of(digest.bytes, SHA256_BYTES, hex);
+        key_segment(key, config->vm, hex);
+        if (store_put(target, key, buf_span(bytes), err))
+            return true;
+        if (err->kind != ERR_EXISTS)
+            return err_wrap(err, "putting a segment of %s", config->vm);
+        if (!object_same(target, key, buf_span(bytes), &same, err))
+            return false;
+        if (same)
+            return true;
+        log_warning("%s in %s holds other bytes than its name says; it is left there and not used",
+                    key, target->url);
+        if (!again)
+            return err_set(err, ERR_CORRUPT, "%s in %s holds other bytes than its name says", key,
+                           target->url);
+        buf_put_u8(bytes, 0);
+        if (!buf_ok(bytes, err))
+            return false;
+    }
+}
+
+static void segment_name(struct packer *p, size_t segment, uint16_t store, const char *hex)
+{
+    char key[RUN_SEGMENT_NAME_MAX];
+    snprintf(key, sizeof key, "segments/%s", hex);
+    segment_name_format(p->names[segment], store, key);
 }
 
 /* Puts what was gathered for `store` and gives the segment its name. */
@@ -89,14 +141,12 @@ static bool segment_close(struct packer *p, uint16_t store, struct err *err)
 {
     struct filling *f = &p->filling[store];
     char hex[2 * SHA256_BYTES + 1];
-    char key[RUN_SEGMENT_NAME_MAX];
 
     if (f->bytes.length == 0)
         return true;
-    if (!object_put(p->config, store, buf_span(&f->bytes), hex, err))
+    if (!object_put(p->config, store, &f->bytes, hex, err))
         return false;
-    snprintf(key, sizeof key, "segments/%s", hex);
-    segment_name_format(p->names[f->segment], store, key);
+    segment_name(p, f->segment, store, hex);
     buf_clear(&f->bytes);
     return true;
 }
@@ -129,6 +179,20 @@ static bool part_place(struct packer *p, uint16_t store, struct span part, struc
         (struct placed){.segment = f->segment, .base = (uint32_t)f->bytes.length};
     buf_put(&f->bytes, part.data, part.length);
     return buf_ok(&f->bytes, err);
+}
+
+/* The part is a segment already. */
+static bool part_place_copied(struct packer *p, const struct epoch_part *part, struct err *err)
+{
+    char hex[2 * SHA256_BYTES + 1];
+    size_t segment;
+
+    if (!segment_new(p, &segment, err))
+        return false;
+    hex_of(part->digest.bytes, SHA256_BYTES, hex);
+    segment_name(p, segment, part->store, hex);
+    p->placed[p->placed_count++] = (struct placed){.segment = segment};
+    return true;
 }
 
 /* --- one epoch --- */
@@ -221,34 +285,78 @@ static bool frames_list(const struct epoch_entry *e, struct run *run, struct fra
     return true;
 }
 
+/* --- its parts --- */
+
+static bool part_has_digest(const struct epoch_part *part, struct span bytes)
+{
+    struct sha256 digest = sha256_of(bytes);
+    return bytes.length == part->bytes && digests_equal(&digest, &part->digest, SHA256_BYTES);
+}
+
+/* Lets the target's service make a segment of the part. True: it is there and proved. Whatever
+ * goes wrong costs no more than the time: the part is streamed then, and that says what is wrong.
+ *
+ * What proves it is the service's own checksum of the copy, else one read of it. The digest that
+ * it must have comes from the authenticated entry, written by who has the history key, together
+ * with the run whose keyed frame digests are of the same bytes: what has that SHA-256 is what the
+ * source sealed, so its frames are those of the run as far as anything here can tell. A service
+ * that lies about its checksum gains nothing: it could as well show us the right bytes now and
+ * others later, and no view takes a frame that does not open under its own seal. */
+static bool part_copy(struct packer *p, const struct epoch_entry *e, uint32_t i, struct fetched *f)
+{
+    const struct epoch_part *part = &e->parts[i];
+    struct store *target = p->config->targets[part->store];
+    struct err err = ERR_NONE;
+    char from[KEY_MAX], to[KEY_MAX], hex[2 * SHA256_BYTES + 1];
+    bool proved = false;
+
+    key_part(from, p->config->vm, e->generation, e->epoch, e->attempt, i);
+    hex_of(part->digest.bytes, SHA256_BYTES, hex);
+    key_segment(to, p->config->vm, hex);
+    if (!store_copy(target, to, p->config->caches[part->store], from, &part->digest, &proved,
+                    &err) &&
+        err.kind != ERR_EXISTS) {
+        atomic_store(&p->copy_refused, true);
+        log_debug("%s is not copied: %s", from, err.text);
+        return false;
+    }
+    if (proved)
+        return true;
+    if (!store_load(target, to, (size_t)part->bytes, &f->memory, &err) ||
+        !part_has_digest(part, buf_span(&f->memory))) {
+        log_warning("%s in %s is no right copy of %s; it is left there and not used: %s", to,
+                    target->url, from, err.kind != ERR_OK ? err.text : "its digest is another");
+        return false;
+    }
+    f->bytes = buf_span(&f->memory);
+    return true;
+}
+
 /* The bytes of part `i`, whole and with the digest that the entry gives. */
-static bool part_load(struct packer *p, const struct epoch_entry *e, uint32_t i, struct span *out,
-                      struct err *err)
+static bool part_load(const struct packer *p, const struct epoch_entry *e, uint32_t i,
+                      struct fetched *f, struct err *err)
 {
     const struct epoch_part *part = &e->parts[i];
     char key[KEY_MAX];
 
-    if (part->store >= p->config->store_count || part->bytes > APPLY_OBJECT_BYTES)
-        return bad_epoch(e, "a part is too large or in an unknown store", err);
     if (e->has_inline) {
         key_epoch(key, p->config->vm, e->generation, e->epoch);
-        *out = e->inline_part;
+        f->bytes = e->inline_part;
     } else {
         key_part(key, p->config->vm, e->generation, e->epoch, e->attempt, i);
-        buf_clear(&p->part);
-        uint8_t *room = buf_extend(&p->part, (size_t)part->bytes);
+        buf_clear(&f->memory);
+        uint8_t *room = buf_extend(&f->memory, (size_t)part->bytes);
         if (!room)
-            return buf_ok(&p->part, err);
+            return buf_ok(&f->memory, err);
         if (!store_get(p->config->caches[part->store], key, 0, mspan_of(room, (size_t)part->bytes),
                        err)) {
             if (err->kind == ERR_NOT_FOUND)
                 err->kind = ERR_CORRUPT;
             return err_wrap(err, "epoch %llu needs %s", (unsigned long long)e->epoch, key);
         }
-        *out = buf_span(&p->part);
+        f->bytes = buf_span(&f->memory);
     }
-    struct sha256 digest = sha256_of(*out);
-    if (out->length != part->bytes || !digests_equal(&digest, &part->digest, SHA256_BYTES))
+    if (!part_has_digest(part, f->bytes))
         return err_set(err, ERR_CORRUPT,
                        "epoch %llu: %s in %s is damaged: its digest is not the one that was "
                        "recorded",
@@ -256,15 +364,57 @@ static bool part_load(struct packer *p, const struct epoch_entry *e, uint32_t i,
     return true;
 }
 
-/* Compares each frame of the part with its keyed digest. `*next` walks the sorted list. */
+/* Some parts of an epoch in a row, fetched at once. */
+struct window {
+    struct packer *packer;
+    const struct epoch_entry *entry;
+    uint32_t first, count;
+};
+
+static bool part_fetch(void *context, size_t index, struct err *err)
+{
+    const struct window *w = context;
+    struct packer *p = w->packer;
+    uint32_t i = w->first + (uint32_t)index;
+    const struct epoch_part *part = &w->entry->parts[i];
+    struct fetched *f = &p->fetched[index];
+
+    f->copied = false;
+    f->bytes = span_of(NULL, 0);
+    if (part->store >= p->config->store_count || part->bytes > APPLY_OBJECT_BYTES)
+        return bad_epoch(w->entry, "a part is too large or in an unknown store", err);
+    f->copied = p->copies[part->store] && !w->entry->has_inline &&
+                part->bytes >= APPLY_COPY_BYTES && !atomic_load(&p->copy_refused) &&
+                part_copy(p, w->entry, i, f);
+    return f->copied || part_load(p, w->entry, i, f, err);
+}
+
+/* The next parts that go together; at least one. */
+static uint32_t window_count(const struct packer *p, const struct epoch_entry *e, uint32_t first)
+{
+    unsigned most = processor_threads(p->config);
+    uint64_t bytes = e->parts[first].bytes;
+    uint32_t count = 1;
+    while (count < most && first + count < e->part_count &&
+           e->parts[first + count].bytes <= APPLY_FETCH_BYTES &&
+           bytes + e->parts[first + count].bytes <= APPLY_FETCH_BYTES)
+        bytes += e->parts[first + count++].bytes;
+    return count;
+}
+
+/* Compares each frame of the part with its keyed digest; of one whose bytes were not read (its
+ * digest was proved, see part_copy) that it lies inside. `*next` walks the sorted list. */
 static bool part_check(const struct packer *p, const struct epoch_entry *e, uint32_t i,
                        struct span part, const struct frame_ref *frames, size_t count, size_t *next,
                        struct err *err)
 {
+    uint64_t bytes = e->parts[i].bytes;
     for (; *next < count && frames[*next].part == i; ++*next) {
         const struct frame_ref *f = &frames[*next];
-        if (f->offset > part.length || f->bytes > part.length - f->offset)
+        if (f->offset > bytes || f->bytes > bytes - f->offset)
             return bad_epoch(e, "a frame lies outside its part", err);
+        if (part.data == NULL)
+            continue;
         struct block_digest d =
             keys_frame_digest(p->config->keys, span_part(part, f->offset, f->bytes));
         if (!digests_equal(&d, &f->digest, BLOCK_DIGEST_BYTES))
@@ -275,13 +425,15 @@ static bool part_check(const struct packer *p, const struct epoch_entry *e, uint
     return true;
 }
 
-/* Checks one epoch's parts and puts them into segments. *cache_fault: the epoch is to blame. */
+/* Checks one epoch's parts and puts them into segments, in order. *cache_fault: the epoch is to
+ * blame. */
 static bool epoch_pack(struct packer *p, const struct epoch_entry *e, bool *cache_fault,
                        struct err *err)
 {
     struct run_memory memory;
     struct run *run AUTO_RUN = NULL;
     struct frame_ref *frames AUTO_FREE = NULL;
+    struct window w = {.packer = p, .entry = e};
     size_t count = 0;
     size_t next = 0;
 
@@ -290,13 +442,19 @@ static bool epoch_pack(struct packer *p, const struct epoch_entry *e, bool *cach
         (run && !frames_list(e, run, &frames, &count, err)))
         return false;
     for (uint32_t i = 0; i < e->part_count; i++) {
-        struct span part;
         *cache_fault = true;
-        if (!part_load(p, e, i, &part, err) ||
-            !part_check(p, e, i, part, frames, count, &next, err))
+        if (i == w.first + w.count) {
+            w.first = i;
+            w.count = window_count(p, e, i);
+            if (!parallel_each(w.count, w.count, part_fetch, &w, err))
+                return false;
+        }
+        const struct fetched *f = &p->fetched[i - w.first];
+        if (!part_check(p, e, i, f->bytes, frames, count, &next, err))
             return false;
         *cache_fault = false;
-        if (!part_place(p, e->parts[i].store, part, err))
+        if (!(f->copied ? part_place_copied(p, &e->parts[i], err)
+                        : part_place(p, e->parts[i].store, f->bytes, err)))
             return false;
     }
     return true;
@@ -367,7 +525,7 @@ static bool runs_put(struct packer *p, const struct epoch_decoded *epochs, size_
             sha256_of(span_part(buf_span(&last->bytes), start, last->bytes.length - start));
         placed += e->part_count;
     }
-    if (!buf_ok(&last->bytes, err) || !object_put(p->config, 0, buf_span(&last->bytes), hex, err))
+    if (!buf_ok(&last->bytes, err) || !object_put(p->config, 0, &last->bytes, hex, err))
         return false;
     for (size_t i = 0; i < count; i++)
         if (out[i].run_bytes > 0)

@@ -2,8 +2,16 @@
  * Applying: copies the data of a batch of epochs, still sealed, from the cache stores into
  * segments of the target stores, and says in a record where everything lies. Every part is
  * compared with its digest and every frame with its keyed one before a byte is put. Segments are
- * named by the digest of what they hold, so a repeat finds them. Memory: one part, one segment per
- * target store, one run. One thread. */
+ * named by the digest of what they hold, so a repeat finds them, reads them and compares.
+ *
+ * A large part becomes a segment of its own without passing here, where the target's service can
+ * copy from the cache. Such a copy counts when it is proved to have the part's digest; one that is
+ * not right is never removed (another processor may have made, proved and recorded a right one of
+ * that name meanwhile) and never used: the part is streamed, under another name.
+ *
+ * Memory: parts that are fetched at once, together APPLY_FETCH_BYTES or else a single one; a
+ * segment per target store, which a last part may bring to twice PROCESSOR_SEGMENT_BYTES while it
+ * grows; one run. With a repeat, what is compared. One thread calls; it may make others. */
 #ifndef BACKEND_HISTORY_APPLY_H
 #define BACKEND_HISTORY_APPLY_H
 
@@ -11,6 +19,9 @@
 
 /* No object grows over this; the rest up to STORE_OBJECT_MAX is room for segment names in runs. */
 #define APPLY_OBJECT_BYTES (STORE_OBJECT_MAX - (4u << 20))
+
+#define APPLY_COPY_BYTES  (1u << 20)  /* of the smallest part that is worth a segment of its own */
+#define APPLY_FETCH_BYTES (32u << 20) /* fetched ahead, when there is more than one part */
 
 /* Writes the data of `epochs` (consecutive, of one generation and one set of disks). On success
  * `out` gets one record_epoch each, calloc'ed by the caller with room for `count`. When the cache

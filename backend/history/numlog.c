@@ -54,20 +54,47 @@ static enum numlog_result overtaken(const struct numlog *log, uint64_t n, const 
     return NUMLOG_OVERTAKEN;
 }
 
+static void know(struct numlog *log, const struct sha256 *digest, struct span entry)
+{
+    log->known.digest = *digest;
+    log->known.length = entry.length < NUMLOG_HEAD_BYTES ? entry.length : NUMLOG_HEAD_BYTES;
+    if (log->known.length > 0)
+        memcpy(log->known.head, entry.data, log->known.length);
+}
+
+/* Whether entry n begins as the one of that digest did when it was seen whole. False also when that
+ * one was never seen, or the store does not answer: then it is loaded. */
+static bool begins_as_known(const struct numlog *log, uint64_t n, const struct sha256 *digest)
+{
+    uint8_t head[NUMLOG_HEAD_BYTES];
+    char key[NUMLOG_KEY_MAX];
+    struct err why = ERR_NONE;
+    size_t length = log->known.length;
+
+    if (length == 0 || !digests_equal(&log->known.digest, digest, sizeof *digest))
+        return false;
+    log->key(log->context, n, key);
+    return store_get(log->store, key, 0, mspan_of(head, length), &why) &&
+           memcmp(head, log->known.head, length) == 0;
+}
+
 /* The look back at entry n - 1, after slot n was seen: `result` when all is well. Without it a
  * slot that was used and removed looks like one that is free. */
-static enum numlog_result look_back(const struct numlog *log, uint64_t n,
-                                    const struct sha256 *previous, enum numlog_result result,
-                                    struct err *err)
+static enum numlog_result look_back(struct numlog *log, uint64_t n, const struct sha256 *previous,
+                                    enum numlog_result result, struct err *err)
 {
     struct buf before AUTO_BUF = BUF_NONE;
     struct err why = ERR_NONE;
     bool same;
 
-    if (n == 0 || previous == NULL)
+    if (n == 0 || previous == NULL || begins_as_known(log, n - 1, previous))
         return result;
-    if (load_surely(log, n - 1, previous, &before, &same, &why))
-        return same ? result : overtaken(log, n - 1, "is not what it was", err);
+    if (load_surely(log, n - 1, previous, &before, &same, &why)) {
+        if (!same)
+            return overtaken(log, n - 1, "is not what it was", err);
+        know(log, previous, buf_span(&before));
+        return result;
+    }
     if (why.kind == ERR_NOT_FOUND)
         return overtaken(log, n - 1, "is gone", err);
     if (why.kind == ERR_CORRUPT)
@@ -76,7 +103,7 @@ static enum numlog_result look_back(const struct numlog *log, uint64_t n,
 }
 
 /* The put of `body` was not plainly successful, as `put_err` says. What is in the slot? */
-static enum numlog_result read_back(const struct numlog *log, uint64_t n, struct span body,
+static enum numlog_result read_back(struct numlog *log, uint64_t n, struct span body,
                                     const struct sha256 *previous, struct buf *out,
                                     const struct err *put_err, struct err *err)
 {
@@ -100,7 +127,14 @@ static enum numlog_result read_back(const struct numlog *log, uint64_t n, struct
     return give_up(why.kind == ERR_CORRUPT ? NUMLOG_FAILED : NUMLOG_DOUBT, &why, err);
 }
 
-enum numlog_result numlog_put(const struct numlog *log, uint64_t n, struct span body,
+/* Ours, or loaded: what the next look back will look for. */
+static void know_entry(struct numlog *log, struct span entry)
+{
+    struct sha256 digest = sha256_of(entry);
+    know(log, &digest, entry);
+}
+
+enum numlog_result numlog_put(struct numlog *log, uint64_t n, struct span body,
                               const struct sha256 *previous, struct buf *out, struct err *err)
 {
     struct buf scratch AUTO_BUF = BUF_NONE;
@@ -115,19 +149,27 @@ enum numlog_result numlog_put(const struct numlog *log, uint64_t n, struct span 
         return NUMLOG_FAILED;
     }
     log->key(log->context, n, key);
-    if (store_put(log->store, key, body, &why))
-        return look_back(log, n, previous, NUMLOG_DONE, err);
-    if (is_refusal(why.kind))
+    bool put = store_put(log->store, key, body, &why);
+    if (!put && is_refusal(why.kind))
         return give_up(NUMLOG_FAILED, &why, err);
-    return read_back(log, n, body, previous, out != NULL ? out : &scratch, &why, err);
+    enum numlog_result result =
+        put ? look_back(log, n, previous, NUMLOG_DONE, err)
+            : read_back(log, n, body, previous, out != NULL ? out : &scratch, &why, err);
+    if (result == NUMLOG_DONE)
+        know_entry(log, body);
+    return result;
 }
 
-enum numlog_result numlog_read(const struct numlog *log, uint64_t n, const struct sha256 *expected,
+enum numlog_result numlog_read(struct numlog *log, uint64_t n, const struct sha256 *expected,
                                struct buf *out, struct err *err)
 {
     struct err why = ERR_NONE;
-    if (load(log, n, out, &why))
-        return look_back(log, n, expected, NUMLOG_DONE, err);
+    if (load(log, n, out, &why)) {
+        enum numlog_result result = look_back(log, n, expected, NUMLOG_DONE, err);
+        if (result == NUMLOG_DONE)
+            know_entry(log, buf_span(out));
+        return result;
+    }
     if (why.kind == ERR_NOT_FOUND)
         return look_back(log, n, expected, NUMLOG_ABSENT, err);
     return give_up(is_refusal(why.kind) ? NUMLOG_FAILED : NUMLOG_DOUBT, &why, err);

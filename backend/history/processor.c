@@ -8,6 +8,7 @@
 #include "backend/history/progress.h"
 #include "backend/history/sweep.h"
 #include "common/log.h"
+#include "common/parallel.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -35,6 +36,13 @@ struct batch {
     size_t count;
     uint64_t bytes;
 };
+
+unsigned processor_threads(const struct processor_config *config)
+{
+    return config->fetches == 0                     ? 1
+           : config->fetches < PARALLEL_THREADS_MAX ? config->fetches
+                                                    : PARALLEL_THREADS_MAX;
+}
 
 static void batch_release(struct batch **b)
 {
@@ -163,7 +171,7 @@ enum gathered { GATHERED_ONE, GATHERED_END, GATHERED_LOST, GATHERED_FAILED };
  * across regions. It would catch a slot that was used and removed; here such a slot is in the
  * history, for nothing is removed before, and so the put of our record finds its own slot taken.
  * An idle processor looks back now and then: that is how it learns that its head is gone. */
-static enum numlog_result entry_read(struct processor *p, const struct epoch_log *log, uint64_t n,
+static enum numlog_result entry_read(struct processor *p, struct epoch_log *log, uint64_t n,
                                      const struct chain *chain, bool first, struct buf *stored,
                                      struct err *err)
 {
@@ -174,7 +182,7 @@ static enum numlog_result entry_read(struct processor *p, const struct epoch_log
 }
 
 /* Reads entry `n` into the batch. GATHERED_END: it is absent, seals the log, or must wait. */
-static enum gathered gather_one(struct processor *p, const struct epoch_log *log, uint64_t n,
+static enum gathered gather_one(struct processor *p, struct epoch_log *log, uint64_t n,
                                 struct chain *chain, struct batch *b, struct err *err)
 {
     struct buf stored AUTO_BUF = BUF_NONE;

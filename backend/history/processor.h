@@ -14,6 +14,8 @@
 #define PROCESSOR_BATCH_BYTES  (32u << 20) /* entries and parts */
 /* A segment closes before it grows over this; a larger part is a segment of its own. */
 #define PROCESSOR_SEGMENT_BYTES EPOCH_PART_BYTES
+/* What `fetches` should be where nothing else is known: requests take longer than their bytes. */
+#define PROCESSOR_FETCHES 4u
 /* The cache is listed for left-overs and forks at the start and after so many batches. */
 #define PROCESSOR_SWEEP_BATCHES 64u
 /* An idle processor makes sure that the newest applied entry is still there once in so many polls.
@@ -29,7 +31,12 @@ struct processor_config {
     struct store **targets; /* index 0: the vault's; others: single disks' own */
     struct store **caches;
     size_t store_count;
+    /* Parts that are fetched, copied or removed at once; 0: one, and no thread is made. */
+    unsigned fetches;
 };
+
+/* `fetches` as a number of threads for parallel_each. */
+unsigned processor_threads(const struct processor_config *config);
 
 enum processor_result {
     PROCESSOR_APPLIED, /* at least one epoch became history */

@@ -2,6 +2,7 @@
 #include "backend/history/sweep.h"
 
 #include "common/log.h"
+#include "common/parallel.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,15 +22,25 @@ static bool entry_remove(const struct sweep *s, const struct history_head *head,
     return store_remove(s->config->caches[0], key, err);
 }
 
+struct removal {
+    const struct sweep *sweep;
+    const struct epoch_entry *entry;
+};
+
+static bool part_remove(void *context, size_t i, struct err *err)
+{
+    const struct removal *r = context;
+    const struct epoch_entry *e = r->entry;
+    char key[KEY_MAX];
+    key_part(key, r->sweep->config->vm, e->generation, e->epoch, e->attempt, (uint32_t)i);
+    return store_remove(r->sweep->config->caches[e->parts[i].store], key, err);
+}
+
 static bool parts_remove(const struct sweep *s, const struct epoch_entry *e, struct err *err)
 {
-    char key[KEY_MAX];
-    for (uint32_t i = 0; !e->has_inline && i < e->part_count; i++) {
-        key_part(key, s->config->vm, e->generation, e->epoch, e->attempt, i);
-        if (!store_remove(s->config->caches[e->parts[i].store], key, err))
-            return false;
-    }
-    return true;
+    struct removal r = {.sweep = s, .entry = e};
+    return e->has_inline ||
+           parallel_each(e->part_count, processor_threads(s->config), part_remove, &r, err);
 }
 
 bool sweep_applied(struct sweep *s, const struct history_head *head,

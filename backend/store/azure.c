@@ -13,6 +13,9 @@
 #define LARGE_BYTES       (16u << 20) /* above this a body goes in blocks */
 #define BLOCK_ID_BYTES    12u         /* 8 random, 4 of the number: 16 characters */
 #define CONTAINER_MAX     63u
+#define SOURCE_URL_MAX    2048u /* of a copy: the service takes no more */
+#define COPY_WAIT_MS      30000u
+#define COPY_POLL_MS      250u
 
 struct azure {
     struct cloud cloud;
@@ -27,16 +30,9 @@ static struct azure *azure_of(struct cloud *c)
 
 /* --- the dialect --- */
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
 {
-    struct buf token CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE;
     if (!buf_reserve(&token, 16u << 10))
         return err_set(err, ERR_FULL, "out of memory");
     if (!azure_identity_token(a->identity, &token, err))
@@ -137,7 +133,8 @@ static const struct {
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AuthenticationFailed", ERR_DENIED,
      "the key or SAS token is wrong, or has expired: get a new one"},
-    {"AuthorizationFailure", ERR_DENIED, "not allowed from here or for this account: " RIGHTS},
+    {"AuthorizationFailure", ERR_DENIED,
+     "the key is wrong, or it is not allowed from here: " RIGHTS},
     {"AuthorizationPermissionMismatch", ERR_DENIED, "the SAS or role lacks the right: " RIGHTS},
     {"AuthorizationProtocolMismatch", ERR_DENIED, "the SAS is for https only"},
     {"AuthorizationResourceTypeMismatch", ERR_DENIED, "the SAS is for other things: " RIGHTS},
@@ -158,22 +155,8 @@ static const struct {
 
 static enum err_kind kind_of_status(unsigned status)
 {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 404: /* of what, is not said: not believed to be the object */
-    case 408:
-    case 409: /* what conflicts for good has a code above */
-    case 429:
-        return ERR_TRANSIENT;
-    case 416:
-        return ERR_CORRUPT;
-    case 507:
-        return ERR_FULL;
-    default:
-        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
-    }
+    /* Of what, is not said: not believed to be the object. */
+    return status == 404 ? ERR_TRANSIENT : cloud_kind_of_status(status);
 }
 
 static bool says(const char *code, const char *what)
@@ -201,6 +184,8 @@ static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
             kind = refusals[i].kind;
             advice = refusals[i].advice;
         }
+    if (answer->status == 404 && says(code, "CannotVerifyCopySource"))
+        kind = ERR_NOT_FOUND; /* with other statuses it may be there */
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
         err_wrap(err, "credentials from %s", azure_identity_place(a->identity));
@@ -267,6 +252,99 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);
 }
 
+static const char *azure_metadata(struct cloud *c)
+{
+    return azure_identity_metadata(azure_of(c)->identity);
+}
+
+/* --- copies: https://learn.microsoft.com/rest/api/storageservices/copy-blob --- */
+
+/* The same account, and credentials that hold for both. */
+static bool azure_can_copy(struct cloud *c, struct cloud *from)
+{
+    const struct azure *a = azure_of(c), *b = azure_of(from);
+    size_t root = (size_t)(c->base_path - c->base);
+    return strcmp(a->account, b->account) == 0 && strncmp(c->base, from->base, root) == 0 &&
+           (size_t)(from->base_path - from->base) == root &&
+           azure_identity_same(a->identity, b->identity);
+}
+
+/* The source's URL. A SAS goes with it, which makes it a secret: for no other account or token is
+ * it asked for. */
+static bool source_url(struct cloud *from, const char *key, struct buf *out, struct err *err)
+{
+    const struct azure *a = azure_of(from);
+    buf_put(out, from->base, strlen(from->base));
+    buf_put_u8(out, '/');
+    http_escape(out, from->prefix, true);
+    http_escape(out, key, true);
+    if (azure_identity_proof(a->identity) == AZURE_SAS) {
+        const char *sas = azure_identity_sas(a->identity);
+        buf_put_u8(out, '?');
+        buf_put(out, sas, strlen(sas));
+    }
+    buf_put_u8(out, 0);
+    return buf_ok(out, err) &&
+           (out->length <= SOURCE_URL_MAX ||
+            err_set(err, ERR_INVALID, "store %s: the URL of %s is too long to be copied from",
+                    from->head.url, key));
+}
+
+/* The blob stays, empty: nothing may rest on it before it was read. */
+static void copy_abort(struct cloud *c, const char *key, const char *id)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    cloud_query(&call, "comp", "copy");
+    cloud_query(&call, "copyid", id);
+    cloud_header(&call, "x-ms-copy-action", "abort");
+    (void)!cloud_send(c, &call, &answer, NULL); /* too late is as good */
+}
+
+/* Within one account a copy is done when it is answered, as a rule; else it is waited for. */
+static bool copy_wait(struct cloud *c, const char *key, const struct http_answer *begun,
+                      struct err *err)
+{
+    const char *id = http_answer_header(begun, "x-ms-copy-id");
+    const char *status = http_answer_header(begun, "x-ms-copy-status");
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+
+    for (uint32_t waited_ms = 0; status != NULL && strcmp(status, "pending") == 0;
+         waited_ms += COPY_POLL_MS) {
+        struct cloud_call call AUTO_CLOUD_CALL = {.method = "HEAD", .key = key};
+        if (waited_ms >= COPY_WAIT_MS) {
+            copy_abort(c, key, id != NULL ? id : "");
+            return err_set(err, ERR_TRANSIENT, "store %s: the copy %s takes over %u s", c->head.url,
+                           key, COPY_WAIT_MS / 1000);
+        }
+        usleep(COPY_POLL_MS * 1000);
+        if (!cloud_send(c, &call, &answer, err))
+            return false;
+        status = http_answer_header(&answer, "x-ms-copy-status");
+    }
+    return (status != NULL && strcmp(status, "success") == 0) ||
+           err_set(err, ERR_TRANSIENT, "store %s: the copy %s has failed: its status is %.32s",
+                   c->head.url, key, status != NULL ? status : "not told");
+}
+
+/* The service has no SHA-256 of what it keeps, so nothing is ever proved here. */
+static bool azure_copy(struct cloud *c, const char *key, struct cloud *from, const char *from_key,
+                       const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    struct buf source AUTO_SECRET_BUF = BUF_NONE;
+
+    (void)digest, (void)proved;
+    if (!buf_reserve(&source, 8u << 10)) /* does not move: no secret is left behind */
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!source_url(from, from_key, &source, err))
+        return false;
+    cloud_header(&call, "if-none-match", "*");
+    cloud_header(&call, "x-ms-copy-source", "%s", (const char *)source.data);
+    return cloud_send(c, &call, &answer, err) && copy_wait(c, key, &answer, err);
+}
+
 static void azure_release(struct cloud *c)
 {
     azure_identity_release(&azure_of(c)->identity);
@@ -280,6 +358,9 @@ static const struct cloud_dialect azure_dialect = {
     .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .metadata = azure_metadata,
+    .can_copy = azure_can_copy,
+    .copy = azure_copy,
     .release = azure_release,
 };
 

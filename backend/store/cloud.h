@@ -55,6 +55,12 @@ struct cloud_dialect {
                    const char *code, struct err *err);
     /* A body above large_bytes goes this way; NULL: there is none. */
     bool (*put_large)(struct cloud *c, const char *key, struct span body, struct err *err);
+    /* The metadata endpoint's URL, NULL when credentials come from elsewhere. */
+    const char *(*metadata)(struct cloud *c);
+    /* As in store_ops, between two stores of this dialect; NULL: there is none. */
+    bool (*can_copy)(struct cloud *c, struct cloud *from);
+    bool (*copy)(struct cloud *c, const char *key, struct cloud *from, const char *from_key,
+                 const struct sha256 *digest, bool *proved, struct err *err);
     void (*release)(struct cloud *c); /* the dialect's own */
 };
 
@@ -93,10 +99,17 @@ void cloud_call_release(struct cloud_call *call);
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                 struct err *err) MUST_CHECK;
 
+/* A conditional PUT of the whole body, whatever its size. */
+bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
+                     struct err *err) MUST_CHECK;
+
 /* Parts of the refusals' texts: "store URL: PUT of KEY: 403 Code". Returns false. */
 bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                   const struct http_answer *answer, const char *code, enum err_kind kind,
                   const char *advice, struct err *err);
+
+/* What a status alone says in both services; 404 and 412 are the dialect's. */
+enum err_kind cloud_kind_of_status(unsigned status);
 
 extern const struct store_ops cloud_ops;
 

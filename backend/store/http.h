@@ -29,7 +29,7 @@ struct http_config {
     struct world *world;
     const char *ca_file; /* PEM; NULL: the system's */
     bool plain;          /* http:// to any host */
-    bool direct;         /* never through a proxy */
+    bool direct;         /* past any proxy */
     /* 0: the defaults above. From the call to a connection; from the last byte sent to the first
      * received; and without any progress in either direction. */
     uint32_t connect_ms, first_byte_ms, stall_ms;
@@ -37,6 +37,8 @@ struct http_config {
 };
 
 bool http_make(const struct http_config *config, struct http **out, struct err *err) MUST_CHECK;
+/* Whether requests may go there at all, without making one; ERR_INVALID as of http_call. */
+bool http_check(struct http *h, const char *url, struct err *err) MUST_CHECK;
 void http_release(struct http **h); /* no call may be running; NULL inside is fine; leaves NULL */
 #define AUTO_HTTP CLEANUP(http_release)
 

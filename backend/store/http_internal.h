@@ -17,10 +17,10 @@ struct http_exchange {
     struct http_answer *answer;
     struct err err;             /* why there is no answer */
     char shown[HTTP_SHOWN_MAX]; /* "PUT https://host/path", without the query */
-    bool loopback;              /* it goes to this host */
     CURL *easy;
     struct curl_slist *headers;
     char reason[CURL_ERROR_SIZE];
+    bool direct;             /* past any proxy */
     size_t sent;             /* of the body, given to libcurl */
     bool connected;          /* from here on first_byte_ms and stall_ms hold */
     bool answered;           /* the first byte came */

@@ -15,13 +15,6 @@ struct instance {
     struct err failure;
 };
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, struct instance **out,
                    struct err *err)
 {
@@ -42,7 +35,7 @@ void instance_release(struct instance **instance)
     if (i == NULL)
         return;
     *instance = NULL;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     http_release(&i->metadata);
     pthread_mutex_destroy(&i->lock);
     free(i);
@@ -50,10 +43,10 @@ void instance_release(struct instance **instance)
 
 static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
 {
-    struct buf fresh CLEANUP(wipe) = BUF_NONE;
+    struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     struct http_config config = {.world = i->world,
-                                 .plain = true, /* link-local, by its nature */
-                                 .direct = true,
+                                 .plain = true,  /* link-local, by its nature, */
+                                 .direct = true, /* and a proxy has an identity of its own */
                                  .connect_ms = INSTANCE_CONNECT_MS,
                                  .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
     uint64_t holds_ms;
@@ -61,7 +54,7 @@ static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
     if ((i->metadata == NULL && !http_make(&config, &i->metadata, err)) ||
         !i->fetch(i->context, i->metadata, &fresh, &holds_ms, err) || !buf_ok(&fresh, err))
         return false;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     i->kept = fresh;
     fresh = BUF_NONE;
     i->fetched_ms = now_ms;

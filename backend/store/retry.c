@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/retry.h"
 
+#include "common/deadline.h"
+
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #define REPEAT_COST 10u /* a success gives back one */
 
@@ -42,17 +43,10 @@ static struct attempt attempt_begin(struct store *s)
         .retry = r, .begun_ms = now_ms(r), .bound_ms = r->policy.pause_ms, .tries = 1};
 }
 
-/* Waits on the clock that no one sets. False: cancelled. */
+/* False: cancelled. */
 static bool really_pause(struct retry *r, uint32_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&r->lock);
     int rc = 0;
     while (!r->cancelled && rc != ETIMEDOUT)
@@ -245,6 +239,26 @@ static bool retry_remove(struct store *s, const char *key, struct err *err)
     return end(&a, good, &why, err);
 }
 
+/* A try that got no answer may have made it: the next one then says ERR_EXISTS, as for any other
+ * object that was there, and who asked looks at what it is. */
+static bool retry_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                       const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct attempt a = attempt_begin(s);
+    struct err why = ERR_NONE;
+    bool good;
+    while (!(good = store_copy(a.retry->inner, key, from, from_key, digest, proved, &why)) &&
+           again(&a, &why))
+        ;
+    return end(&a, good, &why, err);
+}
+
+static struct store *retry_inner(struct store *s, struct err *err)
+{
+    (void)err;
+    return retry_of(s)->inner;
+}
+
 struct listing {
     store_list_fn *each;
     void *context;
@@ -301,6 +315,8 @@ static const struct store_ops retry_ops = {
     .close = retry_close,
     .load = retry_load,
     .cancel = retry_cancel,
+    .inner = retry_inner,
+    .copy = retry_copy,
 };
 
 bool store_retry(struct world *w, struct store *inner, const struct retry_policy *policy,
@@ -318,11 +334,7 @@ bool store_retry(struct world *w, struct store *inner, const struct retry_policy
     r->policy = *policy;
     r->budget = policy->budget * REPEAT_COST;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&r->change);
     *out = &r->head;
     return true;
 }

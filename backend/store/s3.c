@@ -2,18 +2,19 @@
 #include "backend/store/s3.h"
 
 #include "backend/store/s3_identity.h"
-#include "common/digest.h"
+#include "backend/store/s3_objects.h"
 
 #include <stdio.h>
 
-#define REGION_MAX    64u
-#define DIGEST_HEADER "x-amz-meta-sha256"
+#define REGION_MAX 64u
 
 struct s3 {
     struct cloud cloud;
     struct s3_identity *identity;
+    struct s3_parts parts;
     char bucket[256];
     char region[REGION_MAX];
+    char endpoint[STORE_URL_MAX]; /* without the bucket */
 };
 
 static struct s3 *s3_of(struct cloud *c)
@@ -28,26 +29,20 @@ static void wipe_credentials(struct s3_credentials *c)
     explicit_bzero(c, sizeof *c);
 }
 
-static void write_sha256(struct span body, char hex[2 * SHA256_BYTES + 1])
-{
-    struct sha256 digest = sha256_of(body);
-    hex_of(digest.bytes, sizeof digest, hex);
-}
-
 /* The body's digest is signed, so the server checks what arrived. */
 static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 {
     struct s3 *s = s3_of(c);
     struct s3_credentials credentials CLEANUP(wipe_credentials);
     struct buf value AUTO_BUF = BUF_NONE;
-    char date[S3_DATE_CHARS + 1], hex[2 * SHA256_BYTES + 1];
+    char date[S3_DATE_CHARS + 1], hex[S3_DIGEST_CHARS + 1];
 
     if (!s3_identity_get(s->identity, &credentials, err))
         return err_wrap(err, "store %s", c->head.url);
     if (call->body_sha256 != NULL)
         snprintf(hex, sizeof hex, "%s", call->body_sha256);
     else
-        write_sha256(call->body, hex);
+        s3_digest_write(call->body, hex);
     s3_date(call->now_ms, date);
     cloud_header(call, "host", "%s", c->host);
     cloud_header(call, "x-amz-content-sha256", "%s", hex);
@@ -60,26 +55,24 @@ static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
     return true;
 }
 
-/* The digest stays with the object. An entity tag would not do for it: it is the body's MD5 in some
- * stores and for some kinds of encryption only. */
 static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
 {
-    char hex[2 * SHA256_BYTES + 1];
+    char hex[S3_DIGEST_CHARS + 1];
     (void)c, (void)err;
-    write_sha256(call->body, hex);
+    s3_digest_write(call->body, hex);
     cloud_header(call, "content-type", "application/octet-stream");
-    cloud_header(call, DIGEST_HEADER, "%s", hex);
-    call->body_sha256 = cloud_header_value(call, DIGEST_HEADER);
+    cloud_header(call, S3_DIGEST_HEADER, "%s", hex);
+    call->body_sha256 = cloud_header_value(call, S3_DIGEST_HEADER);
     return true;
 }
 
 static bool s3_fits(const struct http_answer *answer)
 {
-    const char *wanted = http_answer_header(answer, DIGEST_HEADER);
-    char hex[2 * SHA256_BYTES + 1];
+    const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
+    char hex[S3_DIGEST_CHARS + 1];
     if (wanted == NULL)
         return true;
-    write_sha256(buf_span(&answer->body), hex);
+    s3_digest_write(buf_span(&answer->body), hex);
     return strcmp(wanted, hex) == 0;
 }
 
@@ -106,6 +99,7 @@ static const struct {
     {"ConditionalRequestConflict", ERR_TRANSIENT, "another writer is at it"},
     {"OperationAborted", ERR_TRANSIENT, "another operation is at it"},
     {"NoSuchKey", ERR_NOT_FOUND, ""},
+    {"NoSuchUpload", ERR_TRANSIENT, "the store no longer knows the upload"},
     {"NoSuchBucket", ERR_INVALID, "there is no such bucket: enable makes it, or make it yourself"},
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AccessDenied", ERR_DENIED,
@@ -154,21 +148,8 @@ static enum err_kind kind_of_status(unsigned status)
         return ERR_NOT_FOUND;
     case 412:
         return ERR_EXISTS;
-    case 416:
-        return ERR_CORRUPT;
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 507:
-        return ERR_FULL;
-    case 501:
-        return ERR_INVALID;
-    case 408:
-    case 409:
-    case 429:
-        return ERR_TRANSIENT;
     default:
-        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+        return cloud_kind_of_status(status);
     }
 }
 
@@ -233,9 +214,62 @@ static bool s3_bucket_there(struct cloud *c, struct err *err)
     return cloud_send(c, &call, &answer, err);
 }
 
+static const char *s3_metadata(struct cloud *c)
+{
+    return s3_identity_metadata(s3_of(c)->identity);
+}
+
+/* --- large bodies, copies --- */
+
+static bool s3_put_large(struct cloud *c, const char *key, struct span body, struct err *err)
+{
+    return s3_parts_safe(c, &s3_of(c)->parts, key) ? s3_put_parts(c, key, body, err)
+                                                   : cloud_put_whole(c, key, body, err);
+}
+
+/* The target's credentials read the source: they must be those that may. */
+static bool s3_can_copy(struct cloud *c, struct cloud *from)
+{
+    const struct s3 *a = s3_of(c), *b = s3_of(from);
+    struct s3_credentials ours CLEANUP(wipe_credentials), theirs CLEANUP(wipe_credentials);
+
+    memset(&ours, 0, sizeof ours);
+    memset(&theirs, 0, sizeof theirs);
+    return strcmp(a->endpoint, b->endpoint) == 0 && strcmp(a->region, b->region) == 0 &&
+           s3_identity_get(a->identity, &ours, NULL) &&
+           s3_identity_get(b->identity, &theirs, NULL) && strcmp(ours.key_id, theirs.key_id) == 0;
+}
+
+/* CopyObject replaces, and not everywhere can be told not to: what is there is left alone but for
+ * a copy made in this very moment, which is its equal. */
+static bool s3_copy(struct cloud *c, const char *key, struct cloud *from, const char *from_key,
+                    const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct buf source AUTO_BUF = BUF_NONE;
+    struct err why = ERR_NONE;
+    uint64_t there;
+
+    if (store_size(&c->head, key, &there, &why))
+        return err_set(err, ERR_EXISTS, "store %s: object %s exists", c->head.url, key);
+    if (why.kind != ERR_NOT_FOUND) {
+        if (err != NULL)
+            *err = why;
+        return false;
+    }
+    buf_put_u8(&source, '/');
+    http_escape(&source, s3_of(from)->bucket, false);
+    buf_put_u8(&source, '/');
+    http_escape(&source, from->prefix, true);
+    http_escape(&source, from_key, true);
+    buf_put_u8(&source, 0);
+    return buf_ok(&source, err) &&
+           s3_copy_object(c, key, (const char *)source.data, digest, proved, err);
+}
+
 static void s3_release(struct cloud *c)
 {
     s3_identity_release(&s3_of(c)->identity);
+    s3_parts_release(&s3_of(c)->parts);
 }
 
 static const struct cloud_dialect s3_dialect = {
@@ -245,6 +279,10 @@ static const struct cloud_dialect s3_dialect = {
     .describe_put = s3_describe_put,
     .fits = s3_fits,
     .refuse = s3_refuse,
+    .metadata = s3_metadata,
+    .put_large = s3_put_large,
+    .can_copy = s3_can_copy,
+    .copy = s3_copy,
     .release = s3_release,
 };
 
@@ -259,7 +297,7 @@ static const char *first_of(const char *a, const char *b, const char *c, const c
 }
 
 /* The bucket's URL: "path" style behind the endpoint, "host" style in front of its host. */
-static bool bucket_url(const struct s3 *s, const struct store_url *u, char out[STORE_URL_MAX],
+static bool bucket_url(struct s3 *s, const struct store_url *u, char out[STORE_URL_MAX],
                        struct err *err)
 {
     char standard[256];
@@ -273,6 +311,7 @@ static bool bucket_url(const struct s3 *s, const struct store_url *u, char out[S
     size_t length = strlen(base);
     while (length > 0 && base[length - 1] == '/')
         length--;
+    snprintf(s->endpoint, sizeof s->endpoint, "%.*s", (int)length, base);
     int used = path || host == NULL
                    ? snprintf(out, STORE_URL_MAX, "%.*s/%s", (int)length, base, s->bucket)
                    : snprintf(out, STORE_URL_MAX, "%.*s://%s.%s", (int)(host - base), base,
@@ -319,6 +358,7 @@ static bool open_s3(struct s3 *s, const struct store_host *host, const char *url
              first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
                       host->env("AWS_DEFAULT_REGION"), "us-east-1"));
     snprintf(name, sizeof name, "s3.%s", s->bucket);
+    s->cloud.large_bytes = S3_LARGE_BYTES;
     return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
            cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
            (s3_identity_make(host, credential != NULL ? credential : name,
@@ -333,6 +373,7 @@ bool s3_store_open(const struct store_host *host, const char *url, bool create, 
     struct s3 *s = calloc(1, sizeof *s);
     if (s == NULL)
         return err_set(err, ERR_FULL, "out of memory opening store %s", url);
+    s3_parts_init(&s->parts);
     if (open_s3(s, host, url, create, err)) {
         *out = &s->cloud.head;
         return true;

@@ -16,6 +16,7 @@
 #define BACKEND_STORE_STORE_H
 
 #include "common/buf.h"
+#include "common/digest.h"
 #include "common/world.h"
 
 #define STORE_KEY_MAX    512u
@@ -23,6 +24,12 @@
 #define STORE_URL_MAX    1024u
 
 struct store;
+
+/* Where the requests of a store go, as SCHEME://HOST:PORT. */
+struct store_endpoint {
+    char store[STORE_URL_MAX];    /* "": it needs no network */
+    char metadata[STORE_URL_MAX]; /* of the machine's identity; "": credentials are given here */
+};
 
 /* Called for each key in order; false stops the list (which is still a success). */
 typedef bool store_list_fn(void *context, const char *key, uint64_t bytes);
@@ -44,6 +51,14 @@ struct store_ops {
     bool (*load)(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                  struct err *err);
     void (*cancel)(struct store *s, bool cancelled);
+    void (*endpoint)(struct store *s, struct store_endpoint *out);
+    /* Of a wrapper: the store within; NULL and err when it cannot be had now. */
+    struct store *(*inner)(struct store *s, struct err *err);
+    /* See store_can_copy and store_copy; `from` is no wrapper. Both or none; a wrapper has copy
+     * alone. */
+    bool (*can_copy)(struct store *s, struct store *from);
+    bool (*copy)(struct store *s, const char *key, struct store *from, const char *from_key,
+                 const struct sha256 *digest, bool *proved, struct err *err);
 };
 
 /* An implementation's own state follows this head. `url` is for error texts: no secret in it. */
@@ -66,6 +81,10 @@ struct store_host {
  * A network store is not asked anything here, but to make its container. */
 bool store_open(const struct store_host *host, const char *url, bool create, struct store **out,
                 struct err *err) MUST_CHECK;
+/* Where a store that is opened by this URL would connect to, without doing so. Errors are those of
+ * store_open. */
+bool store_endpoint(const struct store_host *host, const char *url, struct store_endpoint *out,
+                    struct err *err) MUST_CHECK;
 void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
 #define AUTO_STORE CLEANUP(store_close)
 
@@ -81,6 +100,18 @@ bool store_remove(struct store *s, const char *key, struct err *err) MUST_CHECK;
 /* The whole object, at most `bytes_max` (larger is ERR_CORRUPT). Replaces what `out` held. */
 bool store_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                 struct err *err) MUST_CHECK;
+
+/* Whether the service behind both stores may copy from the one into the other by itself. A hint:
+ * the copy may be refused all the same. May ask the stores who they are. */
+bool store_can_copy(struct store *s, struct store *from);
+/* Makes `key` of `s` from the whole object `from_key` of `from`, which has that digest, without
+ * the bytes coming here: for stores of which store_can_copy is true. Not every service refuses a
+ * taken name here, so `key` must contain the digest in hex (else ERR_INVALID): it may replace only
+ * its equal. ERR_EXISTS: something is there already, of whatever bytes. True says that the service
+ * calls the copy made. *proved: its own checksum of the copy is that digest; else who relies on it
+ * reads it first. */
+bool store_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                const struct sha256 *digest, bool *proved, struct err *err) MUST_CHECK;
 
 /* While set, calls that wait (for an answer, for their turn, for another try) end with
  * ERR_CANCELLED, as new ones do. */

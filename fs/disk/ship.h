@@ -49,6 +49,7 @@ struct ship_requests {
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
     bool pause_changed, paused;
+    uint64_t cut_interval_ms; /* 0: as it is */
     bool resync;
 };
 
@@ -134,6 +135,8 @@ void ship_answer(struct shipper *s, uint64_t ticket, uint64_t point_ms, uint64_t
                  const struct err *err);
 /* Looks at the processor's progress in the cache store. */
 void ship_look(struct shipper *s);
+/* Something waits to be applied: the next look is not later than the pace of the cuts. */
+void ship_look_soon(struct shipper *s);
 void ship_publish(struct shipper *s);
 
 #endif

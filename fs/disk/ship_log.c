@@ -9,7 +9,9 @@
 
 #define RETRY_FIRST_MS 1000u
 #define RETRY_MAX_MS   30000u
-#define LOOK_MS        2000u
+#define LOOK_MIN_MS    2000u
+#define LOOK_MAX_MS    10000u
+#define LOOK_IDLE_MS   60000u /* a look costs requests, and nothing is waited for */
 
 uint64_t ship_stall(struct shipper *s, const struct err *err)
 {
@@ -19,7 +21,7 @@ uint64_t ship_stall(struct shipper *s, const struct err *err)
     if (s->seen.state != REPLICATION_STALLED || strcmp(s->seen.reason, err->text) != 0)
         log_warning("%s: replication is stalled, the guest is not: %s", s->vm, err->text);
     s->seen.state = REPLICATION_STALLED;
-    snprintf(s->seen.reason, sizeof s->seen.reason, "%.250s", err->text);
+    snprintf(s->seen.reason, sizeof s->seen.reason, "%s", err->text);
     return s->retry_ms;
 }
 
@@ -282,11 +284,20 @@ uint64_t ship_heartbeat(struct shipper *s, uint64_t clock_ms)
     return wait;
 }
 
-void ship_look(struct shipper *s)
+/* While the target lacks something, news is asked for at the pace of the cuts. */
+static uint64_t look_pause_ms(const struct shipper *s)
+{
+    uint64_t pace = s->config.cut_interval_ms;
+    return s->unapplied_count == 0 ? LOOK_IDLE_MS
+           : pace < LOOK_MIN_MS    ? LOOK_MIN_MS
+           : pace > LOOK_MAX_MS    ? LOOK_MAX_MS
+                                   : pace;
+}
+
+static void take_progress(struct shipper *s)
 {
     struct processor_progress progress;
     struct err err = ERR_NONE;
-    s->next_look_ms = ship_now_ms(s) + LOOK_MS;
     if (!progress_read(s->caches[0], s->vm, s->config.keys, &progress, &err)) {
         if (err.kind != ERR_NOT_FOUND)
             log_debug("%s: no news from the processor: %s", s->vm, err.text);
@@ -301,4 +312,17 @@ void ship_look(struct shipper *s)
         done++;
     s->unapplied_count -= done;
     memmove(s->unapplied, s->unapplied + done, s->unapplied_count * sizeof *s->unapplied);
+}
+
+void ship_look(struct shipper *s)
+{
+    take_progress(s);
+    s->next_look_ms = ship_now_ms(s) + look_pause_ms(s);
+}
+
+void ship_look_soon(struct shipper *s)
+{
+    uint64_t next_ms = ship_now_ms(s) + look_pause_ms(s);
+    if (next_ms < s->next_look_ms)
+        s->next_look_ms = next_ms;
 }

@@ -210,7 +210,7 @@ static void run_drop(struct view_cache *c, struct open_run *r)
     *at = r->chain;
     run_use_remove(c, r);
     c->run_bytes -= r->cost;
-    run_close(&r->run);
+    stored_run_close(&r->stored);
     free(r);
 }
 
@@ -242,7 +242,7 @@ struct open_run *view_cache_run_add(struct view_cache *c, struct open_run *r)
     LOCK_SCOPE(&c->lock);
     struct open_run *first = run_lookup(c, r->history, r->index);
     if (first) {
-        run_close(&r->run);
+        stored_run_close(&r->stored);
         free(r);
         first->users++;
         return first;

@@ -5,6 +5,7 @@
 #ifndef FS_VIEW_VIEW_CACHE_H
 #define FS_VIEW_VIEW_CACHE_H
 
+#include "backend/history/stored_run.h"
 #include "fs/view/view.h"
 
 /* --- frames --- */
@@ -48,11 +49,7 @@ void view_cache_wait(struct view_cache *c, const struct frame_key *key);
 struct open_run {
     struct history *history;
     size_t index; /* of the epoch */
-    struct run *run;
-    struct store *store;
-    struct sha256 object; /* that it lies in */
-    char key[KEY_MAX];
-    uint64_t offset;
+    struct stored_run stored;
     size_t cost;
     unsigned users;
     struct open_run *chain;

@@ -4,7 +4,6 @@
 #include "fs/view/view_internal.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 #define RUN_COST_BASE 8192u
 #define RUN_COST_MAX  (4u << 20) /* pages that an open run keeps, decoded */
@@ -23,56 +22,25 @@ void map_release(struct map *m)
 
 /* --- open runs --- */
 
-static bool run_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct open_run *r = context;
-    if (store_get(r->store, r->key, r->offset + offset, out, err))
-        return true;
-    if (err->kind == ERR_NOT_FOUND)
-        err->kind = ERR_CORRUPT; /* a listed point opens: this is damage */
-    return false;
-}
-
-/* Whether the run is the one that the record means: an authentic run of other epochs may have been
- * put in its place. */
-static bool run_matches(const struct run *run, const struct record_epoch *e, struct generation g)
-{
-    const struct run_head *head = run_head(run);
-    return head->generation_id == g.id && head->epoch_first == e->epoch &&
-           head->epoch_last == e->epoch;
-}
-
 static void cleanup_open_run(struct open_run **r)
 {
     if (*r)
-        run_close(&(*r)->run);
+        stored_run_close(&(*r)->stored);
     free(*r);
 }
 
 static bool run_load(struct view *v, size_t index, struct open_run **out, struct err *err)
 {
-    struct generation generation;
-    struct record_epoch e = history_epoch(v->config.history, index, &generation);
     struct open_run *r CLEANUP(cleanup_open_run) = calloc(1, sizeof *r);
-    const struct vault *vault = history_vault(v->config.history);
 
     if (!r)
         return err_errno(err, ENOMEM, "opening a run");
-    *r = (struct open_run){.history = v->config.history,
-                           .index = index,
-                           .store = v->config.targets[0],
-                           .offset = e.run_offset,
-                           .users = 1};
-    snprintf(r->key, sizeof r->key, "%s/%s", vault->name, e.run_key);
-    hex_parse(strchr(e.run_key, '/') + 1, r->object.bytes, SHA256_BYTES);
-    r->cost =
-        RUN_COST_BASE + (size_t)(e.run_bytes < RUN_COST_MAX / 4 ? e.run_bytes * 4 : RUN_COST_MAX);
-    struct run_source source = {.fetch = run_fetch, .context = r, .bytes = e.run_bytes};
-    if (!run_open(v->config.keys, vault->vm, source, &r->run, err))
-        return err_wrap(err, "the run of epoch %llu in %s", (unsigned long long)e.epoch, r->key);
-    if (!run_matches(r->run, &e, generation))
-        return err_set(err, ERR_CORRUPT, "%s holds another run than that of epoch %llu", r->key,
-                       (unsigned long long)e.epoch);
+    *r = (struct open_run){.history = v->config.history, .index = index, .users = 1};
+    if (!stored_run_open(v->config.history, index, v->config.targets[0], v->config.keys, &r->stored,
+                         err))
+        return false;
+    uint64_t bytes = r->stored.bytes;
+    r->cost = RUN_COST_BASE + (size_t)(bytes < RUN_COST_MAX / 4 ? bytes * 4 : RUN_COST_MAX);
     *out = view_cache_run_add(v->config.cache, r);
     r = NULL;
     return true;
@@ -101,10 +69,10 @@ static bool key_make(const struct view *v, const struct open_run *r, const struc
                      struct frame_key *key, struct err *err)
 {
     char text[RUN_SEGMENT_NAME_MAX];
-    const char *name = run_segment_name(r->run, e->segment);
+    const char *name = run_segment_name(r->stored.run, e->segment);
 
-    *key =
-        (struct frame_key){.segment = r->object, .sealed = e->sealed_digest, .offset = e->offset};
+    *key = (struct frame_key){
+        .segment = r->stored.object, .sealed = e->sealed_digest, .offset = e->offset};
     memcpy(key->vm, history_vault(v->config.history)->vm, VM_ID_BYTES);
     if (strcmp(name, RUN_SEGMENT_SELF) == 0)
         return true;
@@ -167,7 +135,7 @@ static bool map_run(struct view *v, struct map *m, const struct open_run *r, str
 {
     size_t i = 0;
 
-    if (!run_touches(r->run, m))
+    if (!run_touches(r->stored.run, m))
         return true;
     while (i < m->count) {
         struct run_entry e;
@@ -176,8 +144,8 @@ static bool map_run(struct view *v, struct map *m, const struct open_run *r, str
             i++;
             continue;
         }
-        if (!run_find(r->run, m->disk, m->first + i, &e, &found, err))
-            return err_wrap(err, "%s", r->key);
+        if (!run_find(r->stored.run, m->disk, m->first + i, &e, &found, err))
+            return err_wrap(err, "%s", r->stored.key);
         if (!found || e.first >= m->first + m->count)
             return true;
         if (!map_entry(v, m, r, &e, err))
@@ -218,7 +186,7 @@ static bool run_next_data(const struct open_run *r, uint16_t disk, uint64_t from
 {
     struct run_entry e;
     for (;;) {
-        if (!run_find(r->run, disk, from, &e, found, err))
+        if (!run_find(r->stored.run, disk, from, &e, found, err))
             return false;
         if (!*found)
             return true;

@@ -63,6 +63,16 @@ rgw thread pool size = 64
 CONF
 }
 
+# A daemon may write its pid after its parent has ended.
+radosgw_pid() { # NAME
+    local file=$FOLDER/run/$1.pid end=$((SECONDS + 30))
+    until [ -s "$file" ]; do
+        [ $SECONDS -lt $end ] || { echo "$1 did not start" >&2; return 1; }
+        sleep 0.1
+    done
+    PIDS+=("$(cat "$file")")
+}
+
 radosgw_cluster() { # CONF MON-PORT-2 MON-PORT-1
     local conf=$1 uuid
     ceph-authtool -C "$FOLDER/keyring" -n mon. --gen-key --cap mon 'allow *'
@@ -73,16 +83,16 @@ radosgw_cluster() { # CONF MON-PORT-2 MON-PORT-1
         --fsid "$(sed -n 's/^fsid = //p' "$conf")" "$FOLDER/monmap"
     ceph-mon -c "$conf" --mkfs -i a --monmap "$FOLDER/monmap" --keyring "$FOLDER/keyring"
     ceph-mon -c "$conf" -i a
-    PIDS+=("$(cat "$FOLDER/run/mon.a.pid")")
+    radosgw_pid mon.a || return
     uuid=$(cat /proc/sys/kernel/random/uuid)
     timeout 60 ceph -c "$conf" osd new "$uuid"
     timeout 60 ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$uuid"
     timeout 60 ceph -c "$conf" osd crush add osd.0 1.0 host=h0 root=default
     ceph-osd -c "$conf" -i 0
-    PIDS+=("$(cat "$FOLDER/run/osd.0.pid")")
+    radosgw_pid osd.0 || return
     timeout 60 bash -c "until ceph -c '$conf' osd stat | grep -q '1 up'; do sleep 0.2; done"
     timeout 60 radosgw -c "$conf" -n client.rgw
-    PIDS+=("$(cat "$FOLDER/run/client.rgw.pid")")
+    radosgw_pid client.rgw || return
 }
 
 start_radosgw() {

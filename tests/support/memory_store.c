@@ -27,6 +27,7 @@ struct memory_store {
     memory_after_fn *after;
     void *context;
     atomic_uint_fast64_t calls;
+    enum memory_copies copies;
 };
 
 static void *must(void *pointer)
@@ -257,7 +258,7 @@ static enum memory_fault begin(struct memory_store *m, struct memory_call *call)
 static bool goes_on(const struct memory_store *m, const struct memory_call *call,
                     enum memory_fault fault, bool *ok, struct err *err)
 {
-    bool changes = call->op == MEMORY_PUT || call->op == MEMORY_REMOVE;
+    bool changes = call->op == MEMORY_PUT || call->op == MEMORY_REMOVE || call->op == MEMORY_COPY;
     *ok = false;
     if (fault == MEMORY_DROP && changes) {
         *ok = true;
@@ -348,6 +349,45 @@ static bool memory_remove(struct store *s, const char *key, struct err *err)
     return end(m, &call, fault, ok, err);
 }
 
+static bool memory_can_copy(struct store *s, struct store *from)
+{
+    return from->ops == s->ops && memory_of(s)->copies != MEMORY_COPIES_NOT;
+}
+
+/* The source's bytes, wrong as told; the caller frees them. */
+static bool read_source(struct memory_store *m, const char *key, enum memory_fault fault,
+                        struct buf *out, struct err *err)
+{
+    LOCK_SCOPE(&m->bucket->lock);
+    const struct object *o = find_locked(m->bucket, key);
+    if (o == NULL)
+        return not_found(&m->store, key, err);
+    buf_put(out, o->data, o->length);
+    if (fault == MEMORY_DAMAGE && out->length > 0)
+        out->data[0] ^= 1;
+    if (fault == MEMORY_CUT && out->length > 0)
+        out->length--;
+    return buf_ok(out, err);
+}
+
+static bool memory_copy(struct store *s, const char *key, struct store *from, const char *from_key,
+                        const struct sha256 *digest, bool *proved, struct err *err)
+{
+    struct memory_store *m = memory_of(s);
+    struct memory_call call = {.op = MEMORY_COPY, .key = key};
+    struct buf body AUTO_BUF = BUF_NONE;
+    enum memory_fault fault = begin(m, &call);
+    bool ok;
+    if (goes_on(m, &call, fault, &ok, err)) {
+        ok = read_source(memory_of(from), from_key, fault, &body, err) &&
+             do_put(m, key, buf_span(&body), fault == MEMORY_REPLACE, err);
+        struct sha256 made = sha256_of(buf_span(&body));
+        *proved =
+            ok && m->copies == MEMORY_COPIES_PROVED && digests_equal(&made, digest, SHA256_BYTES);
+    }
+    return end(m, &call, fault, ok, err);
+}
+
 static void memory_close(struct store *s)
 {
     free(memory_of(s));
@@ -360,6 +400,8 @@ static const struct store_ops memory_ops = {
     .list = memory_list,
     .remove = memory_remove,
     .close = memory_close,
+    .can_copy = memory_can_copy,
+    .copy = memory_copy,
 };
 
 struct store *memory_store_open(struct memory_bucket *b)
@@ -369,6 +411,11 @@ struct store *memory_store_open(struct memory_bucket *b)
     m->bucket = b;
     atomic_init(&m->calls, 0);
     return &m->store;
+}
+
+void memory_store_copies(struct store *s, enum memory_copies how)
+{
+    memory_of(s)->copies = how;
 }
 
 void memory_store_hook(struct store *s, memory_before_fn *before, memory_after_fn *after,

@@ -23,16 +23,16 @@ void memory_bucket_drop(struct memory_bucket *b, const char *key);
 /* Lists do not show the newest `puts` objects put. */
 void memory_bucket_lag_lists(struct memory_bucket *b, uint64_t puts);
 
-enum memory_op { MEMORY_PUT, MEMORY_GET, MEMORY_SIZE, MEMORY_LIST, MEMORY_REMOVE };
+enum memory_op { MEMORY_PUT, MEMORY_GET, MEMORY_SIZE, MEMORY_LIST, MEMORY_REMOVE, MEMORY_COPY };
 
 enum memory_fault {
     MEMORY_PASS,
     MEMORY_FAIL,       /* nothing happens; ERR_TRANSIENT */
     MEMORY_LOSE_REPLY, /* it happens; ERR_TRANSIENT all the same */
     MEMORY_DROP,       /* nothing happens; success (put and remove; else like FAIL) */
-    MEMORY_REPLACE,    /* put: replaces what is there, success */
-    MEMORY_DAMAGE,     /* get: the first byte comes with one bit flipped */
-    MEMORY_CUT,        /* put: the last byte is lost, success */
+    MEMORY_REPLACE,    /* put, copy: replaces what is there, success */
+    MEMORY_DAMAGE,     /* get, copy: the first byte comes with one bit flipped */
+    MEMORY_CUT,        /* put, copy: the last byte is lost, success */
     MEMORY_DENY,       /* nothing happens; ERR_DENIED */
     MEMORY_FILL,       /* nothing happens; ERR_FULL */
 };
@@ -52,5 +52,13 @@ struct store *memory_store_open(struct memory_bucket *b);
 void memory_store_hook(struct store *s, memory_before_fn *before, memory_after_fn *after,
                        void *context);
 uint64_t memory_store_calls(struct store *s);
+
+/* Copies between stores of memory; set on the one that is copied into. */
+enum memory_copies {
+    MEMORY_COPIES_NOT,
+    MEMORY_COPIES,        /* and says nothing of what it made */
+    MEMORY_COPIES_PROVED, /* and compares its digest */
+};
+void memory_store_copies(struct store *s, enum memory_copies how);
 
 #endif

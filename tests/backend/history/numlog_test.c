@@ -287,6 +287,64 @@ static void a_store_that_answers_differently_each_time_is_doubt(void **state)
     check_put(f, 3, text_of(3), NUMLOG_DOUBT, ERR_TRANSIENT);
 }
 
+/* Entry n - 1 with a changed end: seen only by who reads it whole. */
+static void set_with_other_end(struct fixture *f, uint64_t n)
+{
+    char text[NUMLOG_HEAD_BYTES + 21], key[256];
+    key_of(NULL, n, key);
+    snprintf(text, sizeof text, "%-64s%s", text_of(n), "another end");
+    memory_bucket_set(f->bucket, key, span_of_text(text));
+}
+
+static void the_look_back_at_an_entry_seen_whole_reads_its_head_alone(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    char body[NUMLOG_HEAD_BYTES + 21];
+    fill(f, 0, 4);
+    snprintf(body, sizeof body, "%-64s%s", text_of(5), "and its end");
+    struct sha256 before = digest_of(4), digest = sha256_of(span_of_text(body));
+    assert_int_equal(numlog_put(&f->log, 5, span_of_text(body), &before, NULL, &err), NUMLOG_DONE);
+    set_with_other_end(f, 5);
+    assert_int_equal(numlog_put(&f->log, 6, span_of_text("six"), &digest, NULL, &err), NUMLOG_DONE);
+    /* Another log has seen nothing, and reads it whole. */
+    struct numlog other = {.store = f->store, .bytes_max = 100, .key = key_of};
+    drop(f, 6);
+    assert_int_equal(numlog_put(&other, 6, span_of_text("six"), &digest, NULL, &err),
+                     NUMLOG_OVERTAKEN);
+}
+
+static void an_entry_seen_whole_that_was_replaced_overtakes(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 0, 4);
+    check_put(f, 5, text_of(5), NUMLOG_DONE, ERR_OK);
+    set(f, 5, "entry V");
+    check_put(f, 6, text_of(6), NUMLOG_OVERTAKEN, ERR_FENCED);
+    drop(f, 5);
+    check_put(f, 6, text_of(6), NUMLOG_OVERTAKEN, ERR_FENCED);
+}
+
+static void what_was_seen_is_not_taken_for_another_entry_that_is_expected(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    struct sha256 expected = sha256_of(span_of_text("another 5"));
+    fill(f, 0, 4);
+    check_put(f, 5, text_of(5), NUMLOG_DONE, ERR_OK);
+    assert_int_equal(numlog_put(&f->log, 6, span_of_text("six"), &expected, NULL, &err),
+                     NUMLOG_OVERTAKEN);
+}
+
+static void a_flipped_bit_in_the_head_of_an_entry_seen_whole_fences_nobody(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 0, 4);
+    check_put(f, 5, text_of(5), NUMLOG_DONE, ERR_OK);
+    fault(f, MEMORY_GET, MEMORY_DAMAGE, 1, 1);
+    check_put(f, 6, text_of(6), NUMLOG_DONE, ERR_OK);
+}
+
 static void out_may_be_null(void **state)
 {
     struct fixture *f = *state;
@@ -398,6 +456,10 @@ int main(void)
         EACH(a_log_that_moves_on_during_the_put_overtakes_it),
         EACH(one_bit_flipped_on_the_way_fences_nobody),
         EACH(a_store_that_answers_differently_each_time_is_doubt),
+        EACH(the_look_back_at_an_entry_seen_whole_reads_its_head_alone),
+        EACH(an_entry_seen_whole_that_was_replaced_overtakes),
+        EACH(what_was_seen_is_not_taken_for_another_entry_that_is_expected),
+        EACH(a_flipped_bit_in_the_head_of_an_entry_seen_whole_fences_nobody),
         EACH(out_may_be_null),
         EACH(entries_read_up_to_the_head),
         EACH(an_empty_log_has_no_entry_0),

@@ -196,7 +196,7 @@ static void a_machine_without_an_identity_says_what_was_looked_for(void **state)
     check_ok(make(f, &err), err);
     http_store_fault(f->server, HTTP_REFUSE, &rule);
     check_fails(azure_identity_token(f->identity, &token, &err), err, ERR_DENIED);
-    check_says(err, "no other credentials");
+    check_says(err, "AZURE_STORAGE_KEY");
     check_says(err, "identity or role");
 }
 

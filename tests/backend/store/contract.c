@@ -348,6 +348,98 @@ static void the_longest_key_works(void **state)
     assert_int_equal(bytes, 1);
 }
 
+/* --- copies, where the store can --- */
+
+/* segments/HEX of what `text` holds, and its digest. */
+static const char *digest_key(const struct fixture *f, const char *text, struct sha256 *digest)
+{
+    char name[2 * SHA256_BYTES + 16] = "segments/";
+    *digest = sha256_of(span_of_text(text));
+    hex_of(digest->bytes, SHA256_BYTES, name + strlen(name));
+    return key_of(f, name);
+}
+
+/* The store that copies come from; NULL where there is none, and then the store says so. */
+static struct store *source_of(struct fixture *f)
+{
+    if (f->contract->open_source == NULL) {
+        assert_false(store_can_copy(f->store, f->store));
+        return NULL;
+    }
+    struct store *s = f->contract->open_source(f->contract->context);
+    assert_true(store_can_copy(f->store, s));
+    return s;
+}
+
+static void a_copy_is_the_whole_object_and_leaves_the_source(void **state)
+{
+    struct fixture *f = *state;
+    struct store *from AUTO_STORE = source_of(f);
+    struct err err = ERR_NONE;
+    struct sha256 digest;
+    bool proved;
+    const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
+    check_ok(store_put(from, key_of(f, "a/part"), span_of_text("to be copied"), &err), err);
+    check_ok(store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err), err);
+    check_holds(f->store, key, "to be copied");
+    check_holds(from, key_of(f, "a/part"), "to be copied");
+    check_ok(store_remove(from, key_of(f, "a/part"), &err), err);
+    check_holds(f->store, key, "to be copied");
+}
+
+static void a_copy_leaves_what_is_there(void **state)
+{
+    struct fixture *f = *state;
+    struct store *from AUTO_STORE = source_of(f);
+    struct err err = ERR_NONE;
+    struct sha256 digest;
+    bool proved = true;
+    const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
+    check_ok(store_put(from, key_of(f, "a/part"), span_of_text("to be copied"), &err), err);
+    check_ok(store_put(f->store, key, span_of_text("of another"), &err), err);
+    check_fails(store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err), err,
+                ERR_EXISTS);
+    assert_false(proved);
+    check_holds(f->store, key, "of another");
+    check_ok(store_remove(from, key_of(f, "a/part"), &err), err);
+}
+
+static void a_copy_of_nothing_is_an_error_and_makes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct store *from AUTO_STORE = source_of(f);
+    struct err err = ERR_NONE;
+    struct sha256 digest;
+    bool proved;
+    uint64_t bytes;
+    const char *key = digest_key(f, "gone", &digest);
+    if (from == NULL)
+        return;
+    check_fails(store_copy(f->store, key, from, key_of(f, "gone"), &digest, &proved, &err), err,
+                ERR_NOT_FOUND);
+    check_fails(store_size(f->store, key, &bytes, &err), err, ERR_NOT_FOUND);
+}
+
+static void a_copy_of_other_bytes_is_never_proved(void **state)
+{
+    struct fixture *f = *state;
+    struct store *from AUTO_STORE = source_of(f);
+    struct err err = ERR_NONE;
+    struct sha256 digest;
+    bool proved = true;
+    const char *key = digest_key(f, "to be copied", &digest);
+    if (from == NULL)
+        return;
+    check_ok(store_put(from, key_of(f, "a/part"), span_of_text("of other bytes"), &err), err);
+    (void)!store_copy(f->store, key, from, key_of(f, "a/part"), &digest, &proved, &err);
+    assert_false(proved);
+    check_ok(store_remove(from, key_of(f, "a/part"), &err), err);
+}
+
 int contract_run(const char *name, const struct contract *c)
 {
 #define EACH(test) cmocka_unit_test_prestate_setup_teardown(test, set_up, tear_down, (void *)c)
@@ -367,6 +459,10 @@ int contract_run(const char *name, const struct contract *c)
         EACH(of_racing_puts_exactly_one_wins),
         EACH(the_check_on_attaching_passes_and_leaves_nothing),
         EACH(the_longest_key_works),
+        EACH(a_copy_is_the_whole_object_and_leaves_the_source),
+        EACH(a_copy_leaves_what_is_there),
+        EACH(a_copy_of_nothing_is_an_error_and_makes_nothing),
+        EACH(a_copy_of_other_bytes_is_never_proved),
     };
 #undef EACH
     return cmocka_run_group_tests_name(name, tests, NULL, NULL);

@@ -10,6 +10,9 @@ struct contract {
     /* Opens one more store on the same objects; fails the test itself when it cannot. */
     struct store *(*open)(void *context);
     void *context;
+    /* One more store, which `open`'s copies from; NULL: it copies from nothing, and that is
+     * checked of itself. */
+    struct store *(*open_source)(void *context);
     unsigned racers;    /* threads that put at once */
     size_t large_bytes; /* of the largest object that is tried */
 };

@@ -5,7 +5,9 @@
 
 static struct store *open_one(void *context)
 {
-    return memory_store_open(context);
+    struct store *s = memory_store_open(context);
+    memory_store_copies(s, MEMORY_COPIES_PROVED);
+    return s;
 }
 
 static enum memory_fault give(void *context, const struct memory_call *call)
@@ -74,7 +76,11 @@ static void lists_lag_when_told(void **state)
 int main(void)
 {
     struct memory_bucket *b CLEANUP(memory_bucket_release) = memory_bucket_make();
-    struct contract c = {.open = open_one, .context = b, .racers = 8, .large_bytes = 3u << 20};
+    struct contract c = {.open = open_one,
+                         .context = b,
+                         .open_source = open_one,
+                         .racers = 8,
+                         .large_bytes = 3u << 20};
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(faults_do_what_they_are_called),
         cmocka_unit_test(lists_lag_when_told),

@@ -745,6 +745,25 @@ static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
     replica_has(r, 0, 7, 1);
 }
 
+static void a_shorter_cut_interval_holds_for_the_cut_that_is_due(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    shipper_set_cut_interval(r->shipper, CUT_INTERVAL_MAX_MS);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r); /* the next cut is an hour away */
+    rig_write(r, 0, 8, 1, 1);
+    uint64_t epoch = r->shipper->state.epoch;
+    step_times(r, 1);
+    shipper_set_cut_interval(r->shipper, 2000);
+    rig_advance_ms(r, shipper_step(r->shipper) - 1);
+    rig_write(r, 0, 9, 1, 1);
+    assert_int_equal(r->shipper->state.epoch, epoch);
+    assert_true(shipper_step(r->shipper) > 0); /* not due yet */
+    rig_advance_ms(r, 1);
+    step_times(r, 8);
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+}
+
 static void a_pause_is_kept_though_the_store_is_down(void **state)
 {
     struct fixture *f = *state;
@@ -808,6 +827,38 @@ static void rpo_stays_right_when_more_points_wait_than_are_kept_apart(void **sta
     assert_int_equal(s->unapplied_count, SHIP_UNAPPLIED_MAX);
     assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].epoch, SHIP_UNAPPLIED_MAX + 10);
     assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].first_write_ms, SHIP_UNAPPLIED_MAX);
+}
+
+static enum memory_fault count_lists(void *context, const struct memory_call *call)
+{
+    *(unsigned *)context += call->op == MEMORY_LIST;
+    return MEMORY_PASS;
+}
+
+/* How often the cache store is listed, which is dear, while nothing happens. */
+static unsigned lists_in_seconds(struct rig *r, unsigned seconds)
+{
+    unsigned lists = 0;
+    memory_store_hook(r->store, count_lists, NULL, &lists);
+    for (unsigned i = 0; i < seconds; i++) {
+        rig_advance_ms(r, 1000);
+        shipper_step(r->shipper);
+    }
+    memory_store_hook(r->store, NULL, NULL, NULL);
+    return lists;
+}
+
+static void news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    r->shipper->unapplied_count = 0;
+    (void)lists_in_seconds(r, 61);
+    assert_in_range(lists_in_seconds(r, 240), 2, 5);
+    ship_note_unapplied(r->shipper, 1000, 1);
+    assert_in_range(lists_in_seconds(r, 20), 8, 11);
+    r->shipper->config.cut_interval_ms = CUT_INTERVAL_MS;
+    (void)lists_in_seconds(r, 10);
+    assert_in_range(lists_in_seconds(r, 50), 8, 11);
 }
 
 static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void **state)
@@ -891,9 +942,11 @@ int main(void)
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
         T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
         T(a_pause_is_kept_though_the_store_is_down),
+        T(a_shorter_cut_interval_holds_for_the_cut_that_is_due),
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
+        T(news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom),
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
         T(ages_grow_while_the_shipper_sleeps),
         T(a_label_that_no_entry_can_carry_is_refused_at_once),

@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: MIT */
+#include "fs/disk/seed.h"
+
+#include "backend/history/logs.h"
+#include "backend/history/processor.h"
+#include "backend/history/stored_run.h"
+#include "common/file.h"
+#include "fs/disk/cut.h"
+#include "fs/disk/pack.h"
+#include "fs/disk/ship_state.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define SEED_LABEL   "seed" /* of its passes: tells them from a source's */
+#define PATH_BYTES   4096u
+#define PACK_ENTRIES 65536u
+
+/* --- what the vault says: digests and the log's head --- */
+
+struct digests {
+    struct digest_file *files[VM_DISKS_MAX];
+    uint16_t numbers[VM_DISKS_MAX];
+    size_t count;
+};
+
+static void digests_release(struct digests *d)
+{
+    for (size_t i = 0; i < d->count; i++)
+        digest_file_close(&d->files[i]);
+    d->count = 0;
+}
+
+/* New files: what an older one holds may run ahead of this vault. The names are those of a source's
+ * state: see fs/disk/source.c. */
+static bool digests_open(const struct seed_config *c, const struct vault *vault, const char *folder,
+                         struct digests *out, struct err *err)
+{
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < vault->disk_count; i++) {
+        snprintf(path, sizeof path, "%s/%s.digests", folder, vault->disks[i].name);
+        if (!file_remove(c->world, path, err) ||
+            !digest_file_open(c->world, path, keys_id(c->keys), vault->disks[i].disk,
+                              &out->files[i], err))
+            return false;
+        out->numbers[i] = vault->disks[i].disk;
+        out->count++;
+    }
+    return true;
+}
+
+static struct digest_file *digests_of(const struct digests *d, uint16_t disk)
+{
+    for (size_t i = 0; i < d->count; i++)
+        if (d->numbers[i] == disk)
+            return d->files[i];
+    return NULL;
+}
+
+static bool digests_take(const struct digests *d, const struct run_entry *e, struct err *err)
+{
+    struct digest_file *f = digests_of(d, e->disk);
+    if (f == NULL)
+        return true; /* a disk that was taken out */
+    if (e->kind == RUN_DATA)
+        return digest_file_write(f, e->first, e->count, e->digests, err);
+    if (e->kind == RUN_HOLE)
+        return digest_file_hole(f, e->first, e->count, err);
+    for (uint64_t i = 0; i < e->count; i++)
+        if (!digest_file_write(f, e->first + i, 1, &digest_unknown, err))
+            return false;
+    return true;
+}
+
+static bool digests_take_run(const struct seed_config *c, struct history *h, size_t index,
+                             const struct digests *d, struct err *err)
+{
+    struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
+    struct run_entry entry;
+    bool found = true;
+
+    if (history_epoch(h, index, NULL).run_bytes == 0)
+        return true;
+    if (!stored_run_open(h, index, c->targets[0], c->keys, &stored, err))
+        return false;
+    struct run_cursor cursor = {.run = stored.run};
+    while (found)
+        if (!run_next(&cursor, &entry, &found, err) || (found && !digests_take(d, &entry, err)))
+            return err_wrap(err, "%s", stored.key);
+    return true;
+}
+
+/* Everything in order, the newest last; durable at the end. */
+static bool digests_fill(const struct seed_config *c, struct history *h, const struct digests *d,
+                         struct err *err)
+{
+    for (size_t i = 0; i < history_epochs(h); i++)
+        if (!digests_take_run(c, h, i, d, err))
+            return false;
+    for (size_t i = 0; i < d->count; i++)
+        if (!digest_file_sync(d->files[i], err))
+            return false;
+    return true;
+}
+
+static bool only_seeded(struct history *h)
+{
+    bool only = true;
+    for (size_t i = 0; only && i < history_epochs(h); i++) {
+        struct record_epoch e = history_epoch(h, i, NULL);
+        only = e.kind == EPOCH_PASS && strcmp(e.label, SEED_LABEL) == 0;
+    }
+    return only;
+}
+
+static void cleanup_history(struct history **h)
+{
+    history_close(h);
+}
+
+static bool open_history(const struct seed_config *c, struct history **out, struct err *err)
+{
+    return history_open(c->world, c->targets[0], c->vm, c->keys, out, err);
+}
+
+bool seed_alone(const struct seed_config *c, bool *alone, struct generation *generation,
+                struct err *err)
+{
+    struct history *h CLEANUP(cleanup_history) = NULL;
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct epoch_log log;
+
+    if (!open_history(c, &h, err))
+        return false;
+    struct history_head head = history_head(h);
+    *generation = head.generation;
+    *alone = head.epoch > 0 && only_seeded(h);
+    if (!*alone)
+        return true;
+    epoch_log_init(&log, c->cache, c->vm, head.generation);
+    switch (numlog_read(&log.log, head.epoch + 1, &head.entry, &stored, err)) {
+    case NUMLOG_ABSENT:
+        return true;
+    case NUMLOG_DONE:
+        *alone = false; /* a source ships already */
+        return true;
+    case NUMLOG_OVERTAKEN:
+        return err_set(
+            err, ERR_INVALID,
+            "%s is being seeded: let that enable --seed come to its end, or run it again", c->vm);
+    default:
+        return false;
+    }
+}
+
+bool seed_adopt(const struct seed_config *c, const char *state_folder, struct err *err)
+{
+    struct history *h CLEANUP(cleanup_history) = NULL;
+    struct digests digests CLEANUP(digests_release) = {.count = 0};
+
+    if (!open_history(c, &h, err))
+        return false;
+    struct history_head head = history_head(h);
+    struct ship_state state = {.generation = head.generation,
+                               .begun = true,
+                               .epoch = head.epoch,
+                               .digest = head.entry,
+                               .pass_open = true};
+    /* Digests first: a state without them would take every block for new, and the other way round
+     * blocks would be left out that the replica lacks. */
+    return digests_open(c, history_vault(h), state_folder, &digests, err) &&
+           digests_fill(c, h, &digests, err) &&
+           ship_state_save(c->world, state_folder, &state, err);
+}
+
+/* --- writing --- */
+
+struct writer {
+    const struct seed_config *config;
+    struct store *staging;
+    struct store *stagings[VM_DISKS_MAX + 1]; /* the same for all: a part is named by its epoch */
+    struct history *history;
+    struct processor *processor;
+    struct uploads *uploads;
+    struct digests digests;
+    struct epoch_log log;
+    struct sha256 entry0;
+    struct pack *pack; /* NULL between epochs */
+    uint64_t done_bytes, total_bytes;
+    void (*progress)(void *, uint64_t, uint64_t);
+    void *context;
+};
+
+static void writer_release(struct writer *w)
+{
+    pack_release(&w->pack);
+    uploads_release(&w->uploads);
+    processor_close(&w->processor);
+    history_close(&w->history);
+    digests_release(&w->digests);
+}
+
+/* A copy of one log entry, where it is not yet. */
+static bool entry_copy(const struct writer *w, struct store *from, struct store *to, uint64_t epoch,
+                       struct err *err)
+{
+    struct buf body AUTO_BUF = BUF_NONE, there AUTO_BUF = BUF_NONE;
+    char key[KEY_MAX];
+
+    w->log.log.key(w->log.log.context, epoch, key);
+    if (!store_load(from, key, EPOCH_BYTES_MAX, &body, err))
+        return false;
+    if (store_put(to, key, buf_span(&body), err))
+        return true;
+    if (err->kind != ERR_EXISTS || !store_load(to, key, EPOCH_BYTES_MAX, &there, err))
+        return false;
+    return span_equal(buf_span(&body), buf_span(&there)) ||
+           err_set(err, ERR_EXISTS, "%s in %s is another entry: has a source begun to ship?", key,
+                   to->url);
+}
+
+/* Applies what is in the staging store. */
+static bool apply(struct writer *w, struct err *err)
+{
+    for (;;) {
+        enum processor_result result = processor_step(w->processor, err);
+        if (result == PROCESSOR_FAILED)
+            return false;
+        if (result == PROCESSOR_IDLE)
+            return history_refresh(w->history, err);
+    }
+}
+
+static bool begin_epoch(struct writer *w, struct err *err)
+{
+    const struct vault *vault = history_vault(w->history);
+    struct history_head head = history_head(w->history);
+    struct pack_config config = {.world = w->config->world,
+                                 .keys = w->config->keys,
+                                 .encrypt = w->config->encrypt,
+                                 .vm = w->config->vm,
+                                 .generation = head.generation,
+                                 .caches = w->stagings,
+                                 .cache_count = w->config->store_count,
+                                 .uploads = w->uploads};
+    memcpy(config.vm_id, vault->vm, sizeof config.vm_id);
+    return w->pack != NULL || pack_begin(&config, head.epoch + 1, &w->pack, err);
+}
+
+static bool put_epoch(struct writer *w, struct err *err)
+{
+    const struct vault *vault = history_vault(w->history);
+    struct history_head head = history_head(w->history);
+    struct buf body AUTO_BUF = BUF_NONE;
+    struct epoch_entry entry = {
+        .kind = EPOCH_PASS,
+        .generation = head.generation,
+        .epoch = head.epoch + 1,
+        .previous = head.epoch > 0 ? head.entry : w->entry0,
+        .clock_ms = w->config->world->ops->realtime_ns(w->config->world) / 1000000,
+        .point_kind = POINT_CRASH,
+        .label = SEED_LABEL,
+        .disk_count = vault->disk_count,
+    };
+    memcpy(entry.vm, vault->vm, sizeof entry.vm);
+    memcpy(entry.disks, vault->disks, sizeof entry.disks);
+    if (!pack_finish(w->pack, &entry, &body, err))
+        return false;
+    return numlog_put(&w->log.log, entry.epoch, buf_span(&body), &entry.previous, NULL, err) ==
+           NUMLOG_DONE;
+}
+
+/* Closes the open epoch and brings it into the target store. */
+static bool end_epoch(struct writer *w, struct err *err)
+{
+    if (w->pack == NULL)
+        return true;
+    if (!pack_empty(w->pack) && (!put_epoch(w, err) || !apply(w, err)))
+        return false;
+    pack_release(&w->pack);
+    return true;
+}
+
+static bool add_chunk(struct writer *w, const struct pack_disk *disk, struct world_file *file,
+                      struct extent e, struct mspan data, struct err *err)
+{
+    struct mspan part = mspan_part(data, 0, e.count * BLOCK_BYTES);
+    /* Digested and sealed from this buffer, not from the file. */
+    if (!file_read(file, part, e.first * BLOCK_BYTES, err) || !begin_epoch(w, err) ||
+        !pack_add(w->pack, disk, e, span_of_mspan(part), 0, err))
+        return false;
+    w->done_bytes += part.length;
+    if (w->progress != NULL)
+        w->progress(w->context, w->done_bytes, w->total_bytes);
+    bool full =
+        pack_stored_bytes(w->pack) >= SEED_EPOCH_BYTES || pack_entries(w->pack) >= PACK_ENTRIES;
+    return !full || end_epoch(w, err);
+}
+
+/* The next blocks of the copy with data in them; *found false at its end, or the disk's. */
+static bool next_chunk(struct world_file *file, uint64_t from, uint64_t disk_bytes,
+                       struct extent *out, bool *found, struct err *err)
+{
+    uint64_t start, end;
+    int result = file->world->ops->next_data(file, from * BLOCK_BYTES, &start, &end);
+    *found = false;
+    if (result == -ENXIO || (result == 0 && start >= disk_bytes))
+        return true;
+    if (result < 0)
+        return err_errno(err, -result, "%s", file->path);
+    if (end > disk_bytes)
+        end = disk_bytes;
+    *out = extent_of_bytes(start, end - start);
+    if (out->first < from)
+        *out = (struct extent){.first = from, .count = extent_end(*out) - from};
+    if (out->count > CUT_TAKE_BLOCKS_MAX)
+        out->count = CUT_TAKE_BLOCKS_MAX;
+    *found = out->count > 0;
+    return true;
+}
+
+static bool add_copy(struct writer *w, const struct epoch_disk *disk, struct world_file *file,
+                     struct mspan data, struct err *err)
+{
+    struct pack_disk into = {
+        .number = disk->disk, .store = disk->store, .digests = digests_of(&w->digests, disk->disk)};
+    struct extent e = {0};
+    bool found = true;
+
+    for (;;) {
+        if (!next_chunk(file, extent_end(e), disk->size_bytes, &e, &found, err))
+            return false;
+        if (!found)
+            return true;
+        if (!add_chunk(w, &into, file, e, data, err))
+            return err_wrap(err, "seeding disk %s", disk->name);
+    }
+}
+
+static bool add_copies(struct writer *w, const struct seed_copy *copies, size_t count,
+                       struct err *err)
+{
+    const struct vault *vault = history_vault(w->history);
+    uint8_t *room AUTO_FREE = malloc((size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES);
+    if (room == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    for (size_t i = 0; i < count; i++) {
+        struct world_stat st;
+        if (copies[i].file->world->ops->stat(copies[i].file, &st) == 0)
+            w->total_bytes += st.allocated < st.size ? st.allocated : st.size;
+    }
+    for (size_t i = 0; i < count; i++)
+        for (uint16_t d = 0; d < vault->disk_count; d++)
+            if (vault->disks[d].disk == copies[i].disk &&
+                !add_copy(w, &vault->disks[d], copies[i].file,
+                          mspan_of(room, (size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES), err))
+                return false;
+    return end_epoch(w, err);
+}
+
+static bool writer_open(struct writer *w, const char *folder, struct err *err)
+{
+    const struct seed_config *c = w->config;
+    struct processor_config processor = {.world = c->world,
+                                         .vm = c->vm,
+                                         .keys = c->keys,
+                                         .targets = c->targets,
+                                         .caches = w->stagings,
+                                         .store_count = c->store_count};
+    for (size_t i = 0; i < c->store_count; i++)
+        w->stagings[i] = w->staging;
+    if (!open_history(c, &w->history, err))
+        return false;
+    if (!only_seeded(w->history))
+        return err_set(err, ERR_EXISTS, "%s has more than a seed in %s: it is replicated already",
+                       c->vm, c->targets[0]->url);
+    struct history_head head = history_head(w->history);
+    epoch_log_init(&w->log, w->staging, c->vm, head.generation);
+    if (head.epoch == 0 && (!entry_copy(w, c->cache, w->staging, 0, err) ||
+                            !history_entry0(w->staging, c->vm, history_vault(w->history)->vm,
+                                            head.generation, c->keys, &w->entry0, err)))
+        return false;
+    return uploads_make(c->world, 0, &w->uploads, err) &&
+           processor_open(&processor, &w->processor, err) && apply(w, err) &&
+           digests_open(c, history_vault(w->history), folder, &w->digests, err) &&
+           digests_fill(c, w->history, &w->digests, err);
+}
+
+/* The log goes on behind the seed: its newest two entries, in their order. */
+static bool hand_over(struct writer *w, struct err *err)
+{
+    struct history_head head = history_head(w->history);
+    if (head.epoch == 0)
+        return err_set(err, ERR_INVALID,
+                       "the copies hold nothing but zeros: enable %s without --seed",
+                       w->config->vm);
+    return (head.epoch == 1 || entry_copy(w, w->staging, w->config->cache, head.epoch - 1, err)) &&
+           entry_copy(w, w->staging, w->config->cache, head.epoch, err);
+}
+
+bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,
+                struct store *staging, const char *folder,
+                void (*progress)(void *, uint64_t, uint64_t), void *context, struct err *err)
+{
+    struct writer w CLEANUP(writer_release) = {
+        .config = config, .staging = staging, .progress = progress, .context = context};
+    return writer_open(&w, folder, err) && add_copies(&w, copies, count, err) && hand_over(&w, err);
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT
+ * Seeding: a copy of a VM's disks that lies near the target becomes the beginning of its history,
+ * so that the source ships only what differs from it.
+ *   seed_write  where the copy is: seals it into the target store, as the first epochs of the
+ *               generation, passes without a point. They go through `staging`, a store of its own
+ *               beside the copy, a bounded part at a time; the VM's cache store gets the newest two
+ *               entries at the end, so that its log goes on there.
+ *   seed_adopt  where the source is: learns from the runs in the target store (16 bytes a block and
+ *               not the data) which digests the replica has, and where the log stands.
+ * Both may be killed anywhere and run again. One thread. */
+#ifndef FS_DISK_SEED_H
+#define FS_DISK_SEED_H
+
+#include "backend/history/history.h"
+
+#define SEED_EPOCH_BYTES (64u << 20) /* stored bytes after which an epoch is closed */
+
+struct seed_config {
+    struct world *world;
+    const char *vm;
+    const struct keys *keys;
+    bool encrypt;
+    struct store **targets; /* index 0: the vault's */
+    size_t store_count;
+    struct store *cache; /* the VM's own: where its log is */
+};
+
+struct seed_copy {
+    uint16_t disk;           /* number, as in the vault */
+    struct world_file *file; /* nobody writes it meanwhile; may be shorter than the disk */
+};
+
+/* `folder` keeps digests in between. progress(context, done, total) may be NULL. ERR_EXISTS: the
+ * history goes beyond a seed already. */
+bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,
+                struct store *staging, const char *folder,
+                void (*progress)(void *, uint64_t, uint64_t), void *context,
+                struct err *err) MUST_CHECK;
+
+/* Whether the vault holds nothing but a seed, perhaps an empty one: no point, no pass of a source,
+ * as far as the cache's log tells. */
+bool seed_alone(const struct seed_config *config, bool *alone, struct generation *generation,
+                struct err *err) MUST_CHECK;
+/* Writes digest files and ship.json into a source's state folder. */
+bool seed_adopt(const struct seed_config *config, const char *state_folder,
+                struct err *err) MUST_CHECK;
+
+#endif

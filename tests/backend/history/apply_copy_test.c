@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: MIT
+ * Parts that become segments by copies within the store's service, whatever the copies do. */
+#include "backend/history/apply.h"
+
+#include <stdio.h>
+
+#include "backend/history/frame.h"
+#include "tests/support/check.h"
+#include "tests/support/fake_world.h"
+#include "tests/support/made_vm.h"
+
+#define PART_BYTES (APPLY_COPY_BYTES + (64u << 10))
+#define PARTS      2u
+
+/* One epoch of two large parts and a small one; the same for every call. */
+static void ship_large(struct made_vm *vm)
+{
+    struct epoch_maker *m = &vm->maker;
+    uint8_t noise[BLOCK_BYTES];
+
+    m->inline_max = 0;
+    m->part_max = PART_BYTES;
+    for (uint64_t i = 0; i < 560; i++) { /* they do not compress */
+        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
+        epoch_maker_write(m, 0, i, 1, noise);
+    }
+    epoch_maker_cut(m);
+}
+
+struct part {
+    char key[KEY_MAX];     /* in the cache */
+    char segment[KEY_MAX]; /* of its copy */
+    struct buf bytes;
+};
+
+static void parts_release(struct part (*parts)[PARTS + 1])
+{
+    for (size_t i = 0; i < PARTS + 1; i++)
+        buf_release(&(*parts)[i].bytes);
+}
+
+static bool part_see(void *context, const char *key, uint64_t bytes)
+{
+    struct part *parts = context;
+    size_t i = 0;
+    (void)bytes;
+    while (parts[i].key[0] != '\0')
+        i++;
+    assert_true(i < PARTS + 1);
+    snprintf(parts[i].key, KEY_MAX, "%s", key);
+    return true;
+}
+
+static void parts_load(struct made_vm *vm, struct part parts[PARTS + 1])
+{
+    struct err err = ERR_NONE;
+    memset(parts, 0, (PARTS + 1) * sizeof *parts);
+    check_ok(
+        store_list(vm->cache, "vm1/g0001-0123456789abcdef/parts/", NULL, part_see, parts, &err),
+        err);
+    for (size_t i = 0; i < PARTS + 1; i++) {
+        char hex[2 * SHA256_BYTES + 1];
+        check_ok(store_load(vm->cache, parts[i].key, STORE_OBJECT_MAX, &parts[i].bytes, &err), err);
+        assert_true((parts[i].bytes.length >= APPLY_COPY_BYTES) == (i < PARTS));
+        struct sha256 digest = sha256_of(buf_span(&parts[i].bytes));
+        hex_of(digest.bytes, SHA256_BYTES, hex);
+        key_segment(parts[i].segment, MADE_VM, hex);
+    }
+}
+
+/* --- what the history says and holds, whatever its objects are called --- */
+
+struct place {
+    struct store *store;
+    char key[KEY_MAX + RUN_SEGMENT_NAME_MAX];
+    uint64_t offset;
+};
+
+static bool place_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
+{
+    const struct place *p = context;
+    return store_get(p->store, p->key, p->offset + offset, out, err);
+}
+
+/* Opens every frame of the only epoch. */
+static struct sha256 content_digest(struct made_vm *vm)
+{
+    struct history *h = made_vm_history(vm);
+    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
+    struct run *run AUTO_RUN = NULL;
+    struct buf all AUTO_BUF = BUF_NONE;
+    struct run_entry entry;
+    struct err err = ERR_NONE;
+    bool found = true;
+
+    assert_int_equal(history_epochs(h), 1);
+    struct record_epoch e = history_epoch(h, 0, NULL);
+    struct place place = {.store = vm->target, .offset = e.run_offset};
+    snprintf(place.key, sizeof place.key, "%s/%s", MADE_VM, e.run_key);
+    struct run_source source = {.fetch = place_fetch, .context = &place, .bytes = e.run_bytes};
+    check_ok(run_open(vm->maker.keys, vm->maker.vault.vm, source, &run, &err), err);
+    check_ok(frame_codec_make(vm->maker.keys, &codec, &err), err);
+    for (struct run_cursor cursor = {.run = run};;) {
+        uint8_t stored[FRAME_SEALED_MAX], plain[FRAME_PLAIN_MAX];
+        char segment[RUN_SEGMENT_NAME_MAX];
+        struct place at = {.store = vm->target};
+        uint16_t store;
+        check_ok(run_next(&cursor, &entry, &found, &err), err);
+        if (!found)
+            break;
+        const char *name = run_segment_name(run, entry.segment);
+        if (strcmp(name, RUN_SEGMENT_SELF) == 0)
+            snprintf(segment, sizeof segment, "%s", e.run_key);
+        else
+            assert_true(segment_name_parse(name, &store, segment));
+        snprintf(at.key, sizeof at.key, "%s/%s", MADE_VM, segment);
+        check_ok(place_fetch(&at, entry.offset, mspan_of(stored, entry.stored_bytes), &err), err);
+        check_ok(frame_decode(codec, &entry.frame, span_of(stored, entry.stored_bytes),
+                              mspan_of(plain, entry.frame.blocks * BLOCK_BYTES), &err),
+                 err);
+        buf_put_u64(&all, entry.first);
+        buf_put(&all, plain, entry.frame.blocks * BLOCK_BYTES);
+    }
+    history_close(&h);
+    return sha256_of(buf_span(&all));
+}
+
+/* Of the same epoch, streamed. */
+static struct sha256 expected;
+
+static int group_setup(void **state)
+{
+    struct made_vm vm;
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    ship_large(&vm);
+    made_vm_apply(&vm);
+    expected = content_digest(&vm);
+    made_vm_release(&vm);
+    return 0;
+}
+
+static void check_content(struct made_vm *vm)
+{
+    struct sha256 found = content_digest(vm);
+    struct buf names AUTO_BUF = BUF_NONE;
+    assert_memory_equal(found.bytes, expected.bytes, SHA256_BYTES);
+    made_names(vm->cache, "vm1/g0001-0123456789abcdef/parts/", &names);
+    assert_string_equal((const char *)names.data, "");
+}
+
+/* --- a processor over stores that copy --- */
+
+struct watch {
+    enum memory_fault copies; /* how each copy goes */
+    uint64_t kill_at;         /* from this call on nothing goes; 0: never */
+    bool kill_after_copy;
+    uint64_t calls;
+    unsigned copied, part_gets, segment_gets, segment_puts;
+    struct made_vm *rival; /* another processor does it all just before our record is put */
+    enum memory_copies rival_copies;
+};
+
+struct end {
+    struct store *cache, *target;
+    struct processor *processor;
+};
+
+static void end_open(struct made_vm *vm, enum memory_copies copies, unsigned fetches,
+                     memory_before_fn *before, void *context, struct end *e)
+{
+    struct err err = ERR_NONE;
+    e->cache = memory_store_open(vm->cache_bucket);
+    e->target = memory_store_open(vm->target_bucket);
+    memory_store_copies(e->target, copies);
+    struct processor_config config = {.world = vm->world,
+                                      .vm = MADE_VM,
+                                      .keys = vm->maker.keys,
+                                      .targets = &e->target,
+                                      .caches = &e->cache,
+                                      .store_count = 1,
+                                      .fetches = fetches};
+    check_ok(processor_open(&config, &e->processor, &err), err);
+    memory_store_hook(e->cache, before, NULL, context);
+    memory_store_hook(e->target, before, NULL, context);
+}
+
+static void end_close(struct end *e)
+{
+    processor_close(&e->processor);
+    store_close(&e->cache);
+    store_close(&e->target);
+}
+
+static void apply_with(struct made_vm *vm, enum memory_copies copies)
+{
+    struct end e;
+    struct err err = ERR_NONE;
+    enum processor_result result;
+    end_open(vm, copies, 0, NULL, NULL, &e);
+    while ((result = processor_step(e.processor, &err)) != PROCESSOR_IDLE)
+        if (result == PROCESSOR_FAILED)
+            fail_msg("%s", err.text);
+    end_close(&e);
+}
+
+static enum memory_fault watch_before(void *context, const struct memory_call *call)
+{
+    struct watch *w = context;
+    bool of_part = strstr(call->key, "/parts/") != NULL;
+    bool of_segment = strstr(call->key, "/segments/") != NULL;
+    if (++w->calls >= w->kill_at && w->kill_at > 0)
+        return MEMORY_FAIL;
+    w->part_gets += of_part && call->op == MEMORY_GET;
+    w->segment_gets += of_segment && call->op == MEMORY_GET;
+    w->segment_puts += of_segment && call->op == MEMORY_PUT;
+    if (w->rival != NULL && call->op == MEMORY_PUT && strstr(call->key, "/history/") != NULL) {
+        struct made_vm *rival = w->rival;
+        w->rival = NULL;
+        apply_with(rival, w->rival_copies);
+    }
+    if (call->op != MEMORY_COPY)
+        return MEMORY_PASS;
+    w->copied++;
+    if (w->kill_after_copy)
+        w->kill_at = w->calls + 1;
+    return w->copies;
+}
+
+/* Steps until idle or failed. */
+static enum processor_result step_all(struct made_vm *vm, enum memory_copies copies,
+                                      struct watch *w, struct err *err)
+{
+    struct end e;
+    enum processor_result result;
+    end_open(vm, copies, 0, watch_before, w, &e);
+    do
+        result = processor_step(e.processor, err);
+    while (result != PROCESSOR_IDLE && result != PROCESSOR_FAILED);
+    end_close(&e);
+    return result;
+}
+
+#define BEGIN                                                                                      \
+    struct made_vm vm CLEANUP(made_vm_release);                                                    \
+    struct part parts[PARTS + 1] CLEANUP(parts_release);                                           \
+    struct watch w = {.copies = MEMORY_PASS};                                                      \
+    struct err err = ERR_NONE;                                                                     \
+    (void)state;                                                                                   \
+    made_vm_init(&vm, 1, 4096);                                                                    \
+    ship_large(&vm);                                                                               \
+    parts_load(&vm, parts)
+
+static void large_parts_are_copied_and_read_by_nobody_where_a_checksum_proves_them(void **state)
+{
+    BEGIN;
+    assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &w, &err), PROCESSOR_IDLE);
+    assert_int_equal(w.copied, PARTS);
+    assert_int_equal(w.part_gets, 1); /* the small one is not worth a segment */
+    assert_int_equal(w.segment_gets, 0);
+    assert_int_equal(w.segment_puts, 1);
+    for (size_t i = 0; i < PARTS; i++)
+        assert_true(memory_bucket_has(vm.target_bucket, parts[i].segment));
+    check_content(&vm);
+}
+
+static void a_copy_without_a_checksum_is_read_once(void **state)
+{
+    BEGIN;
+    assert_int_equal(step_all(&vm, MEMORY_COPIES, &w, &err), PROCESSOR_IDLE);
+    assert_int_equal(w.copied, PARTS);
+    assert_int_equal(w.part_gets, 1);
+    assert_int_equal(w.segment_gets, PARTS);
+    assert_int_equal(w.segment_puts, 1);
+    check_content(&vm);
+}
+
+/* The name of a wrong copy is not believed, neither now nor by who comes later. */
+static void a_wrong_copy_is_found_left_and_streamed_instead(void **state)
+{
+    const enum memory_fault how[] = {MEMORY_DAMAGE, MEMORY_CUT};
+    for (size_t i = 0; i < 4; i++) {
+        BEGIN;
+        w.copies = how[i % 2];
+        assert_int_equal(step_all(&vm, i < 2 ? MEMORY_COPIES : MEMORY_COPIES_PROVED, &w, &err),
+                         PROCESSOR_IDLE);
+        assert_int_equal(w.copied, PARTS);
+        assert_int_equal(w.part_gets, PARTS + 1);
+        assert_true(memory_bucket_has(vm.target_bucket, parts[0].segment));
+        check_content(&vm);
+    }
+}
+
+/* Says that it did it, and did nothing. */
+static void a_copy_that_never_was_is_found_and_streamed(void **state)
+{
+    BEGIN;
+    w.copies = MEMORY_DROP;
+    assert_int_equal(step_all(&vm, MEMORY_COPIES, &w, &err), PROCESSOR_IDLE);
+    assert_int_equal(w.part_gets, PARTS + 1);
+    check_content(&vm);
+}
+
+static void a_service_that_refuses_is_asked_once_a_batch(void **state)
+{
+    BEGIN;
+    w.copies = MEMORY_DENY;
+    assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &w, &err), PROCESSOR_IDLE);
+    assert_int_equal(w.copied, 1);
+    assert_int_equal(w.part_gets, PARTS + 1);
+    check_content(&vm);
+}
+
+/* Its reply was lost: the next batch finds the name taken, by the right bytes. */
+static void a_copy_whose_reply_was_lost_counts_once_it_is_read(void **state)
+{
+    BEGIN;
+    struct watch again = {.copies = MEMORY_PASS};
+    w.copies = MEMORY_LOSE_REPLY;
+    w.kill_after_copy = true;
+    assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &w, &err), PROCESSOR_FAILED);
+    assert_true(memory_bucket_has(vm.target_bucket, parts[0].segment));
+    assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &again, &err), PROCESSOR_IDLE);
+    assert_int_equal(again.copied, PARTS);
+    assert_int_equal(again.segment_gets, 1);
+    assert_int_equal(again.part_gets, 1);
+    check_content(&vm);
+}
+
+/* A part that fills a streamed segment is one of the same name: what a processor that was killed
+ * between a wrong copy and its proof has left there. */
+static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    uint8_t noise[BLOCK_BYTES];
+    struct err err = ERR_NONE;
+    char key[KEY_MAX], hex[2 * SHA256_BYTES + 1], segment[KEY_MAX];
+    struct buf bytes AUTO_BUF = BUF_NONE, kept AUTO_BUF = BUF_NONE;
+    struct epoch_maker *m = &vm.maker;
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    m->inline_max = 0;
+    m->part_max = 5u << 20;
+    for (uint64_t i = 0; i < 2 * (5u << 20) / BLOCK_BYTES; i++) {
+        assert_int_equal(vm.world->ops->random(vm.world, noise, sizeof noise), 0);
+        epoch_maker_write(m, 0, i, 1, noise);
+    }
+    epoch_maker_cut(m);
+    key_part(key, MADE_VM, m->generation, 1, m->attempt, 0);
+    check_ok(store_load(vm.cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
+    struct sha256 digest = sha256_of(buf_span(&bytes));
+    hex_of(digest.bytes, SHA256_BYTES, hex);
+    key_segment(segment, MADE_VM, hex);
+    bytes.data[99] ^= 1;
+    memory_bucket_set(vm.target_bucket, segment, buf_span(&bytes));
+    apply_with(&vm, MEMORY_COPIES_NOT);
+    content_digest(&vm); /* opens every frame */
+    check_ok(store_load(vm.target, segment, STORE_OBJECT_MAX, &kept, &err), err);
+    assert_true(span_equal(buf_span(&kept), buf_span(&bytes)));
+}
+
+static void a_damaged_part_is_named_although_it_could_be_copied(void **state)
+{
+    for (size_t i = 0; i < 2; i++) {
+        BEGIN;
+        assert_true(memory_bucket_damage(vm.cache_bucket, parts[1].key, 777, 1));
+        assert_int_equal(step_all(&vm, i == 0 ? MEMORY_COPIES : MEMORY_COPIES_PROVED, &w, &err),
+                         PROCESSOR_FAILED);
+        assert_int_equal(err.kind, ERR_CORRUPT);
+        check_says(err, parts[1].key);
+        assert_true(memory_bucket_damage(vm.cache_bucket, parts[1].key, 777, 1));
+        apply_with(&vm, MEMORY_COPIES_PROVED);
+        check_content(&vm);
+    }
+}
+
+/* The part has the digest of its entry and a frame of its run ends behind it. */
+static void a_frame_outside_a_copied_part_is_refused(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct buf entry AUTO_BUF = BUF_NONE, forged AUTO_BUF = BUF_NONE, bytes AUTO_BUF = BUF_NONE;
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    struct seal_salt salt = {{9}};
+    struct epoch_part part;
+    struct watch w = {.copies = MEMORY_PASS};
+    struct err err = ERR_NONE;
+    struct epoch_maker *m = &vm.maker;
+    uint8_t noise[BLOCK_BYTES];
+    char key[KEY_MAX];
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    m->inline_max = 0;
+    for (uint64_t i = 0; i < 300; i++) {
+        assert_int_equal(vm.world->ops->random(vm.world, noise, sizeof noise), 0);
+        epoch_maker_write(m, 0, i, 1, noise);
+    }
+    epoch_maker_entry(m, EPOCH_CUT, POINT_CRASH, NULL, &entry);
+    check_ok(epoch_decode(buf_span(&entry), m->keys, m->vault.vm, m->generation, 1, &d, &err), err);
+    struct epoch_entry e = d.entry;
+    assert_int_equal(e.part_count, 1);
+    key_part(key, MADE_VM, m->generation, 1, e.attempt, 0);
+    check_ok(store_load(vm.cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
+    bytes.length--;
+    memory_bucket_set(vm.cache_bucket, key, buf_span(&bytes));
+    part = (struct epoch_part){.bytes = bytes.length, .digest = sha256_of(buf_span(&bytes))};
+    e.parts = &part;
+    check_ok(epoch_encode(&e, m->keys, &salt, &forged, &err), err);
+    check_ok(
+        store_put(vm.cache, "vm1/g0001-0123456789abcdef/0000000000000001", buf_span(&forged), &err),
+        err);
+    assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &w, &err), PROCESSOR_FAILED);
+    assert_int_equal(w.copied, 1);
+    assert_int_equal(err.kind, ERR_CORRUPT);
+    check_says(err, "outside");
+}
+
+static void killed_at_every_call_it_ends_the_same(void **state)
+{
+    const enum memory_copies copies[] = {MEMORY_COPIES, MEMORY_COPIES_PROVED};
+    const enum memory_fault how[] = {MEMORY_PASS, MEMORY_DAMAGE};
+    for (size_t i = 0; i < 4; i++)
+        for (uint64_t at = 1, calls = at; at <= calls; at++) {
+            BEGIN;
+            w.kill_at = at;
+            w.copies = how[i / 2];
+            bool done = step_all(&vm, copies[i % 2], &w, &err) == PROCESSOR_IDLE;
+            calls = done ? 0 : at + 1;
+            /* Who comes next can copy, cannot, or is no better. */
+            w = (struct watch){.copies = at % 3 == 0 ? MEMORY_DAMAGE : MEMORY_PASS};
+            assert_int_equal(
+                step_all(&vm, at % 3 == 1 ? MEMORY_COPIES_NOT : copies[i % 2], &w, &err),
+                PROCESSOR_IDLE);
+            check_content(&vm);
+        }
+}
+
+static void two_processors_that_copy_are_as_one(void **state)
+{
+    for (enum memory_copies rival = MEMORY_COPIES_NOT; rival <= MEMORY_COPIES_PROVED; rival++) {
+        BEGIN;
+        w.rival = &vm;
+        w.rival_copies = rival;
+        assert_int_equal(step_all(&vm, MEMORY_COPIES, &w, &err), PROCESSOR_IDLE);
+        assert_null(w.rival);
+        check_content(&vm);
+    }
+}
+
+/* --- several at once --- */
+
+static enum memory_fault meet_before(void *context, const struct memory_call *call)
+{
+    if (call->op == MEMORY_GET && strstr(call->key, "/parts/") != NULL)
+        pthread_barrier_wait(context);
+    return MEMORY_PASS;
+}
+
+/* The four wait for each other: one after another this would never end. */
+static void as_many_parts_as_told_are_fetched_at_once(void **state)
+{
+    BEGIN;
+    pthread_barrier_t all;
+    struct end e;
+    pthread_barrier_init(&all, NULL, PARTS + 1);
+    end_open(&vm, MEMORY_COPIES_NOT, PARTS + 1, meet_before, &all, &e);
+    assert_int_equal(processor_step(e.processor, &err), PROCESSOR_APPLIED);
+    end_close(&e);
+    pthread_barrier_destroy(&all);
+    (void)w;
+    check_content(&vm);
+}
+
+static void copies_at_once_end_as_one_after_another(void **state)
+{
+    for (unsigned fetches = 2; fetches <= 16; fetches *= 2) {
+        BEGIN;
+        struct end e;
+        end_open(&vm, fetches % 4 ? MEMORY_COPIES : MEMORY_COPIES_PROVED, fetches, NULL, NULL, &e);
+        assert_int_equal(processor_step(e.processor, &err), PROCESSOR_APPLIED);
+        end_close(&e);
+        (void)w;
+        check_content(&vm);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_parts_are_copied_and_read_by_nobody_where_a_checksum_proves_them),
+        cmocka_unit_test(a_copy_without_a_checksum_is_read_once),
+        cmocka_unit_test(a_wrong_copy_is_found_left_and_streamed_instead),
+        cmocka_unit_test(a_copy_that_never_was_is_found_and_streamed),
+        cmocka_unit_test(a_service_that_refuses_is_asked_once_a_batch),
+        cmocka_unit_test(a_copy_whose_reply_was_lost_counts_once_it_is_read),
+        cmocka_unit_test(a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes),
+        cmocka_unit_test(a_damaged_part_is_named_although_it_could_be_copied),
+        cmocka_unit_test(a_frame_outside_a_copied_part_is_refused),
+        cmocka_unit_test(killed_at_every_call_it_ends_the_same),
+        cmocka_unit_test(two_processors_that_copy_are_as_one),
+        cmocka_unit_test(as_many_parts_as_told_are_fetched_at_once),
+        cmocka_unit_test(copies_at_once_end_as_one_after_another),
+    };
+    return cmocka_run_group_tests(tests, group_setup, NULL);
+}

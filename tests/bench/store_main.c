@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ * Transfers objects of one size to or from a store, as farshore attaches it, on so many threads,
+ * and prints MiB per second:  store_bench put|get URL FIRST COUNT BYTES STREAMS
+ * Objects are named bench/N from FIRST on. */
+#include "backend/store/attach.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define STREAMS_MAX 64u
+
+struct job {
+    struct store *store;
+    bool put;
+    uint64_t first, count;
+    size_t bytes;
+    uint8_t *body; /* what is put */
+    atomic_uint_fast64_t next;
+    atomic_bool failed;
+};
+
+static bool transfer(struct job *j, uint64_t n, struct mspan room, struct err *err)
+{
+    char key[64];
+    snprintf(key, sizeof key, "bench/%llu", (unsigned long long)(j->first + n));
+    return j->put ? store_put(j->store, key, span_of(j->body, j->bytes), err)
+                  : store_get(j->store, key, 0, room, err);
+}
+
+static void *stream(void *context)
+{
+    struct job *j = context;
+    struct err err = ERR_NONE;
+    uint8_t *room AUTO_FREE = malloc(j->bytes);
+    if (room == NULL)
+        return NULL;
+    for (uint64_t n; (n = atomic_fetch_add(&j->next, 1)) < j->count;)
+        if (!transfer(j, n, mspan_of(room, j->bytes), &err)) {
+            fprintf(stderr, "%s\n", err.text);
+            atomic_store(&j->failed, true);
+        }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    struct world *w = world_real();
+    struct store *s AUTO_STORE = NULL;
+    struct err err = ERR_NONE;
+    pthread_t threads[STREAMS_MAX];
+
+    if (argc != 7) {
+        fprintf(stderr, "usage: %s put|get URL FIRST COUNT BYTES STREAMS\n", argv[0]);
+        return 2;
+    }
+    struct attach_config config = {
+        .host = {.world = w, .credentials = getenv("FARSHORE_CREDENTIALS"), .env = getenv},
+        .url = argv[2],
+        .create = true};
+    unsigned long streams = strtoul(argv[6], NULL, 10);
+    if (streams == 0 || streams > STREAMS_MAX || !store_attach(&config, &s, &err)) {
+        fprintf(stderr, "%s\n", err.kind != ERR_OK ? err.text : "1 to 64 streams");
+        return 2;
+    }
+    struct job job = {.store = s,
+                      .put = strcmp(argv[1], "put") == 0,
+                      .first = strtoull(argv[3], NULL, 10),
+                      .count = strtoull(argv[4], NULL, 10),
+                      .bytes = strtoull(argv[5], NULL, 10)};
+    uint8_t *body AUTO_FREE = job.body = malloc(job.bytes);
+    if (body == NULL || w->ops->random(w, body, job.bytes) < 0)
+        return 1;
+    uint64_t begun = w->ops->boottime_ns(w);
+    for (unsigned long i = 0; i < streams; i++)
+        if (pthread_create(&threads[i], NULL, stream, &job) != 0)
+            return 1;
+    for (unsigned long i = 0; i < streams; i++)
+        pthread_join(threads[i], NULL);
+    double seconds = (double)(w->ops->boottime_ns(w) - begun) / 1e9;
+    printf("%.1f\n", (double)(job.count * job.bytes) / 1048576 / seconds);
+    return atomic_load(&job.failed) ? 1 : 0;
+}

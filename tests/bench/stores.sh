@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Object transfers against real servers, farshore's own and curl's in turn: one stream and eight
+# parallel ones of 8 MiB objects, up and down, as medians and ratios (bound 0.9). Then the project's
+# faulty store with 80 ms before each answer: eight parts in flight against one (bound 6).
+#   stores.sh SOURCE_FOLDER BINARY [ROUNDS]
+set -euo pipefail
+WITH=$1/tests/servers/with.sh
+BENCH=$(dirname "$2")/tests/store_bench
+ROUNDS=${3:-5}
+BYTES=$((8 << 20))
+COUNT=16
+
+median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+
+if [ -z "${FARSHORE_TEST_SERVER:-}" ]; then
+    for server in azurite radosgw; do bash "$WITH" "$server" bash "$0" "$@"; done
+    FAULTY_OPTIONS='--delay 80' FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
+        bash "$WITH" faulty bash "$0" "$@"
+    exit
+fi
+
+TMP=$(mktemp -d)
+trap 'rm -rf "$TMP"' EXIT
+fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
+CACHE=$FARSHORE_TEST_CACHE TARGET=$FARSHORE_TEST_TARGET
+. "$1/tests/servers/client.sh"
+first=0
+
+ours() { "$BENCH" "$1" "$CACHE" "$first" "$COUNT" "$BYTES" "$2"; } # put|get STREAMS
+
+if [ "$FARSHORE_TEST_SERVER" = faulty ]; then
+    for streams in 1 8; do
+        for _ in $(seq "$ROUNDS"); do
+            first=$((first + COUNT))
+            ours put "$streams" >>"$TMP/$streams"
+        done
+    done
+    awk -v one="$(median <"$TMP/1")" -v eight="$(median <"$TMP/8")" 'BEGIN {
+        printf "80 ms per request: one part in flight %.1f MiB/s, eight %.1f, ratio %.2f (bound 6)\n",
+               one, eight, eight / one}'
+    exit
+fi
+
+store_place cache
+head -c "$BYTES" /dev/urandom >"$TMP/body"
+# What curl is told besides the URL: the same checksums, computed beforehand.
+case $FARSHORE_TEST_SERVER in
+azurite*)
+    sas=$(azure_sas cache racwdl 3600)
+    put_options='header = "x-ms-version: 2021-12-02"
+header = "x-ms-blob-type: BlockBlob"
+header = "expect:"
+'"header = \"content-md5: $(openssl md5 -binary "$TMP/body" | base64)\""
+    get_options='header = "x-ms-version: 2021-12-02"'
+    ;;
+*)
+    sas=
+    sign="aws-sigv4 = \"aws:amz:us-east-1:s3\"
+user = \"$(secret_of "$ADMIN/$name" AWS_ACCESS_KEY_ID):$(secret_of "$ADMIN/$name" AWS_SECRET_ACCESS_KEY)\""
+    put_options="$sign
+header = \"x-amz-content-sha256: $(sha256sum "$TMP/body" | cut -d' ' -f1)\""
+    get_options="$sign
+header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\""
+    ;;
+esac
+
+# One curl for all transfers, so that it keeps its connections as farshore does. It wants its
+# options again for each of them.
+curls() { # put|get STREAMS
+    local n begun parallel
+    for n in $(seq "$first" $((first + COUNT - 1))); do
+        [ "$n" -eq "$first" ] || echo next
+        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n' \
+            "$container" "$prefix" "$n" "${sas:+?$sas}"
+        if [ "$1" = put ]; then
+            printf 'upload-file = "%s"\n%s\n' "$TMP/body" "$put_options"
+        else
+            printf '%s\n' "$get_options"
+        fi
+    done >"$TMP/curlrc"
+    begun=$(date +%s%N)
+    parallel=()
+    [ "$2" -eq 1 ] || parallel=(--parallel --parallel-immediate --parallel-max "$2")
+    curl --no-progress-meter "${parallel[@]}" -K "$TMP/curlrc" || fail "curl $1"
+    awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) 'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
+}
+
+ours put 1 >/dev/null # makes the container, warms the server
+for streams in 1 8; do
+    for _ in $(seq "$ROUNDS"); do
+        for who in ours curls; do
+            first=$((first + COUNT))
+            $who put "$streams" >>"$TMP/put.$streams.$who"
+            $who get "$streams" >>"$TMP/get.$streams.$who"
+        done
+    done
+    for way in put get; do
+        awk -v what="$FARSHORE_TEST_SERVER $way, $streams at once" -v o="$(median <"$TMP/$way.$streams.ours")" \
+            -v c="$(median <"$TMP/$way.$streams.curls")" 'BEGIN {
+            printf "%-24s farshore %6.1f MiB/s, curl %6.1f, ratio %.2f (bound 0.90)\n", what, o, c, o / c}'
+    done
+done
