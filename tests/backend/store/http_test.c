@@ -271,6 +271,18 @@ static void an_answer_cut_in_its_middle_is_no_answer(void **state)
     assert_true(span_equal(buf_span(&answer.body), span_of(f->body, BODY_BYTES)));
 }
 
+static void an_answer_byte_by_byte_is_as_good(void **state)
+{
+    struct fixture *f = *state;
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    struct err err = ERR_NONE;
+    put_object(f);
+    fault(f, HTTP_TRICKLE, (struct http_rule){.method = "GET", .ms = 1});
+    check_ok(get(f, &answer, &err), err);
+    assert_true(span_equal(buf_span(&answer.body), span_of(f->body, BODY_BYTES)));
+    assert_int_equal(http_store_faulted(f->server, HTTP_TRICKLE), 1);
+}
+
 static void a_body_cut_on_its_way_up_is_no_answer(void **state)
 {
     struct fixture *f = *state;
@@ -543,6 +555,7 @@ int main(void)
         EACH(an_answer_that_does_not_begin_ends_by_its_bound),
         EACH(an_answer_that_stops_ends_by_its_bound),
         EACH(an_answer_cut_in_its_middle_is_no_answer),
+        EACH(an_answer_byte_by_byte_is_as_good),
         EACH(a_body_cut_on_its_way_up_is_no_answer),
         EACH(a_put_without_an_answer_is_not_repeated_behind_our_back),
         EACH(cancel_ends_a_call_that_waits_and_those_that_follow),
