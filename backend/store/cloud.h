@@ -28,6 +28,7 @@ struct cloud_call {
     } headers[CLOUD_HEADERS_MAX];
     size_t header_count;
     struct buf scratch;       /* made values; reserved once, wiped at the end */
+    const void *identity;     /* the dialect's: with what the last try was signed */
     const char *secret_query; /* goes behind the query unescaped and unsigned: a SAS token */
     struct span body;
     const char *body_sha256; /* in hex, when it is known; NULL: whoever needs it takes it */

@@ -146,8 +146,6 @@ static void set_transport(struct http_exchange *x)
 {
     const struct http_config *c = &x->http->config;
     curl_easy_setopt(x->easy, CURLOPT_URL, x->request->url);
-    if (x->direct)
-        curl_easy_setopt(x->easy, CURLOPT_NOPROXY, "*");
     curl_easy_setopt(x->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(x->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(x->easy, CURLOPT_FOLLOWLOCATION, 0L);
@@ -156,6 +154,8 @@ static void set_transport(struct http_exchange *x)
     curl_easy_setopt(x->easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (c->ca_file != NULL)
         curl_easy_setopt(x->easy, CURLOPT_CAINFO, c->ca_file);
+    if (x->direct)
+        curl_easy_setopt(x->easy, CURLOPT_PROXY, ""); /* none, whatever the variables say */
     curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_ms);
     curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_NODELAY, 1L);

@@ -290,6 +290,11 @@ bool s3_identity_renew(struct s3_identity *i)
     return true;
 }
 
+const struct s3_credentials *s3_identity_fixed(const struct s3_identity *i)
+{
+    return i->instance == NULL ? &i->fixed : NULL;
+}
+
 const char *s3_identity_place(const struct s3_identity *i)
 {
     return i->place;

@@ -10,12 +10,6 @@
 #define ETAG_MAX      160u
 #define PARTS_MAX     (STORE_OBJECT_MAX / S3_PART_BYTES)
 
-void s3_digest_write(struct span body, char out[S3_DIGEST_CHARS + 1])
-{
-    struct sha256 digest = sha256_of(body);
-    hex_of(digest.bytes, sizeof digest, out);
-}
-
 /* A long request is answered 200 at once, with white space while it runs, and says in the body at
  * last whether it went well. `root` is the element of one that did. */
 static bool said_done(struct cloud *c, const struct cloud_call *call,
@@ -61,12 +55,12 @@ static bool upload_create(struct upload *u, struct err *err)
     struct cloud_call call AUTO_CLOUD_CALL = {
         .method = "POST", .key = u->key, .body_max = XML_BYTES_MAX};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    char digest[S3_DIGEST_CHARS + 1];
+    char hex[2 * SHA256_BYTES + 1];
 
-    s3_digest_write(u->body, digest);
+    sha256_hex(u->body, hex);
     cloud_query(&call, "uploads", "");
     cloud_header(&call, "content-type", "application/octet-stream");
-    cloud_header(&call, S3_DIGEST_HEADER, "%s", digest);
+    cloud_header(&call, S3_DIGEST_HEADER, "%s", hex);
     if (!cloud_send(u->cloud, &call, &answer, err))
         return false;
     return (xml_text(buf_span(&answer.body), "InitiateMultipartUploadResult/UploadId", u->id,

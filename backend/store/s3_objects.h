@@ -14,15 +14,11 @@
 
 #include "backend/store/cloud.h"
 
-/* Metadata of an object: the SHA-256 of its body, in hex, by which a load is checked. An entity tag
- * would not do: it is the body's MD5 in some stores and for some kinds of encryption only. */
-#define S3_DIGEST_HEADER "x-amz-meta-sha256"
-#define S3_DIGEST_CHARS  (2 * SHA256_BYTES)
-void s3_digest_write(struct span body, char out[S3_DIGEST_CHARS + 1]);
-
 #define S3_PART_BYTES   (8u << 20)  /* of an upload; 5 MiB is the least that is allowed */
 #define S3_LARGE_BYTES  (16u << 20) /* above this a body goes in parts */
 #define S3_PART_THREADS 4u
+/* Stays with an object: the SHA-256 of its bytes, in hex. */
+#define S3_DIGEST_HEADER "x-amz-meta-sha256"
 
 enum s3_proof { S3_PARTS_UNKNOWN, S3_PARTS_SAFE, S3_PARTS_UNSAFE };
 

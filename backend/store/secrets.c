@@ -232,4 +232,6 @@ void secrets_where(const struct store_host *host, const char *store, char out[SE
         if (folders[i] != NULL && *folders[i] != '\0' && used < SECRETS_WHERE_MAX)
             used += (size_t)snprintf(out + used, SECRETS_WHERE_MAX - used, "%s%s/%s",
                                      used > 0 ? ", " : "", folders[i], store);
+    if (used == 0)
+        snprintf(out, SECRETS_WHERE_MAX, "a file (no folder for them is set)");
 }

@@ -8,7 +8,7 @@ start_faulty() {
     local dialect=${FAULTY_DIALECT:-s3} port
     [ -x "$binary" ] || skip "no $binary: build the target faulty_store"
     # shellcheck disable=SC2086 # several options
-    "$binary" --dialect "$dialect" ${FAULTY_OPTIONS:-} >"$FOLDER/port" 2>"$FOLDER/faulty.log" &
+    setpriv --pdeathsig KILL "$binary" --dialect "$dialect" ${FAULTY_OPTIONS:-} >"$FOLDER/port" 2>"$FOLDER/faulty.log" &
     PIDS+=($!)
     until [ -s "$FOLDER/port" ]; do
         kill -0 "${PIDS[-1]}" 2>/dev/null || { cat "$FOLDER/faulty.log" >&2; exit 1; }

@@ -196,7 +196,8 @@ static void a_machine_without_an_identity_says_what_was_looked_for(void **state)
     check_ok(make(f, &err), err);
     http_store_fault(f->server, HTTP_REFUSE, &rule);
     check_fails(azure_identity_token(f->identity, &token, &err), err, ERR_DENIED);
-    check_says(err, "AZURE_STORAGE_KEY");
+    check_says(err,
+               "no credentials in a file (no folder for them is set), AZURE_STORAGE_SAS_TOKEN");
     check_says(err, "identity or role");
 }
 

@@ -188,7 +188,8 @@ static void check_fault(size_t i, enum store_role role)
     assert_int_equal(report.properties[faults[i].property].verdict, faults[i].verdict);
     /* The first that failed is what is told. */
     check_says(err, report.properties[faults[i].property].text);
-    snprintf(words, sizeof words, "checking store memory://test as %s", store_role_name(role));
+    snprintf(words, sizeof words, "checking store as %s, \"%s\" fails", store_role_name(role),
+             store_property_name(faults[i].property));
     check_says(err, words);
     for (enum store_property p = 0; p < faults[i].property; p++)
         assert_int_equal(report.properties[p].verdict, STORE_GOOD);

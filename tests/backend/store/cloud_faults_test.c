@@ -483,11 +483,13 @@ static int run(enum http_dialect dialect, const char *name)
 #undef EACH
     struct cloud_rig rig;
     cloud_rig_init(&rig, dialect, 3);
-    struct contract c = {.open = open_one,
-                         .context = &rig,
-                         .racers = 8,
-                         .large_bytes = (16u << 20) + 1,
-                         .open_source = open_one};
+    struct contract c = {
+        .open = open_one,
+        .open_source = open_one,
+        .context = &rig,
+        .racers = 8,
+        .large_bytes = (16u << 20) + 1,
+    };
     int failures = contract_run(name, &c);
     cloud_rig_release(&rig);
     return failures + cmocka_run_group_tests_name(name, tests, NULL, NULL);
