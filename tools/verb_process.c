@@ -53,17 +53,12 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
 
 static void print_applied(struct work *k)
 {
-    struct processor_progress p;
-    struct err err = ERR_NONE;
+    struct history_head head = processor_head(k->processor);
     char id[POINT_TIME_CHARS + 1] = "no point yet";
-    const char *name = k->vm.settings.name;
-    if (!progress_read(k->vm.caches[0], name, k->vm.keys, &p, &err)) {
-        printf("%s: applied\n", name); /* how far is for show: `points` tells it too */
-    } else {
-        if (p.applied_point_ms)
-            point_time_format(p.applied_point_ms, id);
-        printf("%s: applied up to epoch %llu, %s\n", name, (unsigned long long)p.applied_epoch, id);
-    }
+    if (head.point_ms)
+        point_time_format(head.point_ms, id);
+    printf("%s: applied up to epoch %llu, %s\n", k->vm.settings.name,
+           (unsigned long long)head.epoch, id);
     fflush(stdout);
 }
 

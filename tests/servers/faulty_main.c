@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The HTTP store as a process, for scripts and benchmarks: prints its port, then serves until it
- * gets SIGTERM or SIGINT. Credentials are ignored. Faults are written KIND=N for the next N
+ * gets SIGTERM or SIGINT. With --record, SIGUSR1 prints what was asked since the last one, a line
+ * each: METHOD TARGET STATUS. Credentials are ignored. Faults are written KIND=N for the next N
  * requests, KIND=N%  for so many of a hundred, with METHOD: before them when they concern one. */
 #include "tests/support/http_store.h"
 
@@ -27,7 +28,7 @@ static const char *const kinds[HTTP_FAULTS] = {
 
 static const char usage[] =
     "usage: faulty_store [--dialect s3|azure] [--port N] [--delay MS] [--page N] [--seed N]\n"
-    "                    [--skew S] [--lag PUTS] [--ignore-conditions]\n"
+    "                    [--skew S] [--lag PUTS] [--ignore-conditions] [--record]\n"
     "                    [--status N] [--retry-after TEXT] [--to-port N]   of faults behind them\n"
     "                    [--fault [METHOD:]KIND=N[%]] ...\n"
     "KIND: lose-reply refuse cut-up cut-down flip-up flip-down redirect stall stall-down trickle\n"
@@ -94,7 +95,7 @@ static void take_fault(struct settings *s, char *text)
     s->on[f] = true;
 }
 
-enum { DIALECT, PORT, DELAY, PAGE, SEED, SKEW, LAG, IGNORE, STATUS, AFTER, TO, FAULT };
+enum { DIALECT, PORT, DELAY, PAGE, SEED, SKEW, LAG, IGNORE, RECORD, STATUS, AFTER, TO, FAULT };
 
 static const struct option options[] = {
     {"dialect", required_argument, NULL, DIALECT},
@@ -105,6 +106,7 @@ static const struct option options[] = {
     {"skew", required_argument, NULL, SKEW},
     {"lag", required_argument, NULL, LAG},
     {"ignore-conditions", no_argument, NULL, IGNORE},
+    {"record", no_argument, NULL, RECORD},
     {"status", required_argument, NULL, STATUS},
     {"retry-after", required_argument, NULL, AFTER},
     {"to-port", required_argument, NULL, TO},
@@ -141,6 +143,9 @@ static void take(struct settings *s, int which)
     case IGNORE:
         s->ignore_conditions = true;
         return;
+    case RECORD:
+        s->config.record = true;
+        return;
     case STATUS:
         s->rule.status = (unsigned)number(optarg);
         return;
@@ -169,20 +174,32 @@ static void apply(const struct settings *s, struct http_store *store)
             http_store_fault(store, f, &s->rules[f]);
 }
 
+static void print_records(struct http_store *store, size_t *printed)
+{
+    struct http_record r;
+    for (; http_store_record(store, *printed, &r); ++*printed) {
+        fprintf(stderr, "%s %s %u\n", r.method, r.target, r.status);
+        http_record_release(&r);
+    }
+    fputs("end\n", stderr);
+}
+
 int main(int argc, char **argv)
 {
+    size_t printed = 0;
     struct settings s = {.rule = {.status = 503, .at = HTTP_ANYWHERE}};
-    sigset_t ends;
+    sigset_t signals;
     int which, got;
 
     while ((which = getopt_long(argc, argv, "", options, NULL)) != -1)
         take(&s, which);
     if (optind < argc)
         fail(argv[optind]);
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &ends, NULL); /* in all threads that follow */
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in all threads that follow */
     signal(SIGPIPE, SIG_IGN);
     struct http_store *store = http_store_start(&s.config);
     if (store == NULL) {
@@ -192,7 +209,8 @@ int main(int argc, char **argv)
     apply(&s, store);
     printf("%u\n", http_store_port(store));
     fflush(stdout);
-    sigwait(&ends, &got);
+    while (sigwait(&signals, &got) == 0 && got == SIGUSR1)
+        print_records(store, &printed);
     http_store_stop(&store);
     return 0;
 }
