@@ -107,7 +107,7 @@ static struct store *open_container(struct service *s, const char *place,
 #define BEGIN(polls, at_last, env)                                                                 \
     struct service *service CLEANUP(service_stop) = service_start(polls, at_last);                 \
     struct store *s AUTO_STORE = open_container(service, "account/target", env);                   \
-    struct store *from AUTO_STORE = open_container(service, "account/cache/a.b", env);           \
+    struct store *from AUTO_STORE = open_container(service, "account/cache/a.b", env);             \
     struct err err = ERR_NONE;                                                                     \
     (void)state
 
