@@ -327,37 +327,109 @@ static void a_copy_whose_reply_was_lost_counts_once_it_is_read(void **state)
     check_content(&vm);
 }
 
-/* A part that fills a streamed segment is one of the same name: what a processor that was killed
- * between a wrong copy and its proof has left there. */
-static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes(void **state)
+/* An epoch of two parts of 5 MiB: over half a segment. */
+static void ship_half_segments(struct made_vm *vm, struct part parts[2])
 {
-    struct made_vm vm CLEANUP(made_vm_release);
+    struct epoch_maker *m = &vm->maker;
     uint8_t noise[BLOCK_BYTES];
     struct err err = ERR_NONE;
-    char key[KEY_MAX], hex[2 * SHA256_BYTES + 1], segment[KEY_MAX];
-    struct buf bytes AUTO_BUF = BUF_NONE, kept AUTO_BUF = BUF_NONE;
-    struct epoch_maker *m = &vm.maker;
 
-    (void)state;
-    made_vm_init(&vm, 1, 4096);
     m->inline_max = 0;
     m->part_max = 5u << 20;
     for (uint64_t i = 0; i < 2 * (5u << 20) / BLOCK_BYTES; i++) {
-        assert_int_equal(vm.world->ops->random(vm.world, noise, sizeof noise), 0);
+        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
         epoch_maker_write(m, 0, i, 1, noise);
     }
     epoch_maker_cut(m);
-    key_part(key, MADE_VM, m->generation, 1, m->attempt, 0);
-    check_ok(store_load(vm.cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
-    struct sha256 digest = sha256_of(buf_span(&bytes));
-    hex_of(digest.bytes, SHA256_BYTES, hex);
-    key_segment(segment, MADE_VM, hex);
-    bytes.data[99] ^= 1;
-    memory_bucket_set(vm.target_bucket, segment, buf_span(&bytes));
+    for (uint32_t i = 0; i < 2; i++) {
+        char hex[2 * SHA256_BYTES + 1];
+        key_part(parts[i].key, MADE_VM, m->generation, m->epoch, m->attempt, i);
+        parts[i].bytes = BUF_NONE;
+        check_ok(store_load(vm->cache, parts[i].key, STORE_OBJECT_MAX, &parts[i].bytes, &err), err);
+        struct sha256 digest = sha256_of(buf_span(&parts[i].bytes));
+        hex_of(digest.bytes, SHA256_BYTES, hex);
+        key_segment(parts[i].segment, MADE_VM, hex);
+    }
+}
+
+static void a_large_part_is_a_segment_of_its_own_where_it_is_streamed_too(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    ship_half_segments(&vm, parts);
     apply_with(&vm, MEMORY_COPIES_NOT);
     content_digest(&vm); /* opens every frame */
-    check_ok(store_load(vm.target, segment, STORE_OBJECT_MAX, &kept, &err), err);
-    assert_true(span_equal(buf_span(&kept), buf_span(&bytes)));
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(memory_bucket_has(vm.target_bucket, parts[i].segment));
+        buf_release(&parts[i].bytes);
+    }
+}
+
+/* What a processor that was killed between a wrong copy and its proof has left there. */
+static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    struct buf kept AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    ship_half_segments(&vm, parts);
+    parts[0].bytes.data[99] ^= 1;
+    memory_bucket_set(vm.target_bucket, parts[0].segment, buf_span(&parts[0].bytes));
+    apply_with(&vm, MEMORY_COPIES_NOT);
+    content_digest(&vm);
+    check_ok(store_load(vm.target, parts[0].segment, STORE_OBJECT_MAX, &kept, &err), err);
+    assert_true(span_equal(buf_span(&kept), buf_span(&parts[0].bytes)));
+    for (size_t i = 0; i < 2; i++)
+        buf_release(&parts[i].bytes);
+}
+
+static enum memory_fault full_before(void *context, const struct memory_call *call)
+{
+    (void)context;
+    return call->op == MEMORY_PUT && strstr(call->key, "/segments/") != NULL ? MEMORY_FILL
+                                                                             : MEMORY_PASS;
+}
+
+/* Else the epochs before it would be applied alone, again and again. */
+static void a_target_without_room_is_not_the_epochs_fault(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    struct end e;
+    struct err err = ERR_NONE;
+    struct buf names AUTO_BUF = BUF_NONE;
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    epoch_maker_cut(&vm.maker);
+    ship_half_segments(&vm, parts);
+    end_open(&vm, MEMORY_COPIES_NOT, 2, full_before, NULL, &e);
+    assert_int_equal(processor_step(e.processor, &err), PROCESSOR_FAILED);
+    assert_int_equal(err.kind, ERR_FULL);
+    end_close(&e);
+    struct history *h = made_vm_history(&vm);
+    assert_int_equal(history_epochs(h), 0);
+    history_close(&h);
+    for (size_t i = 0; i < 2; i++)
+        buf_release(&parts[i].bytes);
+}
+
+static void of_parts_fetched_at_once_the_damaged_one_is_named(void **state)
+{
+    BEGIN;
+    struct end e;
+    assert_true(memory_bucket_damage(vm.cache_bucket, parts[1].key, 777, 1));
+    end_open(&vm, MEMORY_COPIES_NOT, PARTS + 1, NULL, NULL, &e);
+    assert_int_equal(processor_step(e.processor, &err), PROCESSOR_FAILED);
+    assert_int_equal(err.kind, ERR_CORRUPT);
+    check_says(err, parts[1].key);
+    end_close(&e);
+    (void)w;
 }
 
 static void a_damaged_part_is_named_although_it_could_be_copied(void **state)
@@ -494,6 +566,9 @@ int main(void)
         cmocka_unit_test(a_copy_that_never_was_is_found_and_streamed),
         cmocka_unit_test(a_service_that_refuses_is_asked_once_a_batch),
         cmocka_unit_test(a_copy_whose_reply_was_lost_counts_once_it_is_read),
+        cmocka_unit_test(a_large_part_is_a_segment_of_its_own_where_it_is_streamed_too),
+        cmocka_unit_test(a_target_without_room_is_not_the_epochs_fault),
+        cmocka_unit_test(of_parts_fetched_at_once_the_damaged_one_is_named),
         cmocka_unit_test(a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes),
         cmocka_unit_test(a_damaged_part_is_named_although_it_could_be_copied),
         cmocka_unit_test(a_frame_outside_a_copied_part_is_refused),
