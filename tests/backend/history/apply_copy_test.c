@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 
-#include "backend/history/frame.h"
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_vm.h"
@@ -68,63 +67,6 @@ static void parts_load(struct made_vm *vm, struct part parts[PARTS + 1])
     }
 }
 
-/* --- what the history says and holds, whatever its objects are called --- */
-
-struct place {
-    struct store *store;
-    char key[KEY_MAX + RUN_SEGMENT_NAME_MAX];
-    uint64_t offset;
-};
-
-static bool place_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct place *p = context;
-    return store_get(p->store, p->key, p->offset + offset, out, err);
-}
-
-/* Opens every frame of the only epoch. */
-static struct sha256 content_digest(struct made_vm *vm)
-{
-    struct history *h = made_vm_history(vm);
-    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
-    struct run *run AUTO_RUN = NULL;
-    struct buf all AUTO_BUF = BUF_NONE;
-    struct run_entry entry;
-    struct err err = ERR_NONE;
-    bool found = true;
-
-    assert_int_equal(history_epochs(h), 1);
-    struct record_epoch e = history_epoch(h, 0, NULL);
-    struct place place = {.store = vm->target, .offset = e.run_offset};
-    snprintf(place.key, sizeof place.key, "%s/%s", MADE_VM, e.run_key);
-    struct run_source source = {.fetch = place_fetch, .context = &place, .bytes = e.run_bytes};
-    check_ok(run_open(vm->maker.keys, vm->maker.vault.vm, source, &run, &err), err);
-    check_ok(frame_codec_make(vm->maker.keys, &codec, &err), err);
-    for (struct run_cursor cursor = {.run = run};;) {
-        uint8_t stored[FRAME_SEALED_MAX], plain[FRAME_PLAIN_MAX];
-        char segment[RUN_SEGMENT_NAME_MAX];
-        struct place at = {.store = vm->target};
-        uint16_t store;
-        check_ok(run_next(&cursor, &entry, &found, &err), err);
-        if (!found)
-            break;
-        const char *name = run_segment_name(run, entry.segment);
-        if (strcmp(name, RUN_SEGMENT_SELF) == 0)
-            snprintf(segment, sizeof segment, "%s", e.run_key);
-        else
-            assert_true(segment_name_parse(name, &store, segment));
-        snprintf(at.key, sizeof at.key, "%s/%s", MADE_VM, segment);
-        check_ok(place_fetch(&at, entry.offset, mspan_of(stored, entry.stored_bytes), &err), err);
-        check_ok(frame_decode(codec, &entry.frame, span_of(stored, entry.stored_bytes),
-                              mspan_of(plain, entry.frame.blocks * BLOCK_BYTES), &err),
-                 err);
-        buf_put_u64(&all, entry.first);
-        buf_put(&all, plain, entry.frame.blocks * BLOCK_BYTES);
-    }
-    history_close(&h);
-    return sha256_of(buf_span(&all));
-}
-
 /* Of the same epoch, streamed. */
 static struct sha256 expected;
 
@@ -135,14 +77,14 @@ static int group_setup(void **state)
     made_vm_init(&vm, 1, 4096);
     ship_large(&vm);
     made_vm_apply(&vm);
-    expected = content_digest(&vm);
+    expected = made_vm_frames_digest(&vm);
     made_vm_release(&vm);
     return 0;
 }
 
 static void check_content(struct made_vm *vm)
 {
-    struct sha256 found = content_digest(vm);
+    struct sha256 found = made_vm_frames_digest(vm);
     struct buf names AUTO_BUF = BUF_NONE;
     assert_memory_equal(found.bytes, expected.bytes, SHA256_BYTES);
     made_names(vm->cache, "vm1/g0001-0123456789abcdef/parts/", &names);
@@ -360,7 +302,7 @@ static void a_large_part_is_a_segment_of_its_own_where_it_is_streamed_too(void *
     made_vm_init(&vm, 1, 4096);
     ship_half_segments(&vm, parts);
     apply_with(&vm, MEMORY_COPIES_NOT);
-    content_digest(&vm); /* opens every frame */
+    made_vm_frames_digest(&vm); /* opens every frame */
     for (size_t i = 0; i < 2; i++) {
         assert_true(memory_bucket_has(vm.target_bucket, parts[i].segment));
         buf_release(&parts[i].bytes);
@@ -381,7 +323,7 @@ static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes
     parts[0].bytes.data[99] ^= 1;
     memory_bucket_set(vm.target_bucket, parts[0].segment, buf_span(&parts[0].bytes));
     apply_with(&vm, MEMORY_COPIES_NOT);
-    content_digest(&vm);
+    made_vm_frames_digest(&vm);
     check_ok(store_load(vm.target, parts[0].segment, STORE_OBJECT_MAX, &kept, &err), err);
     assert_true(span_equal(buf_span(&kept), buf_span(&parts[0].bytes)));
     for (size_t i = 0; i < 2; i++)
@@ -463,7 +405,7 @@ static void ship_forged(struct made_vm *vm, size_t part_max, uint32_t part,
 
     m->inline_max = 0;
     m->part_max = part_max;
-    for (uint64_t i = 0; i < part_max * 5 / 2 / BLOCK_BYTES; i++) {
+    for (uint64_t i = 0; i < part_max * 11 / 4 / BLOCK_BYTES; i++) {
         assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
         epoch_maker_write(m, 0, i, 1, noise);
     }
