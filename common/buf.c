@@ -11,6 +11,13 @@ void buf_release(struct buf *b)
     *b = BUF_NONE;
 }
 
+void buf_wipe(struct buf *b)
+{
+    if (b->data != NULL)
+        explicit_bzero(b->data, b->capacity);
+    buf_release(b);
+}
+
 void buf_clear(struct buf *b)
 {
     b->length = 0;

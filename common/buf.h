@@ -25,6 +25,10 @@ struct buf {
 
 void buf_release(struct buf *b);
 #define AUTO_BUF CLEANUP(buf_release)
+/* Overwrites what it held, then releases it. Reserve enough before a secret goes in: a buffer that
+ * grows leaves a copy behind. */
+void buf_wipe(struct buf *b);
+#define AUTO_SECRET_BUF CLEANUP(buf_wipe)
 
 /* Makes room for `extra` more bytes; false (and failed) when memory is short. */
 bool buf_reserve(struct buf *b, size_t extra);

@@ -116,3 +116,9 @@ bool hex_parse(const char *text, void *out, size_t length)
     }
     return text[2 * length] == '\0';
 }
+
+void sha256_hex(struct span bytes, char out[2 * SHA256_BYTES + 1])
+{
+    struct sha256 digest = sha256_of(bytes);
+    hex_of(digest.bytes, sizeof digest, out);
+}

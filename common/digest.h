@@ -13,6 +13,7 @@ struct sha256 {
 };
 
 struct sha256 sha256_of(struct span data);
+void sha256_hex(struct span bytes, char out[2 * SHA256_BYTES + 1]); /* the same, as text */
 struct sha256 hmac_sha256(struct span key, struct span data);
 
 /* Where a protocol asks for it (Content-MD5); proves nothing against malice. */

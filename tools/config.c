@@ -366,6 +366,19 @@ bool settings_store(struct settings *s, const char *cache, const char *target, u
     return true;
 }
 
+const char *settings_bandwidth(const struct settings *s)
+{
+    return s->bandwidth[0] != '\0' ? s->bandwidth : "unlimited";
+}
+
+bool settings_set_bandwidth(struct settings *s, const char *spec, struct err *err)
+{
+    if (!bandwidth_check(spec, err))
+        return false;
+    snprintf(s->bandwidth, sizeof s->bandwidth, "%s", strcmp(spec, "unlimited") == 0 ? "" : spec);
+    return true;
+}
+
 /* --- which VMs there are --- */
 
 static int compare_names(const void *a, const void *b)

@@ -68,6 +68,11 @@ struct settings {
     struct vault_stores *stores; /* room for VM_DISKS_MAX + 1; 0 is the VM's own */
 };
 
+/* A spec also when there is no bound: "unlimited". */
+const char *settings_bandwidth(const struct settings *s);
+/* `spec` is checked; "unlimited" is no bound. */
+bool settings_set_bandwidth(struct settings *s, const char *spec, struct err *err) MUST_CHECK;
+
 bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
 void settings_release(struct settings *s);
 #define AUTO_SETTINGS CLEANUP(settings_release)

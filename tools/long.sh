@@ -4,6 +4,7 @@
 # named ones. A row that passed is not run again for the same commit unless it is named.
 #   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
 #   points     the main job under the oracle, three times over
+#   swift      OpenStack Swift, which has no conditional writes, is refused
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +22,10 @@ e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
 row_simulator() { SIM_FRESH=$SIM_HISTORIES build/tests/test.sim.sim 2>build/simulator.log; }
 row_kills() { KILLS=100 e2e mount_kill; }
 row_points() { for _ in 1 2 3; do e2e points; done; }
+row_swift() {
+    packages_install "${LONG_PACKAGES[@]}"
+    bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
+}
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
@@ -38,7 +43,7 @@ row_fuzz() {
 build build -DCMAKE_C_COMPILER=gcc -DCMAKE_BUILD_TYPE=RelWithDebInfo
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points swift fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/output.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -35,6 +36,24 @@ void age_format(uint64_t seconds, char out[OUTPUT_TEXT_MAX])
         snprintf(out, OUTPUT_TEXT_MAX, "%" PRIu64 " h", seconds / 3600);
     else
         snprintf(out, OUTPUT_TEXT_MAX, "%" PRIu64 " d", seconds / 86400);
+}
+
+void shell_quote(const char *word, char *out, size_t size)
+{
+    bool plain = word[0] != '\0';
+    size_t used = 0;
+    for (const char *p = word; *p; p++)
+        plain &= isalnum((unsigned char)*p) || strchr("%+,-./:=@_", *p);
+    if (plain) {
+        snprintf(out, size, "%s", word);
+        return;
+    }
+    used += (size_t)snprintf(out, size, "'");
+    for (const char *p = word; *p && used < size; p++)
+        used += *p == '\'' ? (size_t)snprintf(out + used, size - used, "'\\''")
+                           : (size_t)snprintf(out + used, size - used, "%c", *p);
+    if (used < size)
+        snprintf(out + used, size - used, "'");
 }
 
 struct table {

@@ -14,6 +14,9 @@
 void size_format(uint64_t bytes, char out[OUTPUT_TEXT_MAX]);  /* "512 B", "1.5 GiB" */
 void age_format(uint64_t seconds, char out[OUTPUT_TEXT_MAX]); /* "42 s", "3 min", "5 h", "12 d" */
 
+/* A word as a shell takes it: in quotes where it needs them. Cut to `size`. */
+void shell_quote(const char *word, char *out, size_t size);
+
 /* Cells are added row by row; columns are as wide as their widest cell. */
 struct table;
 /* `heads` ends with NULL; a head that starts with '>' is a column of numbers, set to the right. */

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-# The lists of Debian packages: what building and the demo need, and what the tests need besides.
+# The lists of Debian packages: what building and the demo need, what the tests need besides, and
+# what the long set needs besides those.
 # Source it and call packages_install from the top of the source tree.
 # shellcheck shell=bash disable=SC2034
 PACKAGES=(
@@ -11,6 +12,9 @@ TEST_PACKAGES=(
     clang libclang-rt-dev clang-format libcmocka-dev libmicrohttpd-dev
     xfsprogs iproute2 mandoc xxd fio curl openssl
     radosgw ceph-mon ceph-osd ceph-common # a real S3; its daemons are started by the tests alone
+)
+LONG_PACKAGES=(
+    swift-proxy swift-account swift-container swift-object # a store that must be refused
 )
 command -v npm >/dev/null || TEST_PACKAGES+=(nodejs npm) # for Azurite, a real Azure Blob service
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/verb.h"
 
+#include "tools/nearest.h"
+
 #include <signal.h>
 #include <string.h>
-
-#define NAME_BYTES_MAX 32u
+#include <sys/prctl.h>
 
 const struct verb *const verbs[] = {
-    &verb_enable, &verb_join,    &verb_mount,   &verb_unmount, &verb_process, &verb_status,
-    &verb_points, &verb_point,   &verb_recover, &verb_verify,  &verb_pause,   &verb_resume,
-    &verb_resync, &verb_disable, &verb_worker,  NULL,
+    &verb_enable, &verb_join,      &verb_mount,  &verb_unmount, &verb_process,
+    &verb_status, &verb_points,    &verb_point,  &verb_recover, &verb_verify,
+    &verb_pause,  &verb_resume,    &verb_resync, &verb_set,     &verb_disable,
+    &verb_store,  &verb_endpoints, &verb_worker, NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)
@@ -36,41 +38,15 @@ enum exit_code exit_code_of(enum err_kind kind)
     }
 }
 
-/* How many letters must be put in, taken out or changed to make `b` of `a`. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t row[NAME_BYTES_MAX + 1];
-    size_t length = strlen(b);
-    for (size_t j = 0; j <= length; j++)
-        row[j] = j;
-    for (size_t i = 1; a[i - 1]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= length; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            if (row[j] + 1 < best)
-                best = row[j] + 1;
-            if (row[j - 1] + 1 < best)
-                best = row[j - 1] + 1;
-            row[j] = best;
-        }
-    }
-    return row[length];
-}
-
 const char *verb_nearest(const char *word)
 {
-    const char *nearest = NULL;
-    size_t least = 3; /* further away is another word */
-    for (size_t i = 0; verbs[i]; i++) {
-        size_t d = verbs[i]->hidden ? least : distance(word, verbs[i]->name);
-        if (d < least) {
-            least = d;
-            nearest = verbs[i]->name;
-        }
-    }
-    return nearest;
+    const char *known[sizeof verbs / sizeof *verbs];
+    size_t count = 0;
+    for (size_t i = 0; verbs[i]; i++)
+        if (!verbs[i]->hidden)
+            known[count++] = verbs[i]->name;
+    known[count] = NULL;
+    return word_nearest(word, known);
 }
 
 static const struct verb *find_verb(const char *name)
@@ -143,8 +119,18 @@ static int unknown_verb(const char *word)
     return fail(&err);
 }
 
+/* Keys and credentials are in the memory of nearly every verb, in buffers of libraries too, so no
+ * process of ours is dumped whole, nor read by others of its user. exec gives it back, and each of
+ * our processes comes by here. What of /proc/self we use, a process may use of itself all the same.
+ */
+static void keep_memory_private(void)
+{
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* cannot fail for 0 */
+}
+
 int verb_main(int argc, char **argv)
 {
+    keep_memory_private();
     signal(SIGPIPE, SIG_IGN); /* a peer that hangs up is an error to report, not a death */
     if (argc < 2) {
         print_help(stderr);

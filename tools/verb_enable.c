@@ -23,6 +23,8 @@ static const struct option_spec options[] = {
      "run there, before enable on the source."},
     {"no-encryption", NULL, false, false,
      "Leave disk data readable in the stores; history stays authenticated."},
+    {"bandwidth", "SPEC", false, false,
+     "Keep what is shipped within it, as 20M or 20M,08:00-18:00=2M (bytes per second)."},
     {"dry-run", NULL, false, false, "Check and say what would be done, change nothing."},
     OPTIONS_END,
 };
@@ -179,6 +181,9 @@ static bool read_options(const struct verb_call *call, struct settings *s, struc
     if (!settings_store(s, cache, target, &index, err))
         return false;
     s->encrypted = !option_given(o, "no-encryption");
+    const char *bandwidth = option_value(o, "bandwidth", 0);
+    if (bandwidth && !settings_set_bandwidth(s, bandwidth, err))
+        return false;
     for (size_t i = 0; i < option_count(o, from); i++)
         if (!add_disk(s, option_value(o, from, i), err))
             return false;
@@ -346,10 +351,14 @@ static void print_plan(const struct settings *s, bool dry)
                    s->stores[s->disks[i].store].target);
     }
     printf("  cache  %s\n  target %s\n", s->stores[0].cache, s->stores[0].target);
+    if (s->bandwidth[0])
+        printf("  bandwidth %s\n", s->bandwidth);
 }
 
 static void print_next(const struct settings *s)
 {
+    char target[2 * STORE_URL_MAX];
+
     if (s->role == ROLE_TARGET) {
         printf(
             "Next, on the source:   farshore enable %s --disk NAME=PATH ... --key FILE, the rest "
@@ -358,9 +367,10 @@ static void print_next(const struct settings *s)
             s->name);
         return;
     }
+    shell_quote(s->stores[0].target, target, sizeof target);
     printf("Next, here:            farshore mount %s DIR\n", s->name);
     printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
-           s->stores[0].target);
+           target);
 }
 
 static bool run(const struct verb_call *call, struct err *err)

@@ -70,16 +70,18 @@ static bool keep(const struct verb_call *call, const struct settings *s, const c
                  const struct locks *locks, struct err *err)
 {
     uint64_t sizes[VM_DISKS_MAX];
-    char program[PATH_MAX], interval[24];
+    const char *interval = option_value(call->options, "cut-interval", 0);
+    char program[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     if (length <= 0)
         return err_errno(err, errno, "/proc/self/exe");
     program[length] = '\0';
     for (uint16_t i = 0; i < s->disk_count; i++)
         sizes[i] = s->disks[i].size_bytes;
-    snprintf(interval, sizeof interval, "%llu", (unsigned long long)s->cut_interval_s);
-    char *argv[] = {
-        program, (char[]){"worker"}, (char *)s->name, (char[]){"--cut-interval"}, interval, NULL};
+    /* Without the option each worker takes the setting as it then is. */
+    char *argv[] = {program,          (char[]){"worker"},
+                    (char *)s->name,  interval ? (char[]){"--cut-interval"} : NULL,
+                    (char *)interval, NULL};
     bool foreground = option_given(call->options, "foreground");
     int log AUTO_FD = foreground ? -1 : open_log(call, s->name);
     struct keeper_config config = {

@@ -4,10 +4,8 @@
 #include "backend/history/processor.h"
 #include "common/log.h"
 #include "common/rfc3339.h"
+#include "tools/ending.h"
 #include "tools/vm.h"
-
-#include <signal.h>
-#include <time.h>
 
 #define INTERVAL_DEFAULT_S 5u
 #define INTERVAL_MAX_S     3600u
@@ -55,43 +53,33 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
 
 static void print_applied(struct work *k)
 {
-    struct processor_progress p;
-    struct err err = ERR_NONE;
+    struct history_head head = processor_head(k->processor);
     char id[POINT_TIME_CHARS + 1] = "no point yet";
-    const char *name = k->vm.settings.name;
-    if (!progress_read(k->vm.caches[0], name, k->vm.keys, &p, &err)) {
-        printf("%s: applied\n", name); /* how far is for show: `points` tells it too */
-    } else {
-        if (p.applied_point_ms)
-            point_time_format(p.applied_point_ms, id);
-        printf("%s: applied up to epoch %llu, %s\n", name, (unsigned long long)p.applied_epoch, id);
-    }
+    if (head.point_ms)
+        point_time_format(head.point_ms, id);
+    printf("%s: applied up to epoch %llu, %s\n", k->vm.settings.name,
+           (unsigned long long)head.epoch, id);
     fflush(stdout);
 }
 
-/* Takes a pending SIGTERM or SIGINT, waiting at most `seconds` for it. */
-static bool told_to_end(time_t seconds)
+/* `set` may have changed it since the last round. */
+static bool take_bandwidth(const struct verb_call *call, struct work *k, struct err *err)
 {
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    return sigtimedwait(&ends, NULL, &(struct timespec){.tv_sec = seconds}) > 0;
-}
-
-static void block_signals(void)
-{
-    sigset_t ends;
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &ends, NULL);
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    struct settings *held = &k->vm.settings;
+    if (!settings_load(call->world, call->paths, held->name, &now, err))
+        return false;
+    if (strcmp(now.bandwidth, held->bandwidth) == 0)
+        return true;
+    memcpy(held->bandwidth, now.bandwidth, sizeof held->bandwidth);
+    log_info("%s: bandwidth %s", held->name, settings_bandwidth(held));
+    return bandwidth_set(k->vm.bandwidth, settings_bandwidth(held), err);
 }
 
 /* Applies what waits for one VM. *end: a signal came. */
-static bool apply_all(struct work *k, bool *end, struct err *err)
+static bool apply_all(struct work *k, struct ending *ending, bool *end, struct err *err)
 {
-    for (unsigned again = 0; again < AGAIN_MAX && !(*end = told_to_end(0));) {
+    for (unsigned again = 0; again < AGAIN_MAX && !(*end = ending_asked(ending, 0));) {
         switch (processor_step(k->processor, err)) {
         case PROCESSOR_APPLIED:
             print_applied(k);
@@ -112,10 +100,11 @@ static bool apply_all(struct work *k, bool *end, struct err *err)
 
 /* One round for one VM. A failure is said once, then again only after it went well; with --once it
  * is the command's own. */
-static bool one_round(const struct verb_call *call, const char *name, struct work *k, bool *end,
-                      struct err *err)
+static bool one_round(const struct verb_call *call, const char *name, struct work *k,
+                      struct ending *ending, bool *end, struct err *err)
 {
-    bool good = work_open(call, name, k, err) && apply_all(k, end, err);
+    bool good = work_open(call, name, k, err) && take_bandwidth(call, k, err) &&
+                apply_all(k, ending, end, err);
     if (!good && !k->reported && !option_given(call->options, "once"))
         log_error("%s", err->text);
     if (good && k->reported)
@@ -183,13 +172,14 @@ static bool refresh(const struct verb_call *call, struct works *w, struct err *e
 
 static bool run(const struct verb_call *call, struct err *err)
 {
+    struct ending *ending AUTO_ENDING = NULL; /* the last to go: it bounds the rest */
     struct works works CLEANUP(works_release) = {.all = NULL};
     bool once = option_given(call->options, "once"), end = false;
     uint64_t interval_s;
     if (!option_number(call->options, "interval", INTERVAL_DEFAULT_S, 1, INTERVAL_MAX_S,
-                       &interval_s, err))
+                       &interval_s, err) ||
+        !ending_begin(&ending, err))
         return false;
-    block_signals();
     do {
         bool good = refresh(call, &works, err);
         if (!good)
@@ -198,16 +188,18 @@ static bool run(const struct verb_call *call, struct err *err)
             return err_set(err, ERR_NOT_FOUND, "no VM here: farshore join URL --key FILE");
         for (size_t i = 0; i < works.names.count && !end; i++) {
             struct err failure = ERR_NONE;
-            if (one_round(call, works.names.names[i], &works.all[i], &end, &failure))
+            if (one_round(call, works.names.names[i], &works.all[i], ending, &end, &failure))
                 continue;
             if (!good && once)
                 log_error("%s", err->text);
             good = false;
             *err = failure;
         }
+        if (once && good && end)
+            return err_set(err, ERR_CANCELLED, "interrupted before all was applied");
         if (once)
             return good;
-    } while (!end && !told_to_end((time_t)interval_s));
+    } while (!end && !ending_asked(ending, interval_s * 1000));
     return true;
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "common/log.h"
 #include "fs/mount/recovery_mount.h"
 #include "tools/daemon_log.h"
 #include "tools/mounts.h"
@@ -75,6 +76,14 @@ static bool open_all(void *context, struct recovery_mount_config *config, struct
     return true;
 }
 
+static void cancel_all(void *context)
+{
+    struct shown *s = context;
+    for (size_t i = 0; i < s->count; i++)
+        for (uint16_t n = 0; n < s->vms[i].settings.store_count; n++)
+            store_cancel(s->vms[i].targets[n], true);
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct shown shown CLEANUP(shown_release) = {.call = call};
@@ -91,7 +100,10 @@ static bool run(const struct verb_call *call, struct err *err)
     snprintf(scratch, sizeof scratch, "%s/scratch", call->paths->state);
     if (name && !dir_make(call->world, scratch, 0700, err))
         return false;
+    struct err ignored = ERR_NONE; /* without it the log lines go where ours do */
     bool foreground = option_given(call->options, "foreground");
+    if (!foreground && !dir_make(call->world, call->paths->state, 0700, &ignored))
+        log_warning("no log: %s", ignored.text);
     snprintf(log_path, sizeof log_path, "%.*s/recover.log", (int)sizeof log_path - 16,
              call->paths->state);
     int log AUTO_FD = foreground ? -1 : daemon_log_open(log_path);
@@ -99,6 +111,7 @@ static bool run(const struct verb_call *call, struct err *err)
         .world = call->world,
         .mount_point = point,
         .open = open_all,
+        .cancel = cancel_all,
         .context = &shown,
         .writable_name = name,
         .scratch_folder = name ? scratch : NULL,

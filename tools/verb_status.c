@@ -22,7 +22,7 @@ struct row {
     struct settings settings;
     cJSON *answer;
     char state[40];
-    char reason[300];
+    char reason[ERR_TEXT_MAX];
     char mount_point[PATH_MAX];
     uint64_t points, newest_ms; /* of a target */
 };
@@ -44,7 +44,7 @@ static void look_at_vault(const struct verb_call *call, struct row *r)
     struct vm vm AUTO_VM = VM_NONE;
     struct err err = ERR_NONE;
     set_state(r, "target", "");
-    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, VM_LOOKS, &err) ||
+    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, VM_GLANCES, &err) ||
         !vm_open_history(&vm, &err)) {
         set_state(r, "target", err.text);
         return;
@@ -117,6 +117,7 @@ static bool add_answer(cJSON *j, const struct row *r, struct err *err)
                                         "rate_bytes_per_second",
                                         "abandoned_cuts",
                                         "cut_interval_seconds",
+                                        "bandwidth_bytes_per_second",
                                         NULL};
     for (const char *const *name = names; *name; name++) {
         if (r->answer == NULL && r->settings.role == ROLE_TARGET && strcmp(*name, "point") == 0)
@@ -140,6 +141,7 @@ static bool row_json(cJSON *array, const struct row *r, struct err *err)
         !json_add_text(j, "mount_point", r->mount_point, err) || !add_answer(j, r, err) ||
         !json_add_text(j, "cache", s->stores[0].cache, err) ||
         !json_add_text(j, "target", s->stores[0].target, err) ||
+        !json_add_text(j, "bandwidth", settings_bandwidth(s), err) ||
         !json_add_bool(j, "encrypted", s->encrypted, err))
         return false;
     if (s->role == ROLE_TARGET &&
@@ -181,6 +183,28 @@ static bool row_cells(struct table *t, const struct row *r)
            table_cell(t, "%s", r->mount_point[0] ? r->mount_point : "-");
 }
 
+/* The bound that holds now: of a mount as it says, else as the settings have it. */
+static uint64_t bound_now(const struct verb_call *call, const struct row *r)
+{
+    struct bandwidth *b AUTO_BANDWIDTH = NULL;
+    struct err ignored = ERR_NONE; /* the settings were read, so the spec is one */
+    if (r->answer)
+        return number_of(r, "bandwidth_bytes_per_second");
+    return bandwidth_make(call->world, settings_bandwidth(&r->settings), NULL, NULL, &b, &ignored)
+               ? bandwidth_now(b)
+               : 0;
+}
+
+static void print_bandwidth(const struct verb_call *call, const struct row *r)
+{
+    char rate[OUTPUT_TEXT_MAX];
+    uint64_t bound = bound_now(call, r);
+    size_format(bound, rate);
+    if (r->settings.bandwidth[0])
+        printf("%s: bandwidth %s, now %s%s\n", r->settings.name, r->settings.bandwidth,
+               bound ? rate : "unlimited", bound ? "/s" : "");
+}
+
 static void print_pass(const struct row *r)
 {
     char text[160];
@@ -192,7 +216,7 @@ static void print_pass(const struct row *r)
     puts(text);
 }
 
-static void print_details(const struct row *r)
+static void print_details(const struct verb_call *call, const struct row *r)
 {
     if (r->reason[0])
         printf("%s: %s\n", r->settings.name, r->reason);
@@ -204,6 +228,7 @@ static void print_details(const struct row *r)
     }
     printf("%s: cache %s, target %s\n", r->settings.name, r->settings.stores[0].cache,
            r->settings.stores[0].target);
+    print_bandwidth(call, r);
     print_pass(r);
 }
 
@@ -252,7 +277,7 @@ static bool print_json(const struct rows *rows, struct err *err)
     return json_print(j, err);
 }
 
-static bool print_table(const struct rows *rows, struct err *err)
+static bool print_table(const struct verb_call *call, const struct rows *rows, struct err *err)
 {
     static const char *const heads[] = {"VM",     "STATE",  ">RPO",    ">CACHE LAG",
                                         ">EPOCH", ">DIRTY", "MOUNTED", NULL};
@@ -269,7 +294,7 @@ static bool print_table(const struct rows *rows, struct err *err)
     table_print(t, stdout);
     putchar('\n');
     for (size_t i = 0; i < rows->count; i++)
-        print_details(&rows->all[i]);
+        print_details(call, &rows->all[i]);
     return true;
 }
 
@@ -282,7 +307,7 @@ static bool run(const struct verb_call *call, struct err *err)
             return false;
         if (watch && !json && isatty(STDOUT_FILENO))
             fputs("\033[H\033[J", stdout);
-        if (!(json ? print_json(&rows, err) : print_table(&rows, err)))
+        if (!(json ? print_json(&rows, err) : print_table(call, &rows, err)))
             return false;
         if (!watch)
             return true;

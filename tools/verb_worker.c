@@ -31,11 +31,13 @@ struct worker {
     struct source_mount *mount;
     struct control_server *control;
     bool shipping;        /* the shipper's thread runs */
+    bool told_interval;   /* by the mount's own option, which outdoes the setting */
     int ended;            /* eventfd: readable when the final cut is over */
     pthread_mutex_t lock; /* guards: */
     bool unmount_asked;   /* by an asker who still waits: its bound holds for the final cut */
     uint64_t final_cut_ms;
     struct err outcome; /* of the final cut, once `ended` is readable */
+    uint64_t cut_interval_s;
 };
 
 /* --- the control socket's commands; any thread --- */
@@ -54,6 +56,9 @@ static bool status_json(struct worker *w, cJSON *j, struct err *err)
     char generation[GENERATION_NAME_MAX];
     shipper_status(w->shipper, &s);
     generation_name(s.generation, generation);
+    pthread_mutex_lock(&w->lock);
+    uint64_t cut_interval_s = w->cut_interval_s;
+    pthread_mutex_unlock(&w->lock);
     const struct {
         const char *name;
         uint64_t value;
@@ -72,7 +77,8 @@ static bool status_json(struct worker *w, cJSON *j, struct err *err)
         {"pass_bytes_done", s.pass_bytes_done},
         {"rate_bytes_per_second", s.rate_bytes_per_second},
         {"abandoned_cuts", s.abandoned_cuts},
-        {"cut_interval_seconds", w->vm.settings.cut_interval_s},
+        {"cut_interval_seconds", cut_interval_s},
+        {"bandwidth_bytes_per_second", bandwidth_now(w->vm.bandwidth)},
     };
     if (!json_add_text(j, "state", replication_state_name(s.state), err) ||
         !json_add_text(j, "reason", s.reason, err) ||
@@ -173,6 +179,31 @@ static bool answer_unmount(struct worker *w, const cJSON *request, struct contro
     return true;
 }
 
+/* What `set` changed; its settings file has it already. Answers what holds now. */
+static bool answer_set(struct worker *w, const cJSON *request, struct control_peer *peer,
+                       struct err *err)
+{
+    cJSON *j AUTO_JSON = NULL;
+    const char *bandwidth;
+    uint64_t interval_s;
+    if (!json_text(request, "bandwidth", &bandwidth, err) ||
+        !json_u64(request, "cut_interval_seconds", &interval_s, err) ||
+        !bandwidth_set(w->vm.bandwidth, bandwidth, err))
+        return false;
+    if (interval_s < 1 || interval_s > CUT_INTERVAL_MAX_S)
+        return err_set(err, ERR_INVALID, "a cut interval of 1 to %u s", CUT_INTERVAL_MAX_S);
+    pthread_mutex_lock(&w->lock);
+    if (w->told_interval)
+        interval_s = w->cut_interval_s;
+    w->cut_interval_s = interval_s;
+    pthread_mutex_unlock(&w->lock);
+    shipper_set_cut_interval(w->shipper, interval_s * 1000);
+    if (!json_make(&j, err) || !json_add_u64(j, "cut_interval_seconds", interval_s, err))
+        return false;
+    control_answer(peer, j);
+    return true;
+}
+
 static bool answer_simple(struct worker *w, const char *command, struct control_peer *peer,
                           struct err *err)
 {
@@ -196,6 +227,7 @@ static void handle(void *context, const char *command, const cJSON *request,
     struct err err = ERR_NONE;
     bool good = strcmp(command, "status") == 0    ? answer_status(w, peer, &err)
                 : strcmp(command, "point") == 0   ? answer_point(w, request, peer, &err)
+                : strcmp(command, "set") == 0     ? answer_set(w, request, peer, &err)
                 : strcmp(command, "unmount") == 0 ? answer_unmount(w, request, peer, &err)
                                                   : answer_simple(w, command, peer, &err);
     if (!good)
@@ -242,7 +274,7 @@ static bool open_shipper(struct worker *w, const char *state, struct err *err)
         .caches = w->vm.caches,
         .cache_count = s->store_count,
         .state_folder = state,
-        .cut_interval_ms = s->cut_interval_s * 1000,
+        .cut_interval_ms = w->cut_interval_s * 1000,
         .uploads_max = UPLOADS_MAX,
         .pass_above_bytes = PASS_ABOVE_BYTES,
     };
@@ -258,8 +290,9 @@ static bool start(struct worker *w, const struct verb_call *call, struct err *er
         !vm_load(call, call->options->operands[0], &w->vm, err))
         return false;
     path_state(call->paths, s->name, state);
+    w->told_interval = option_given(call->options, "cut-interval");
     if (!option_number(call->options, "cut-interval", s->cut_interval_s, 1, CUT_INTERVAL_MAX_S,
-                       &s->cut_interval_s, err) ||
+                       &w->cut_interval_s, err) ||
         !vm_open_caches(&w->vm, VM_SHIPS, err) || !open_source(w, state, err) ||
         !open_shipper(w, state, err) ||
         !source_mount_open(w->source, &w->inherited, &w->mount, err))

@@ -9,8 +9,10 @@
 
 /* A ship thread that waits for a store cannot say that it does. */
 #define SHIP_DEADLINE_MS 10000u
-#define CONNECT_TRIES    50u
-#define CONNECT_PAUSE_MS 100
+/* Somebody waits for a table of which this is one row. */
+#define GLANCE_DEADLINE_MS 10000u
+#define CONNECT_TRIES      50u
+#define CONNECT_PAUSE_MS   100
 
 bool vm_load(const struct verb_call *call, const char *name, struct vm *out, struct err *err)
 {
@@ -28,9 +30,9 @@ bool vm_load(const struct verb_call *call, const char *name, struct vm *out, str
 
 static bool make_bandwidth(struct vm *vm, struct err *err)
 {
-    const char *spec = vm->settings.bandwidth;
-    return vm->bandwidth != NULL || spec[0] == '\0' ||
-           bandwidth_make(vm->call->world, spec, NULL, NULL, &vm->bandwidth, err);
+    return vm->bandwidth != NULL ||
+           bandwidth_make(vm->call->world, settings_bandwidth(&vm->settings), NULL, NULL,
+                          &vm->bandwidth, err);
 }
 
 static bool open_stores(struct vm *vm, bool caches, enum vm_use use, struct err *err)
@@ -38,7 +40,8 @@ static bool open_stores(struct vm *vm, bool caches, enum vm_use use, struct err 
     struct store **stores = caches ? vm->caches : vm->targets;
     char prefix[VM_NAME_MAX + 2];
 
-    if (use != VM_LOOKS && !make_bandwidth(vm, err))
+    bool works = use != VM_GLANCES && use != VM_LOOKS;
+    if (works && !make_bandwidth(vm, err))
         return false;
     snprintf(prefix, sizeof prefix, "%s/", vm->settings.name);
     for (uint16_t i = 0; i < vm->settings.store_count; i++) {
@@ -47,10 +50,12 @@ static bool open_stores(struct vm *vm, bool caches, enum vm_use use, struct err 
             .url = caches ? vm->settings.stores[i].cache : vm->settings.stores[i].target,
             .create = use == VM_ENABLES,
             .lazily = use == VM_SHIPS,
-            .check = use != VM_LOOKS,
+            .check = works,
             .role = use == VM_SHIPS ? STORE_ROLE_SOURCE : STORE_ROLE_PROCESSOR,
             .prefix = prefix,
-            .deadline_ms = use == VM_SHIPS ? SHIP_DEADLINE_MS : 0,
+            .deadline_ms = use == VM_SHIPS     ? SHIP_DEADLINE_MS
+                           : use == VM_GLANCES ? GLANCE_DEADLINE_MS
+                                               : 0,
             .bandwidth = vm->bandwidth,
         };
         if (!store_attach(&config, &stores[i], err))

@@ -12,6 +12,7 @@
 
 /* What a verb does with a VM's stores: how they are attached (backend/store/attach.h). */
 enum vm_use {
+    VM_GLANCES,   /* now, as they are, and not for long */
     VM_LOOKS,     /* now, as they are */
     VM_ENABLES,   /* made where missing, and proved fit for a processor */
     VM_PROCESSES, /* proved fit for a processor */
@@ -25,7 +26,8 @@ struct vm {
     struct store *caches[VM_DISKS_MAX + 1];  /* settings.store_count of them, when opened */
     struct store *targets[VM_DISKS_MAX + 1]; /* likewise */
     struct history *history;
-    struct bandwidth *bandwidth; /* made with the first store; NULL: no bound */
+    struct bandwidth
+        *bandwidth; /* of all stores, made with the first; NULL: VM_GLANCES, VM_LOOKS */
 };
 
 #define VM_NONE                                                                                    \

@@ -18,6 +18,8 @@ struct processor {
     char vm[VM_NAME_MAX + 1];
     struct history *history;
 
+    struct record_log records;
+
     struct generation begun; /* the one whose entry 0 has the digest `entry0` */
     struct sha256 entry0;
 
@@ -28,6 +30,7 @@ struct processor {
     struct processor_progress told; /* as it was last left in the cache */
     bool told_known;
     uint64_t progress_number;
+    unsigned progress_puts;
     char failure[PROCESSOR_HEALTH_MAX]; /* why the last step failed; empty: it did not */
 };
 
@@ -70,9 +73,15 @@ bool processor_open(const struct processor_config *config, struct processor **ou
     memcpy(p->vm, config->vm, strlen(config->vm) + 1); /* history_open has checked it */
     p->config = *config;
     p->config.vm = p->vm;
+    record_log_init(&p->records, p->config.targets[0], p->vm);
     sweep_init(&p->sweep, &p->config, p->history);
     *out = TAKE(p);
     return true;
+}
+
+struct history_head processor_head(const struct processor *p)
+{
+    return history_head(p->history);
 }
 
 void processor_close(struct processor **p)
@@ -276,7 +285,6 @@ static enum processor_result record_append(struct processor *p, const struct his
 {
     struct buf bytes AUTO_BUF = BUF_NONE;
     struct seal_salt salt;
-    struct record_log records;
     const struct epoch_entry *last = &b->epochs[count - 1].entry;
     struct record r = {
         .kind = RECORD_APPLY,
@@ -291,12 +299,11 @@ static enum processor_result record_append(struct processor *p, const struct his
 
     memcpy(r.vm, last->vm, VM_ID_BYTES);
     memcpy(r.disks, last->disks, sizeof r.disks);
-    record_log_init(&records, p->config.targets[0], p->vm);
     if (!salt_make(p->config.keys, SEAL_HISTORY, p->config.world, head->generation.id, last->epoch,
                    r.number, &b->epochs[count - 1].digest, &salt, err) ||
         !record_encode(&r, p->config.keys, &salt, &bytes, err))
         return PROCESSOR_FAILED;
-    switch (numlog_put(&records.log, r.number, buf_span(&bytes), &r.previous, NULL, err)) {
+    switch (numlog_put(&p->records.log, r.number, buf_span(&bytes), &r.previous, NULL, err)) {
     case NUMLOG_DONE:
         if (history_refresh(p->history, err))
             return PROCESSOR_APPLIED;
@@ -381,7 +388,8 @@ static bool tell(struct processor *p, struct err *err)
         return false;
     }
     p->told = now;
-    return true;
+    return p->progress_puts++ % PROGRESS_TIDY_PUTS != 0 ||
+           progress_tidy(p->config.caches[0], p->vm, err);
 }
 
 /* Removes what the history holds now. In the order of safety: record, progress, parts, entries. */

@@ -50,6 +50,8 @@ bool processor_open(const struct processor_config *config, struct processor **ou
                     struct err *err) MUST_CHECK;
 void processor_close(struct processor **p);
 enum processor_result processor_step(struct processor *p, struct err *err) MUST_CHECK;
+/* How far it is, as it last saw it. */
+struct history_head processor_head(const struct processor *p);
 
 struct processor_progress {
     struct generation generation;

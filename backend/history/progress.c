@@ -135,7 +135,7 @@ bool progress_read(struct store *cache, const char *vm, const struct keys *keys,
     return progress_newest(cache, vm, keys, out, &number, err ? err : &unused);
 }
 
-static bool surplus_remove(struct store *cache, const char *vm, struct err *err)
+bool progress_tidy(struct store *cache, const char *vm, struct err *err)
 {
     struct listed l CLEANUP(listed_release) = {.surplus = BUF_NONE};
 
@@ -172,7 +172,7 @@ bool progress_put(const struct processor_config *config, const struct processor_
             return err_wrap(err, "leaving the progress of %s", config->vm);
         *number = next; /* taken by us now, or by another before */
         if (done)
-            return surplus_remove(config->caches[0], config->vm, err);
+            return true;
     }
     return err_set(err, ERR_BUSY, "too many processors leave their progress of %s", config->vm);
 }

@@ -18,11 +18,20 @@ static bool wrap(const struct attach_config *c, struct store **s, struct err *er
     return store_retry(c->host.world, TAKE(*s), &policy, s, err);
 }
 
+static bool open_wrapped(const struct attach_config *c, struct store **out, struct err *err)
+{
+    return store_open(&c->host, c->url, c->create, out, err) && wrap(c, out, err);
+}
+
+static bool prove(const struct attach_config *c, struct store *s, struct err *err)
+{
+    return !c->check || store_check(s, c->host.world, c->prefix, c->role, NULL, err);
+}
+
 static bool attach_now(const struct attach_config *c, struct store **out, struct err *err)
 {
     struct store *s AUTO_STORE = NULL;
-    if (!store_open(&c->host, c->url, c->create, &s, err) || !wrap(c, &s, err) ||
-        (c->check && !store_check(s, c->host.world, c->prefix, c->role, NULL, err)))
+    if (!open_wrapped(c, &s, err) || !prove(c, s, err))
         return false;
     *out = TAKE(s);
     return true;
@@ -35,13 +44,45 @@ struct lazy {
     struct attach_config config;
     char prefix[PREFIX_MAX];
     _Atomic(struct store *) inner; /* set once, then never changed until close */
-    atomic_bool cancelled;
-    pthread_mutex_t opening; /* held while the store is opened: one attempt at a time */
+    pthread_mutex_t opening; /* held while the store is opened and proved: one attempt at a time */
+    pthread_mutex_t lock;    /* taken after `opening`; guards: */
+    bool cancelled;
+    struct store *proving; /* not yet `inner`, but what waits in it can be cancelled */
 };
 
 static struct lazy *lazy_of(struct store *s)
 {
     return (struct lazy *)s;
+}
+
+static bool begin_proof(struct lazy *l, struct store *s, struct err *err)
+{
+    LOCK_SCOPE(&l->lock);
+    if (l->cancelled)
+        return err_set(err, ERR_CANCELLED, "store %s: asked to stop", s->url);
+    l->proving = s;
+    return true;
+}
+
+/* A store that is proved becomes `inner`. */
+static void end_proof(struct lazy *l, struct store *proved)
+{
+    LOCK_SCOPE(&l->lock);
+    l->proving = NULL;
+    if (proved)
+        atomic_store(&l->inner, proved);
+}
+
+static bool open_now(struct lazy *l, struct store **out, struct err *err)
+{
+    struct store *s AUTO_STORE = NULL;
+    if (!open_wrapped(&l->config, &s, err) || !begin_proof(l, s, err))
+        return false;
+    bool good = prove(&l->config, s, err);
+    end_proof(l, good ? s : NULL);
+    if (good)
+        *out = TAKE(s);
+    return good;
 }
 
 /* The open store, or NULL with `err`. */
@@ -51,21 +92,16 @@ static struct store *inner(struct store *s, struct err *err)
     struct store *open = atomic_load(&l->inner);
     if (open)
         return open;
-    if (atomic_load(&l->cancelled)) {
-        err_set(err, ERR_CANCELLED, "store %s: asked to stop", s->url);
-        return NULL;
-    }
     LOCK_SCOPE(&l->opening);
     open = atomic_load(&l->inner);
     if (open)
         return open;
     struct err why = ERR_NONE;
-    if (!attach_now(&l->config, &open, &why)) {
-        err_set(err, why.kind == ERR_DENIED ? ERR_DENIED : ERR_TRANSIENT, "%s", why.text);
-        return NULL;
-    }
-    atomic_store(&l->inner, open);
-    return open;
+    if (open_now(l, &open, &why))
+        return open;
+    bool told = why.kind == ERR_DENIED || why.kind == ERR_CANCELLED;
+    err_set(err, told ? why.kind : ERR_TRANSIENT, "%s", why.text);
+    return NULL;
 }
 
 static bool lazy_put(struct store *s, const char *key, struct span body, struct err *err)
@@ -117,8 +153,11 @@ static bool lazy_copy(struct store *s, const char *key, struct store *from, cons
 static void lazy_cancel(struct store *s, bool cancelled)
 {
     struct lazy *l = lazy_of(s);
-    atomic_store(&l->cancelled, cancelled);
+    LOCK_SCOPE(&l->lock);
+    l->cancelled = cancelled;
     struct store *open = atomic_load(&l->inner);
+    if (open == NULL)
+        open = l->proving;
     if (open)
         store_cancel(open, cancelled);
 }
@@ -128,6 +167,7 @@ static void lazy_close(struct store *s)
     struct lazy *l = lazy_of(s);
     struct store *open = atomic_load(&l->inner);
     store_close(&open);
+    pthread_mutex_destroy(&l->lock);
     pthread_mutex_destroy(&l->opening);
     free(l);
 }
@@ -158,6 +198,7 @@ static bool attach_lazily(const struct attach_config *c, struct store **out, str
         snprintf(l->prefix, sizeof l->prefix, "%s", c->prefix);
     l->config.prefix = l->prefix;
     pthread_mutex_init(&l->opening, NULL);
+    pthread_mutex_init(&l->lock, NULL);
     *out = &l->head;
     return true;
 }

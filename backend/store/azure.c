@@ -3,6 +3,7 @@
 
 #include "backend/store/azure_identity.h"
 #include "backend/store/azure_sign.h"
+#include "backend/store/rotation.h"
 #include "common/base64.h"
 #include "common/digest.h"
 #include "common/parallel.h"
@@ -21,8 +22,11 @@
 
 struct azure {
     struct cloud cloud;
-    struct azure_identity *identity;
+    struct rotation *identity; /* of struct azure_identity */
+    struct store_host host;
     char account[256];
+    char credential[STORE_URL_MAX]; /* the name of ours */
+    char metadata[STORE_URL_MAX];   /* the endpoint's URL, "": the default */
 };
 
 static struct azure *azure_of(struct cloud *c)
@@ -32,19 +36,13 @@ static struct azure *azure_of(struct cloud *c)
 
 /* --- the dialect --- */
 
-static void wipe(struct buf *b)
+static bool add_token(struct azure *a, struct azure_identity *i, struct cloud_call *call,
+                      struct err *err)
 {
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
-static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
-{
-    struct buf token CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE;
     if (!buf_reserve(&token, 16u << 10))
         return err_set(err, ERR_FULL, "out of memory");
-    if (!azure_identity_token(a->identity, &token, err))
+    if (!azure_identity_token(i, &token, err))
         return err_wrap(err, "store %s", a->cloud.head.url);
     cloud_header(call, "authorization", "Bearer %s", (const char *)token.data);
     return true;
@@ -53,33 +51,54 @@ static bool add_token(struct azure *a, struct cloud_call *call, struct err *err)
 static bool azure_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 {
     struct azure *a = azure_of(c);
+    struct azure_identity *i = rotation_now(a->identity);
     struct buf value AUTO_BUF = BUF_NONE;
     char date[AZURE_DATE_CHARS + 1];
 
+    call->identity = i;
+    call->secret_query = NULL;
     azure_date(call->now_ms, date);
     cloud_header(call, "x-ms-date", "%s", date);
     cloud_header(call, "x-ms-version", API_VERSION);
-    switch (azure_identity_proof(a->identity)) {
+    switch (azure_identity_proof(i)) {
     case AZURE_SAS:
-        call->secret_query = azure_identity_sas(a->identity);
+        call->secret_query = azure_identity_sas(i);
         return true;
     case AZURE_TOKEN:
-        return add_token(a, call, err);
+        return add_token(a, i, call, err);
     default:
-        if (!azure_authorization(call, a->account, azure_identity_key(a->identity), &value, err))
+        if (!azure_authorization(call, a->account, azure_identity_key(i), &value, err))
             return false;
         cloud_header(call, "authorization", "%s", (const char *)value.data);
         return true;
     }
 }
 
+static void write_md5(struct span body, char text[BASE64_CHARS(MD5_BYTES) + 1])
+{
+    struct md5 digest = md5_of(body);
+    base64_write(span_of(digest.bytes, sizeof digest), text);
+}
+
 /* The service compares it with what arrived. */
 static void add_md5(struct cloud_call *call)
 {
-    struct md5 digest = md5_of(call->body);
     char text[BASE64_CHARS(MD5_BYTES) + 1];
-    base64_write(span_of(digest.bytes, sizeof digest), text);
+    write_md5(call->body, text);
     cloud_header(call, "content-md5", "%s", text);
+}
+
+/* The service keeps the digest of what came in one request, and the one that came with a block
+ * list.
+ */
+static bool azure_fits(const struct http_answer *answer)
+{
+    const char *wanted = http_answer_header(answer, "Content-MD5");
+    char text[BASE64_CHARS(MD5_BYTES) + 1];
+    if (wanted == NULL)
+        return true;
+    write_md5(buf_span(&answer->body), text);
+    return strcmp(wanted, text) == 0;
 }
 
 static bool azure_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
@@ -116,6 +135,7 @@ static const struct {
 } refusals[] = {
     {"BlobAlreadyExists", ERR_EXISTS, ""},
     {"ConditionNotMet", ERR_EXISTS, ""},
+    {"UnauthorizedBlobOverwrite", ERR_EXISTS, ""}, /* a SAS that may create and not write */
     {"BlobNotFound", ERR_NOT_FOUND, ""},
     {"ContainerNotFound", ERR_INVALID,
      "there is no such container: enable makes it, or make it yourself"},
@@ -124,7 +144,8 @@ static const struct {
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AuthenticationFailed", ERR_DENIED,
      "the key or SAS token is wrong, or has expired: get a new one"},
-    {"AuthorizationFailure", ERR_DENIED, "not allowed from here or for this account: " RIGHTS},
+    {"AuthorizationFailure", ERR_DENIED,
+     "the key is wrong, or it is not allowed from here: " RIGHTS},
     {"AuthorizationPermissionMismatch", ERR_DENIED, "the SAS or role lacks the right: " RIGHTS},
     {"AuthorizationProtocolMismatch", ERR_DENIED, "the SAS is for https only"},
     {"AuthorizationResourceTypeMismatch", ERR_DENIED, "the SAS is for other things: " RIGHTS},
@@ -136,6 +157,7 @@ static const struct {
      "the account allows no keys: use a managed identity, or a SAS signed by one"},
     {"BlobImmutableDueToPolicy", ERR_DENIED, "a policy keeps it for some time yet"},
     {"AccountIsDisabled", ERR_DENIED, "the account is disabled"},
+    {"InvalidBlobType", ERR_INVALID, "something else than a block blob lies there"},
     {"Md5Mismatch", ERR_TRANSIENT, "the bytes changed on the way"},
     {"ServerBusy", ERR_TRANSIENT, "the store asks for fewer requests"},
     {"OperationTimedOut", ERR_TRANSIENT, ""},
@@ -144,21 +166,8 @@ static const struct {
 
 static enum err_kind kind_of_status(unsigned status)
 {
-    switch (status) {
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 404: /* of what, is not said: not believed to be the object */
-    case 408:
-    case 429:
-        return ERR_TRANSIENT;
-    case 416:
-        return ERR_CORRUPT;
-    case 507:
-        return ERR_FULL;
-    default:
-        return status >= 500 && status != 501 ? ERR_TRANSIENT : ERR_INVALID;
-    }
+    /* Of what, is not said: not believed to be the object. */
+    return status == 404 ? ERR_TRANSIENT : cloud_kind_of_status(status);
 }
 
 static bool says(const char *code, const char *what)
@@ -166,12 +175,27 @@ static bool says(const char *code, const char *what)
     return strcmp(code, what) == 0;
 }
 
-/* A signature may have been refused for its date, which the answer has just taught us. */
-static bool mended(struct azure *a, const struct http_answer *answer, const char *code)
+/* What a second try may achieve. A new token; a credential that was put in the old one's place; or
+ * the same one, refused for its date, which the answer has just taught us. */
+static bool mended(struct azure *a, const struct cloud_call *call, unsigned status,
+                   const char *code)
 {
-    if (azure_identity_proof(a->identity) == AZURE_TOKEN)
-        return answer->status == 401 && azure_identity_renew(a->identity);
-    return says(code, "AuthenticationFailed") && azure_identity_proof(a->identity) == AZURE_KEY;
+    struct azure_identity *i = rotation_now(a->identity);
+    if (azure_identity_proof(i) == AZURE_TOKEN)
+        return status == 401 && azure_identity_renew(i);
+    return rotation_renew(a->identity, call->identity) ||
+           (says(code, "AuthenticationFailed") && azure_identity_proof(i) == AZURE_KEY);
+}
+
+/* Under a SAS that may create and not write, a PUT to a taken key can be refused as not permitted
+ * before its condition is looked at: then whether the key is taken is asked. */
+static bool taken(struct cloud *c, const struct cloud_call *call, const char *code)
+{
+    uint64_t bytes;
+    struct err ignored = ERR_NONE; /* then the refusal stands as it is */
+    return says(code, "AuthorizationPermissionMismatch") && call->key != NULL &&
+           says(cloud_header_value(call, "if-none-match"), "*") &&
+           store_size(&c->head, call->key, &bytes, &ignored);
 }
 
 static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
@@ -186,10 +210,19 @@ static bool azure_refuse(struct cloud *c, const struct cloud_call *call,
             kind = refusals[i].kind;
             advice = refusals[i].advice;
         }
+    if (taken(c, call, code)) {
+        kind = ERR_EXISTS;
+        advice = "";
+    }
+    if (answer->status == 404 && says(code, "CannotVerifyCopySource")) {
+        kind = ERR_NOT_FOUND;
+        advice = "there is nothing to copy from";
+    }
     cloud_refuse(c, call, answer, code, kind, advice, err);
-    if (kind == ERR_DENIED)
-        err_wrap(err, "credentials from %s", azure_identity_place(a->identity));
-    return mended(a, answer, code);
+    if (kind != ERR_DENIED)
+        return false;
+    err_wrap(err, "credentials from %s", azure_identity_place(call->identity));
+    return mended(a, call, answer->status, code);
 }
 
 /* --- large bodies --- */
@@ -226,12 +259,14 @@ static bool put_block(void *context, size_t index, struct err *err)
     return cloud_send(b->cloud, &call, &answer, err);
 }
 
-static bool put_block_list(struct cloud *c, const char *key, struct span list, struct err *err)
+static bool put_block_list(struct cloud *c, const char *key, struct span list, const char *md5,
+                           struct err *err)
 {
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = list};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
     cloud_query(&call, "comp", "blocklist");
     cloud_header(&call, "if-none-match", "*");
+    cloud_header(&call, "x-ms-blob-content-md5", "%s", md5);
     add_md5(&call);
     return cloud_send(c, &call, &answer, err);
 }
@@ -244,8 +279,9 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     struct blocks b = {.cloud = c, .key = key, .body = body};
     size_t count = (body.length + BLOCK_BYTES_LARGE - 1) / BLOCK_BYTES_LARGE;
     struct buf list AUTO_BUF = BUF_NONE;
-    char id[20], row[64];
+    char id[20], row[64], md5[BASE64_CHARS(MD5_BYTES) + 1];
 
+    write_md5(body, md5);
     int result = c->world->ops->random(c->world, b.random, sizeof b.random);
     if (result < 0)
         return err_errno(err, -result, "random bytes for the blocks of %s", key);
@@ -258,7 +294,12 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
         buf_put(&list, row, (size_t)used);
     }
     buf_put(&list, "</BlockList>", strlen("</BlockList>"));
-    return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), err);
+    return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);
+}
+
+static const char *azure_metadata(struct cloud *c)
+{
+    return azure_identity_metadata(rotation_now(azure_of(c)->identity));
 }
 
 /* --- copies: https://learn.microsoft.com/rest/api/storageservices/copy-blob --- */
@@ -270,20 +311,20 @@ static bool azure_can_copy(struct cloud *c, struct cloud *from)
     size_t root = (size_t)(c->base_path - c->base);
     return strcmp(a->account, b->account) == 0 && strncmp(c->base, from->base, root) == 0 &&
            (size_t)(from->base_path - from->base) == root &&
-           azure_identity_same(a->identity, b->identity);
+           azure_identity_same(rotation_now(a->identity), rotation_now(b->identity));
 }
 
 /* The source's URL. A SAS goes with it, which makes it a secret: for no other account or token is
  * it asked for. */
 static bool source_url(struct cloud *from, const char *key, struct buf *out, struct err *err)
 {
-    const struct azure *a = azure_of(from);
+    const struct azure_identity *i = rotation_now(azure_of(from)->identity);
     buf_put(out, from->base, strlen(from->base));
     buf_put_u8(out, '/');
     http_escape(out, from->prefix, true);
     http_escape(out, key, true);
-    if (azure_identity_proof(a->identity) == AZURE_SAS) {
-        const char *sas = azure_identity_sas(a->identity);
+    if (azure_identity_proof(i) == AZURE_SAS) {
+        const char *sas = azure_identity_sas(i);
         buf_put_u8(out, '?');
         buf_put(out, sas, strlen(sas));
     }
@@ -337,7 +378,7 @@ static bool azure_copy(struct cloud *c, const char *key, struct cloud *from, con
 {
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    struct buf source CLEANUP(wipe) = BUF_NONE;
+    struct buf source AUTO_SECRET_BUF = BUF_NONE;
 
     (void)digest, (void)proved;
     if (!buf_reserve(&source, 8u << 10)) /* does not move: no secret is left behind */
@@ -351,7 +392,7 @@ static bool azure_copy(struct cloud *c, const char *key, struct cloud *from, con
 
 static void azure_release(struct cloud *c)
 {
-    azure_identity_release(&azure_of(c)->identity);
+    rotation_release(&azure_of(c)->identity);
 }
 
 static const struct cloud_dialect azure_dialect = {
@@ -359,12 +400,44 @@ static const struct cloud_dialect azure_dialect = {
     .list = azure_list,
     .sign = azure_sign,
     .describe_put = azure_describe_put,
+    .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .metadata = azure_metadata,
     .can_copy = azure_can_copy,
     .copy = azure_copy,
     .release = azure_release,
 };
+
+/* --- who we are --- */
+
+static bool read_identity(void *context, void **out, struct err *err)
+{
+    const struct azure *a = context;
+    struct azure_identity *made = NULL;
+    bool good = azure_identity_make(&a->host, a->account, a->credential,
+                                    a->metadata[0] != '\0' ? a->metadata : NULL, &made, err);
+    *out = made;
+    return good;
+}
+
+/* A machine's identity is no successor of a file that is gone for a moment. */
+static bool same_identity(const void *before, const void *made)
+{
+    enum azure_proof proof = azure_identity_proof(made);
+    return proof == AZURE_TOKEN ||
+           (proof == azure_identity_proof(before) &&
+            span_equal(azure_identity_key(before), azure_identity_key(made)));
+}
+
+static void release_identity(void *made)
+{
+    struct azure_identity *i = made;
+    azure_identity_release(&i);
+}
+
+static const struct rotation_ops identity_ops = {
+    .make = read_identity, .same = same_identity, .release = release_identity};
 
 /* --- opening --- */
 
@@ -398,12 +471,22 @@ static bool account_valid(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789") == length;
 }
 
+static void name_identity(struct azure *a, const struct store_host *host, const struct store_url *u)
+{
+    const char *credential = store_url_option(u, "credential");
+    const char *metadata = store_url_option(u, "identity");
+    a->host = *host;
+    snprintf(a->credential, sizeof a->credential, "%s%s", credential != NULL ? "" : "azure.",
+             credential != NULL ? credential : a->account);
+    snprintf(a->metadata, sizeof a->metadata, "%s", metadata != NULL ? metadata : "");
+}
+
 static bool open_azure(struct azure *a, const struct store_host *host, const char *url, bool create,
                        struct err *err)
 {
     static const char *const options[] = {CLOUD_OPTIONS, NULL};
     struct store_url u;
-    char base[STORE_URL_MAX], name[300];
+    char base[STORE_URL_MAX];
 
     if (!store_url_parse(url, "azure://", options, &u, err))
         return false;
@@ -418,7 +501,6 @@ static bool open_azure(struct azure *a, const struct store_host *host, const cha
                        url);
     snprintf(a->account, sizeof a->account, "%s", u.authority);
     const char *endpoint = store_url_option(&u, "endpoint");
-    const char *credential = store_url_option(&u, "credential");
     char standard[300];
     snprintf(standard, sizeof standard, "https://%s.blob.core.windows.net", a->account);
     size_t length = strlen(endpoint != NULL ? endpoint : standard);
@@ -426,12 +508,10 @@ static bool open_azure(struct azure *a, const struct store_host *host, const cha
         length--;
     snprintf(base, sizeof base, "%.*s/%s", (int)length, endpoint != NULL ? endpoint : standard,
              u.path);
-    snprintf(name, sizeof name, "azure.%s", a->account);
+    name_identity(a, host, &u);
     a->cloud.large_bytes = LARGE_BYTES;
     return cloud_init(&a->cloud, &azure_dialect, host, url, &u, base, prefix, err) &&
-           (azure_identity_make(host, a->account, credential != NULL ? credential : name,
-                                store_url_option(&u, "identity"), &a->identity, err) ||
-            err_wrap(err, "store %s", url)) &&
+           (rotation_make(&identity_ops, a, &a->identity, err) || err_wrap(err, "store %s", url)) &&
            (!create || make_container(a, err));
 }
 

@@ -20,14 +20,8 @@ struct azure_identity {
     char metadata[256];
     char client_id[80];
     char place[320];
+    char where[SECRETS_WHERE_MAX]; /* files that were looked for, of an instance */
 };
-
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
 
 /* --- managed identity --- */
 
@@ -44,6 +38,10 @@ static bool take_json(struct span text, struct buf *out, uint64_t *holds_ms, str
     unsigned long value = strtoul(seconds, &end, 10);
     if (end == seconds || *end != '\0' || value > 366ul * 86400)
         return err_set(err, ERR_CORRUPT, "the machine's managed identity: expires_in is no number");
+    for (const char *p = token; *p != '\0'; p++)
+        if (*p <= ' ' || *p > '~') /* it becomes a header */
+            return err_set(err, ERR_CORRUPT,
+                           "the machine's managed identity: its access_token is none");
     *holds_ms = (uint64_t)value * 1000;
     buf_put(out, token, strlen(token) + 1);
     return buf_ok(out, err);
@@ -53,7 +51,7 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct azure_identity *i = context;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char url[640];
 
     snprintf(url, sizeof url, "%s%s%s%s", i->metadata, TOKEN_PATH,
@@ -112,6 +110,7 @@ bool azure_identity_make(const struct store_host *host, const char *account, con
     const char *whose = secrets_value(&found, "AZURE_STORAGE_ACCOUNT");
     bool any = secrets_value(&found, "AZURE_STORAGE_SAS_TOKEN") != NULL ||
                secrets_value(&found, "AZURE_STORAGE_KEY") != NULL;
+    secrets_where(host, store, i->where);
     /* A credential of another account is not sent to this one. */
     bool ours = any && (whose == NULL || strcmp(whose, account) == 0);
     if (!(ours ? take_secret(i, &found, err) : use_instance(host, metadata, i, err)))
@@ -126,7 +125,7 @@ void azure_identity_release(struct azure_identity **identity)
     if (i == NULL)
         return;
     *identity = NULL;
-    wipe(&i->secret);
+    buf_wipe(&i->secret);
     instance_release(&i->instance);
     free(i);
 }
@@ -149,7 +148,8 @@ struct span azure_identity_key(const struct azure_identity *i)
 bool azure_identity_token(struct azure_identity *i, struct buf *out, struct err *err)
 {
     return instance_get(i->instance, out, err) ||
-           err_wrap(err, "no other credentials for Azure Storage were found");
+           err_wrap(err, "no credentials in %s, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY",
+                    i->where);
 }
 
 bool azure_identity_renew(struct azure_identity *i)
@@ -169,4 +169,9 @@ bool azure_identity_same(const struct azure_identity *a, const struct azure_iden
 const char *azure_identity_place(const struct azure_identity *i)
 {
     return i->place;
+}
+
+const char *azure_identity_metadata(const struct azure_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
 }

@@ -31,5 +31,7 @@ bool azure_identity_renew(struct azure_identity *i);
 /* Whether both are the same secret, or the same identity of the machine. */
 bool azure_identity_same(const struct azure_identity *a, const struct azure_identity *b);
 const char *azure_identity_place(const struct azure_identity *i); /* for error texts */
+/* The URL of the metadata endpoint that is asked; NULL when none is. */
+const char *azure_identity_metadata(const struct azure_identity *i);
 
 #endif

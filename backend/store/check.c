@@ -67,13 +67,15 @@ static bool reads(const struct check *c, struct err *err)
     uint8_t out[sizeof body];
     uint64_t bytes;
 
-    if (!store_size(c->store, c->key, &bytes, err) ||
-        !store_get(c->store, c->key, 0, mspan_of(out, sizeof out), err)) {
-        if (err->kind == ERR_NOT_FOUND)
-            return lacks(c, err, "it does not find an object right after it was put");
+    bool good = store_size(c->store, c->key, &bytes, err);
+    bool whole = good && bytes == sizeof body;
+    if (whole)
+        good = store_get(c->store, c->key, 0, mspan_of(out, sizeof out), err);
+    if (!good && err->kind == ERR_NOT_FOUND)
+        return lacks(c, err, "it does not find an object right after it was put");
+    if (!good)
         return false;
-    }
-    if (bytes != sizeof body || memcmp(out, body, sizeof out) != 0)
+    if (!whole || memcmp(out, body, sizeof out) != 0)
         return lacks(c, err, "it does not give back the bytes that were put");
     return true;
 }
@@ -141,8 +143,8 @@ static bool check_make(struct check *c, struct store *s, struct world *w, const 
     c->store = s;
     c->removes = role != STORE_ROLE_SOURCE;
     snprintf(c->prefix, sizeof c->prefix, "%s%s", prefix, role == STORE_ROLE_VIEWER ? "pins/" : "");
-    snprintf(c->key, sizeof c->key, "%scheck%s%s", c->prefix, c->removes ? "-" : "",
-             c->removes ? hex : "");
+    snprintf(c->key, sizeof c->key, "%s" STORE_CHECK_LASTING "%s%s", c->prefix,
+             c->removes ? "-" : "", c->removes ? hex : "");
     return true;
 }
 
@@ -151,7 +153,8 @@ bool store_check(struct store *s, struct world *w, const char *prefix, enum stor
 {
     struct check c;
     struct err first = ERR_NONE;
-    bool made = false;
+    enum store_property failed = 0;
+    bool made = false, reached = true;
 
     if (report != NULL)
         memset(report, 0, sizeof *report);
@@ -160,13 +163,17 @@ bool store_check(struct store *s, struct world *w, const char *prefix, enum stor
     for (enum store_property p = 0; p < STORE_PROPERTIES; p++) {
         struct err why = ERR_NONE;
         /* What was not created can be listed at most. */
-        if ((p == STORE_REMOVES && !c.removes) || (!made && p != STORE_CREATES && p != STORE_LISTS))
+        if ((p == STORE_REMOVES && !c.removes) ||
+            (!made && p != STORE_CREATES && (p != STORE_LISTS || !reached)))
             continue;
         uint64_t begun_ns = w->ops->boottime_ns(w);
         bool good = proofs[p](&c, &why);
         made |= p == STORE_CREATES && good;
-        if (!good && first.kind == ERR_OK)
+        reached &= why.kind != ERR_TRANSIENT;
+        if (!good && first.kind == ERR_OK) {
             first = why;
+            failed = p;
+        }
         if (report == NULL)
             continue;
         report->properties[p].ms = (uint32_t)((w->ops->boottime_ns(w) - begun_ns) / 1000000);
@@ -180,5 +187,6 @@ bool store_check(struct store *s, struct world *w, const char *prefix, enum stor
         return true;
     if (err != NULL)
         *err = first;
-    return err_wrap(err, "checking store %s as %s", s->url, store_role_name(role));
+    return err_wrap(err, "checking store as %s, \"%s\" fails", store_role_name(role),
+                    store_property_name(failed));
 }

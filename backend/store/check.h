@@ -4,11 +4,13 @@
  *   source     creates, reads and lists under the VM's prefix in its cache store
  *   processor  all, in both stores
  *   viewer     reads and lists in the target store, creates and removes under VM/pins/
- * A role that may not remove leaves one small object, always the same: PREFIXcheck. */
+ * A role that may not remove leaves one small object, always the same. */
 #ifndef BACKEND_STORE_CHECK_H
 #define BACKEND_STORE_CHECK_H
 
 #include "backend/store/store.h"
+
+#define STORE_CHECK_LASTING "check" /* the name of that object behind the prefix */
 
 enum store_role { STORE_ROLE_SOURCE, STORE_ROLE_PROCESSOR, STORE_ROLE_VIEWER, STORE_ROLES };
 const char *store_role_name(enum store_role r);
@@ -35,7 +37,8 @@ struct store_report {
     } properties[STORE_PROPERTIES];
 };
 
-/* Goes through all of them, also after one that is lacking. False: ERR_INVALID names the first that
+/* Goes through all of them, also after one that is lacking; a store that did not answer the first
+ * is not asked on. False: ERR_INVALID names the first that
  * the store lacks and what to change; ERR_DENIED, ERR_TRANSIENT ... when it would not say. `report`
  * may be NULL. `prefix` ends in '/'. */
 bool store_check(struct store *s, struct world *w, const char *prefix, enum store_role role,

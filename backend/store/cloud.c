@@ -8,6 +8,10 @@
 #define SCRATCH_BYTES (64u << 10)
 #define CODE_MAX      96u
 
+/* Pages without a key of ours, on end: a store may answer so while it looks on, but not for ever.
+ */
+#define BARREN_PAGES_MAX 1000u
+
 static struct cloud *cloud_of(struct store *s)
 {
     return (struct cloud *)s;
@@ -56,9 +60,7 @@ const char *cloud_header_value(const struct cloud_call *call, const char *name)
 
 void cloud_call_release(struct cloud_call *call)
 {
-    if (call->scratch.data != NULL)
-        explicit_bzero(call->scratch.data, call->scratch.capacity);
-    buf_release(&call->scratch);
+    buf_wipe(&call->scratch);
 }
 
 /* --- sending --- */
@@ -90,18 +92,11 @@ static void write_query(const struct cloud_call *call, struct buf *out)
     buf_put_u8(out, 0);
 }
 
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
-
 /* One try. False: no answer at all. */
 static bool send_once(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                       struct err *err)
 {
-    struct buf path AUTO_BUF = BUF_NONE, url CLEANUP(wipe) = BUF_NONE;
+    struct buf path AUTO_BUF = BUF_NONE, url AUTO_SECRET_BUF = BUF_NONE;
     struct http_request request AUTO_HTTP_REQUEST = {.method = call->method,
                                                      .headers = BUF_NONE,
                                                      .body = call->body,
@@ -183,6 +178,27 @@ bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                    advice);
 }
 
+enum err_kind cloud_kind_of_status(unsigned status)
+{
+    switch (status) {
+    case 401:
+    case 403:
+        return ERR_DENIED;
+    case 408:
+    case 409: /* what conflicts for good has a code that says so */
+    case 429:
+        return ERR_TRANSIENT;
+    case 416:
+        return ERR_CORRUPT;
+    case 501:
+        return ERR_INVALID;
+    case 507:
+        return ERR_FULL;
+    default:
+        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+    }
+}
+
 /* --- the contract --- */
 
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct err *err)
@@ -259,18 +275,51 @@ static bool cloud_size(struct store *s, const char *key, uint64_t *bytes, struct
                    c->head.url, key);
 }
 
-static bool cloud_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
-                       struct err *err)
+/* Two readings that differ from the object's digest: the same bytes each time lie in the store so,
+ * else they were damaged on the way, and nothing is known of the object. */
+static bool damaged(const struct cloud *c, const char *key, bool same, struct err *err)
 {
-    struct cloud *c = cloud_of(s);
+    return err_set(err, same ? ERR_CORRUPT : ERR_TRANSIENT,
+                   "store %s: object %s came twice with bytes that differ from its digest: it is "
+                   "damaged %s",
+                   c->head.url, key, same ? "in the store" : "on the way");
+}
+
+static bool load_once(struct cloud *c, const char *key, size_t bytes_max, struct buf *out,
+                      bool *fits, struct err *err)
+{
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .key = key, .body_max = bytes_max};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
     if (!cloud_send(c, &call, &answer, err))
         return false;
-    buf_release(out);
+    *fits = c->dialect->fits(&answer);
     *out = answer.body;
     answer.body = BUF_NONE;
+    return true;
+}
+
+static bool cloud_load(struct store *s, const char *key, size_t bytes_max, struct buf *out,
+                       struct err *err)
+{
+    struct cloud *c = cloud_of(s);
+    struct buf first AUTO_BUF = BUF_NONE, second AUTO_BUF = BUF_NONE;
+    bool fits;
+
+    if (!load_once(c, key, bytes_max, &first, &fits, err))
+        return false;
+    if (!fits) {
+        if (!load_once(c, key, bytes_max, &second, &fits, err))
+            return false;
+        if (!fits)
+            return damaged(c, key, span_equal(buf_span(&first), buf_span(&second)), err);
+        buf_release(&first);
+        first = second;
+        second = BUF_NONE;
+    }
+    buf_release(out);
+    *out = first;
+    first = BUF_NONE;
     return true;
 }
 
@@ -295,6 +344,9 @@ struct page {
     const char *after; /* of the caller */
     store_list_fn *each;
     void *context;
+    char last[STORE_KEY_MAX + 1]; /* of all pages so far */
+    unsigned barren;              /* pages on end that brought no key */
+    bool unordered;
 };
 
 /* Names as the store has them; what is none of ours is passed over. */
@@ -304,9 +356,13 @@ static bool show(void *context, const char *name, uint64_t bytes)
     size_t length = strlen(p->cloud->prefix);
     if (strncmp(name, p->cloud->prefix, length) != 0 || !store_key_valid(name + length))
         return true;
-    if (p->after != NULL && strcmp(name + length, p->after) <= 0)
-        return true;
-    return p->each(p->context, name + length, bytes);
+    const char *key = name + length;
+    p->unordered = strcmp(key, p->last) <= 0;
+    if (p->unordered)
+        return false;
+    memcpy(p->last, key, strlen(key) + 1);
+    p->barren = 0;
+    return (p->after != NULL && strcmp(key, p->after) <= 0) || p->each(p->context, key, bytes);
 }
 
 static bool list_page(struct cloud *c, const char *prefix, const char *after, struct page *page,
@@ -335,9 +391,13 @@ static bool cloud_list(struct store *s, const char *prefix, const char *after, s
         snprintf(behind, sizeof behind, "%s%s", c->prefix, after);
     do {
         memcpy(last, marker, sizeof last);
+        page.barren++;
         if (!list_page(c, full, behind, &page, marker, &stopped, err))
             return false;
-        if (marker[0] != '\0' && strcmp(marker, last) == 0)
+        if (page.unordered)
+            return err_set(err, ERR_CORRUPT, "store %s: its list is not in byte order behind %s",
+                           c->head.url, page.last);
+        if (marker[0] != '\0' && (strcmp(marker, last) == 0 || page.barren == BARREN_PAGES_MAX))
             return err_set(err, ERR_CORRUPT, "store %s: its list goes round in a circle",
                            c->head.url);
     } while (!stopped && marker[0] != '\0');
@@ -367,6 +427,15 @@ static void cloud_cancel(struct store *s, bool cancelled)
     http_cancel(cloud_of(s)->http, cancelled);
 }
 
+static void cloud_endpoint(struct store *s, struct store_endpoint *out)
+{
+    struct cloud *c = cloud_of(s);
+    const char *metadata = c->dialect->metadata(c);
+    url_origin(c->base, out->store);
+    if (metadata != NULL)
+        url_origin(metadata, out->metadata);
+}
+
 static void cloud_close(struct store *s)
 {
     struct cloud *c = cloud_of(s);
@@ -384,6 +453,7 @@ const struct store_ops cloud_ops = {
     .close = cloud_close,
     .load = cloud_load,
     .cancel = cloud_cancel,
+    .endpoint = cloud_endpoint,
     .can_copy = cloud_can_copy,
     .copy = cloud_copy,
 };
@@ -425,5 +495,6 @@ bool cloud_init(struct cloud *c, const struct cloud_dialect *dialect, const stru
                                  .ca_file = store_url_option(parsed, "ca"),
                                  .plain = plain != NULL && strcmp(plain, "yes") == 0};
     return split_base(c, base, err) &&
-           (http_make(&config, &c->http, err) || err_wrap(err, "store %s", url));
+           ((http_make(&config, &c->http, err) && http_check(c->http, c->base, err)) ||
+            err_wrap(err, "store %s", url));
 }

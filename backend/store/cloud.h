@@ -28,8 +28,10 @@ struct cloud_call {
     } headers[CLOUD_HEADERS_MAX];
     size_t header_count;
     struct buf scratch;       /* made values; reserved once, wiped at the end */
+    const void *identity;     /* the dialect's: with what the last try was signed */
     const char *secret_query; /* goes behind the query unescaped and unsigned: a SAS token */
     struct span body;
+    const char *body_sha256; /* in hex, when it is known; NULL: whoever needs it takes it */
     struct mspan into;
     size_t body_max;
     /* --- filled by cloud_send for the dialect's `sign` --- */
@@ -46,12 +48,16 @@ struct cloud_dialect {
     bool (*sign)(struct cloud *c, struct cloud_call *call, struct err *err);
     /* Adds what makes a PUT of an object one. */
     bool (*describe_put)(struct cloud *c, struct cloud_call *call, struct err *err);
+    /* Whether the whole object that came is what was put, as far as the answer tells. */
+    bool (*fits)(const struct http_answer *answer);
     /* Sets err for an answer that is not 2xx. True: what was wrong is mended (a clock, a token),
      * try once more. */
     bool (*refuse)(struct cloud *c, const struct cloud_call *call, const struct http_answer *answer,
                    const char *code, struct err *err);
     /* A body above large_bytes goes this way; NULL: there is none. */
     bool (*put_large)(struct cloud *c, const char *key, struct span body, struct err *err);
+    /* The metadata endpoint's URL, NULL when credentials come from elsewhere. */
+    const char *(*metadata)(struct cloud *c);
     /* As in store_ops, between two stores of this dialect; NULL: there is none. */
     bool (*can_copy)(struct cloud *c, struct cloud *from);
     bool (*copy)(struct cloud *c, const char *key, struct cloud *from, const char *from_key,
@@ -102,6 +108,9 @@ bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
 bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                   const struct http_answer *answer, const char *code, enum err_kind kind,
                   const char *advice, struct err *err);
+
+/* What a status alone says in both services; 404 and 412 are the dialect's. */
+enum err_kind cloud_kind_of_status(unsigned status);
 
 extern const struct store_ops cloud_ops;
 

@@ -125,8 +125,8 @@ static bool is_loopback(const char *host)
 }
 
 /* Checks where the request goes, and writes what may be shown of it. */
-static bool check_place(struct http *h, const struct http_request *r, char shown[HTTP_SHOWN_MAX],
-                        struct err *err)
+static bool check_place(struct http *h, const char *method, const char *url,
+                        char shown[HTTP_SHOWN_MAX], bool *loopback, struct err *err)
 {
     CURLU *u CLEANUP(cleanup_url) = curl_url();
     char *scheme CLEANUP(cleanup_part) = NULL, *host CLEANUP(cleanup_part) = NULL;
@@ -134,19 +134,20 @@ static bool check_place(struct http *h, const struct http_request *r, char shown
 
     if (u == NULL)
         return err_set(err, ERR_FULL, "out of memory");
-    if (curl_url_set(u, CURLUPART_URL, r->url, CURLU_DISALLOW_USER) != CURLUE_OK ||
+    if (curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_HOST, &host, 0) != CURLUE_OK ||
         curl_url_get(u, CURLUPART_PATH, &path, 0) != CURLUE_OK)
         return err_set(err, ERR_INVALID, "a store's endpoint is no URL: write https://HOST[:PORT]");
     (void)curl_url_get(u, CURLUPART_PORT, &port, CURLU_NO_DEFAULT_PORT); /* may have none */
-    snprintf(shown, HTTP_SHOWN_MAX, "%s %s://%s%s%s%.256s", r->method, scheme, host,
+    snprintf(shown, HTTP_SHOWN_MAX, "%s %s://%s%s%s%.256s", method, scheme, host,
              port != NULL ? ":" : "", port != NULL ? port : "", path);
+    *loopback = is_loopback(host);
     if (strcmp(scheme, "https") == 0)
         return true;
     if (strcmp(scheme, "http") != 0)
         return err_set(err, ERR_INVALID, "%s: only https and http are spoken", shown);
-    return is_loopback(host) || h->config.plain ||
+    return *loopback || h->config.plain ||
            err_set(err, ERR_INVALID,
                    "%s: plain http goes to this host only, as others on the way could read and "
                    "change it: use https, or add plain=yes to the store's URL",
@@ -169,7 +170,10 @@ bool http_call(struct http *h, const struct http_request *request, struct http_a
                struct err *err)
 {
     struct http_exchange x = {.http = h, .request = request, .answer = answer};
-    if (!check_place(h, request, x.shown, err) || !http_exchange_prepare(&x, err))
+    if (!check_place(h, request->method, request->url, x.shown, &x.direct, err))
+        return false;
+    x.direct |= h->config.direct;
+    if (!http_exchange_prepare(&x, err))
         return false;
     pthread_cond_init(&x.finished, NULL);
     wait_until_done(h, &x);
@@ -180,6 +184,13 @@ bool http_call(struct http *h, const struct http_request *request, struct http_a
     if (err != NULL)
         *err = x.err;
     return false;
+}
+
+bool http_check(struct http *h, const char *url, struct err *err)
+{
+    char shown[HTTP_SHOWN_MAX];
+    bool loopback;
+    return check_place(h, "requests to", url, shown, &loopback, err);
 }
 
 void http_cancel(struct http *h, bool cancelled)

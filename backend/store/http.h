@@ -5,8 +5,9 @@
  *
  * TLS is verified, 1.2 at least; plain http goes to loopback only, or where `plain` says so. A
  * redirect is an answer like any other (3xx): nothing is ever sent to another place than `url`.
- * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl.
- * Nothing here logs, and no error text holds a query, a header or a body: they may be secrets.
+ * A proxy is taken from the usual variables (HTTPS_PROXY, NO_PROXY ...) by libcurl, but never on
+ * the way to loopback. A PUT or POST is sent once: without an answer it is in doubt. Nothing here
+ * logs, and no error text holds a query, a header or a body: they may be secrets.
  *
  * Any thread may call; calls block. A client is made after the last fork of its process. */
 #ifndef BACKEND_STORE_HTTP_H
@@ -28,6 +29,7 @@ struct http_config {
     struct world *world;
     const char *ca_file; /* PEM; NULL: the system's */
     bool plain;          /* http:// to any host */
+    bool direct;         /* past any proxy */
     /* 0: the defaults above. From the call to a connection; from the last byte sent to the first
      * received; and without any progress in either direction. */
     uint32_t connect_ms, first_byte_ms, stall_ms;
@@ -35,6 +37,8 @@ struct http_config {
 };
 
 bool http_make(const struct http_config *config, struct http **out, struct err *err) MUST_CHECK;
+/* Whether requests may go there at all, without making one; ERR_INVALID as of http_call. */
+bool http_check(struct http *h, const char *url, struct err *err) MUST_CHECK;
 void http_release(struct http **h); /* no call may be running; NULL inside is fine; leaves NULL */
 #define AUTO_HTTP CLEANUP(http_release)
 

@@ -20,10 +20,12 @@ struct http_exchange {
     CURL *easy;
     struct curl_slist *headers;
     char reason[CURL_ERROR_SIZE];
+    bool direct;             /* past any proxy */
     size_t sent;             /* of the body, given to libcurl */
     bool connected;          /* from here on first_byte_ms and stall_ms hold */
     bool answered;           /* the first byte came */
     bool too_long;           /* more bytes than there is room for */
+    bool cut;                /* what came of a refusal's body is enough */
     uint64_t moved;          /* bytes in both directions, as libcurl counts them */
     uint64_t last_move_ns;   /* when that last changed */
     bool done;               /* guarded by http.lock */

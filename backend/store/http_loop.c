@@ -20,17 +20,6 @@ static size_t give_body(char *out, size_t size, size_t count, void *context)
     return length;
 }
 
-/* libcurl begins anew on another connection when one that it had kept turns out to be dead. Should
- * the server have acted all the same, our create-if-absent requests find their own object there. */
-static int seek_body(void *context, curl_off_t offset, int origin)
-{
-    struct http_exchange *x = context;
-    if (origin != SEEK_SET || offset < 0 || (size_t)offset > x->request->body.length)
-        return CURL_SEEKFUNC_FAIL;
-    x->sent = (size_t)offset;
-    return CURL_SEEKFUNC_OK;
-}
-
 static size_t take_header(char *line, size_t size, size_t count, void *context)
 {
     struct http_exchange *x = context;
@@ -80,7 +69,8 @@ static size_t take_body(char *data, size_t size, size_t count, void *context)
         return 0;
     }
     buf_put(&a->body, data, length < room ? length : room);
-    return a->body.failed ? 0 : length;
+    x->cut = length > room; /* what explains a failure need not be whole */
+    return x->cut || a->body.failed ? 0 : length;
 }
 
 static uint64_t now_ns(const struct http_exchange *x)
@@ -89,10 +79,16 @@ static uint64_t now_ns(const struct http_exchange *x)
     return w->ops->boottime_ns(w);
 }
 
+/* Called again when a connection that had been kept closes without an answer: libcurl takes it for
+ * one that was dead before, and begins anew. But the server may have acted, and a create-if-absent
+ * that is repeated unseen finds its own object and is told that the name is taken. */
 static int begin(void *context, char *ip, char *local_ip, int port, int local_port)
 {
     struct http_exchange *x = context;
+    const char *method = x->request->method;
     (void)ip, (void)local_ip, (void)port, (void)local_port;
+    if (x->connected && (strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0))
+        return CURL_PREREQFUNC_ABORT;
     x->connected = true;
     x->last_move_ns = now_ns(x);
     return CURL_PREREQFUNC_OK;
@@ -156,6 +152,8 @@ static void set_transport(struct http_exchange *x)
     curl_easy_setopt(x->easy, CURLOPT_SSL_VERIFYHOST, 2L);
     if (c->ca_file != NULL)
         curl_easy_setopt(x->easy, CURLOPT_CAINFO, c->ca_file);
+    if (x->direct)
+        curl_easy_setopt(x->easy, CURLOPT_PROXY, ""); /* none, whatever the variables say */
     curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_ms);
     curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_NODELAY, 1L);
@@ -170,8 +168,6 @@ static void set_callbacks(struct http_exchange *x)
 {
     curl_easy_setopt(x->easy, CURLOPT_READFUNCTION, give_body);
     curl_easy_setopt(x->easy, CURLOPT_READDATA, x);
-    curl_easy_setopt(x->easy, CURLOPT_SEEKFUNCTION, seek_body);
-    curl_easy_setopt(x->easy, CURLOPT_SEEKDATA, x);
     curl_easy_setopt(x->easy, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(x->easy, CURLOPT_WRITEDATA, x);
     curl_easy_setopt(x->easy, CURLOPT_HEADERFUNCTION, take_header);
@@ -219,9 +215,15 @@ static bool explain(struct http_exchange *x, CURLcode code)
         return err_set(err, ERR_CORRUPT, "%s: the answer is longer than it may be", x->shown);
     if (x->answer->body.failed || x->answer->headers.failed)
         return err_set(err, ERR_FULL, "%s: out of memory", x->shown);
+    if (x->cut && code == CURLE_WRITE_ERROR)
+        return true;
     switch (code) {
     case CURLE_OK:
         return true;
+    case CURLE_ABORTED_BY_CALLBACK:
+    case CURLE_SEND_FAIL_REWIND: /* it would have begun anew */
+        return err_set(err, ERR_TRANSIENT, "%s: the connection closed before an answer came",
+                       x->shown);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_ISSUER_ERROR:
         return err_set(err, ERR_DENIED,

@@ -8,15 +8,12 @@ struct instance {
     pthread_mutex_t lock;  /* guards all below; held over a fetch, which others wait for */
     struct http *metadata; /* made when first needed */
     struct buf kept;
-    uint64_t until_ms; /* boot time; 0: nothing is kept */
+    /* Boot time. Of what is kept: its end (0: nothing is), and when to ask for another. */
+    uint64_t until_ms, renew_ms;
+    uint64_t fetched_ms; /* when that came */
+    uint64_t failed_ns;  /* when a fetch failed last, and why */
+    struct err failure;
 };
-
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
 
 bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, struct instance **out,
                    struct err *err)
@@ -38,7 +35,7 @@ void instance_release(struct instance **instance)
     if (i == NULL)
         return;
     *instance = NULL;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     http_release(&i->metadata);
     pthread_mutex_destroy(&i->lock);
     free(i);
@@ -46,9 +43,10 @@ void instance_release(struct instance **instance)
 
 static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
 {
-    struct buf fresh CLEANUP(wipe) = BUF_NONE;
+    struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     struct http_config config = {.world = i->world,
-                                 .plain = true, /* link-local, by its nature */
+                                 .plain = true,  /* link-local, by its nature, */
+                                 .direct = true, /* and a proxy has an identity of its own */
                                  .connect_ms = INSTANCE_CONNECT_MS,
                                  .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
     uint64_t holds_ms;
@@ -56,24 +54,47 @@ static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
     if ((i->metadata == NULL && !http_make(&config, &i->metadata, err)) ||
         !i->fetch(i->context, i->metadata, &fresh, &holds_ms, err) || !buf_ok(&fresh, err))
         return false;
-    wipe(&i->kept);
+    buf_wipe(&i->kept);
     i->kept = fresh;
     fresh = BUF_NONE;
+    i->fetched_ms = now_ms;
     i->until_ms = now_ms + holds_ms;
+    if (holds_ms > INSTANCE_RENEW_MS + INSTANCE_PACE_MS)
+        i->renew_ms = i->until_ms - INSTANCE_RENEW_MS;
     return true;
+}
+
+/* Some endpoints give out the same until it has all but expired, and one that is down must not
+ * delay each request while what is kept still holds: so not at every call. */
+static bool renew_locked(struct instance *i, uint64_t now_ms, struct err *err)
+{
+    if (now_ms < i->until_ms && now_ms < i->renew_ms)
+        return true;
+    i->renew_ms = now_ms + INSTANCE_PACE_MS;
+    return fetch_locked(i, now_ms, err) || now_ms < i->until_ms;
+}
+
+/* A fetch that failed while this call waited for the lock has failed for it, too. */
+static bool get_locked(struct instance *i, uint64_t came_ns, struct err *err)
+{
+    uint64_t now_ms = i->world->ops->boottime_ns(i->world) / 1000000;
+    bool failed = now_ms >= i->until_ms && i->failed_ns > came_ns;
+    i->failure = failed ? i->failure : ERR_NONE;
+    if (!failed && renew_locked(i, now_ms, &i->failure))
+        return true;
+    if (!failed)
+        i->failed_ns = i->world->ops->boottime_ns(i->world);
+    if (err != NULL)
+        *err = i->failure;
+    return false;
 }
 
 bool instance_get(struct instance *i, struct buf *out, struct err *err)
 {
-    struct err why = ERR_NONE;
+    uint64_t came_ns = i->world->ops->boottime_ns(i->world);
     LOCK_SCOPE(&i->lock);
-    uint64_t now_ms = i->world->ops->boottime_ns(i->world) / 1000000;
-    if (now_ms + INSTANCE_RENEW_MS >= i->until_ms && !fetch_locked(i, now_ms, &why) &&
-        now_ms >= i->until_ms) {
-        if (err != NULL)
-            *err = why;
+    if (!get_locked(i, came_ns, err))
         return false;
-    }
     buf_put(out, i->kept.data, i->kept.length);
     return buf_ok(out, err);
 }
@@ -81,7 +102,9 @@ bool instance_get(struct instance *i, struct buf *out, struct err *err)
 void instance_forget(struct instance *i)
 {
     LOCK_SCOPE(&i->lock);
-    i->until_ms = 0;
+    uint64_t now_ms = i->world->ops->boottime_ns(i->world) / 1000000;
+    if (now_ms >= i->fetched_ms + INSTANCE_PACE_MS)
+        i->until_ms = 0;
 }
 
 bool instance_ask(struct http *metadata, const char *method, const char *url, const char *name,

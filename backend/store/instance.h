@@ -9,6 +9,7 @@
 #include "backend/store/http.h"
 
 #define INSTANCE_RENEW_MS      (5u * 60 * 1000)
+#define INSTANCE_PACE_MS       (30u * 1000) /* between two requests, while what is kept holds */
 #define INSTANCE_ANSWER_MAX    (64u << 10)
 #define INSTANCE_CONNECT_MS    2000u
 #define INSTANCE_FIRST_BYTE_MS 5000u
@@ -25,7 +26,9 @@ void instance_release(struct instance **i); /* NULL inside is fine; leaves NULL 
 /* Appends what was fetched to `out`, which the caller wipes. ERR_TRANSIENT: the endpoint does not
  * answer; ERR_DENIED: it gives none. */
 bool instance_get(struct instance *i, struct buf *out, struct err *err) MUST_CHECK;
-void instance_forget(struct instance *i); /* the service called them expired */
+/* The service called them expired: the next call fetches others. Those that came just now are kept:
+ * it was older ones that a call under way was refused with. */
+void instance_forget(struct instance *i);
 
 /* One request to a metadata endpoint; `header` is "Name: value" or NULL. The answer's body is wiped
  * by the caller. Kinds of refusal: 404, 410, 429 and 5xx ERR_TRANSIENT, others ERR_DENIED. */

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/retry.h"
 
+#include "common/deadline.h"
+
 #include <errno.h>
 #include <stdio.h>
-#include <time.h>
 
 #define REPEAT_COST 10u /* a success gives back one */
 
@@ -42,17 +43,10 @@ static struct attempt attempt_begin(struct store *s)
         .retry = r, .begun_ms = now_ms(r), .bound_ms = r->policy.pause_ms, .tries = 1};
 }
 
-/* Waits on the clock that no one sets. False: cancelled. */
+/* False: cancelled. */
 static bool really_pause(struct retry *r, uint32_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&r->lock);
     int rc = 0;
     while (!r->cancelled && rc != ETIMEDOUT)
@@ -91,6 +85,12 @@ static uint32_t choose_pause(struct attempt *a, const struct err *why)
     return (uint32_t)pause + why->retry_after_ms;
 }
 
+static bool is_cancelled(struct retry *r)
+{
+    LOCK_SCOPE(&r->lock);
+    return r->cancelled;
+}
+
 /* After a failure: whether to try again, once the pause is over. */
 static bool again(struct attempt *a, struct err *why)
 {
@@ -106,6 +106,8 @@ static bool again(struct attempt *a, struct err *why)
         a->tries++;
         return true;
     }
+    if (is_cancelled(r))
+        return err_set(why, ERR_CANCELLED, "store %s: asked to stop", r->head.url);
     if (a->tries > 1)
         err_wrap(why, "tried %u times over %llu s", a->tries,
                  (unsigned long long)(spent_ms / 1000));
@@ -129,12 +131,26 @@ enum slot { SLOT_OURS, SLOT_TAKEN, SLOT_EMPTY, SLOT_UNKNOWN };
 static enum slot look(struct store *inner, const char *key, struct span body, struct err *why)
 {
     struct buf found AUTO_BUF = BUF_NONE;
+    uint64_t bytes;
     *why = ERR_NONE;
     if (store_load(inner, key, body.length, &found, why))
         return span_equal(buf_span(&found), body) ? SLOT_OURS : SLOT_TAKEN;
-    return why->kind == ERR_NOT_FOUND ? SLOT_EMPTY
-           : why->kind == ERR_CORRUPT ? SLOT_TAKEN /* longer than ours */
-                                      : SLOT_UNKNOWN;
+    if (why->kind == ERR_NOT_FOUND)
+        return SLOT_EMPTY;
+    if (why->kind != ERR_CORRUPT)
+        return SLOT_UNKNOWN;
+    if (store_size(inner, key, &bytes, NULL) && bytes > body.length)
+        return SLOT_TAKEN;
+    why->kind = ERR_TRANSIENT; /* damaged: nobody knows whose it is, and the put stays in doubt */
+    return SLOT_UNKNOWN;
+}
+
+/* A put that may have happened is in doubt until its slot was seen, whatever else goes wrong: who
+ * is told that it was refused forgets it, and takes it for another writer's when it shows. */
+static void stay_in_doubt(struct err *why)
+{
+    if (why->kind != ERR_CANCELLED)
+        why->kind = ERR_TRANSIENT;
 }
 
 /* Settles a put in doubt. *settled: the result stands. Else: nothing is there, put again. */
@@ -146,6 +162,8 @@ static bool settle(struct attempt *a, const char *key, struct span body, bool *s
     while ((slot = look(inner, key, body, why)) == SLOT_UNKNOWN && again(a, why))
         ;
     *settled = slot != SLOT_EMPTY;
+    if (slot == SLOT_UNKNOWN)
+        stay_in_doubt(why);
     if (slot == SLOT_TAKEN)
         return err_set(why, ERR_EXISTS, "store %s: object %s exists, with other bytes", inner->url,
                        key);
@@ -162,8 +180,11 @@ static bool retry_put(struct store *s, const char *key, struct span body, struct
             return end(&a, true, &why, err);
         /* Taken after a try that got no answer: by that try? */
         bool taken = in_doubt && why.kind == ERR_EXISTS;
-        if (!taken && !again(&a, &why))
+        if (!taken && !again(&a, &why)) {
+            if (in_doubt)
+                stay_in_doubt(&why);
             return end(&a, false, &why, err);
+        }
         bool ours = settle(&a, key, body, &settled, &why);
         if (!settled && taken) {
             settled = true;
@@ -313,11 +334,7 @@ bool store_retry(struct world *w, struct store *inner, const struct retry_policy
     r->policy = *policy;
     r->budget = policy->budget * REPEAT_COST;
     pthread_mutex_init(&r->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&r->change);
     *out = &r->head;
     return true;
 }

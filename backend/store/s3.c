@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/s3.h"
 
+#include "backend/store/rotation.h"
 #include "backend/store/s3_identity.h"
 #include "backend/store/s3_objects.h"
 
@@ -10,7 +11,10 @@
 
 struct s3 {
     struct cloud cloud;
-    struct s3_identity *identity;
+    struct rotation *identity; /* of struct s3_identity */
+    struct store_host host;
+    char credential[STORE_URL_MAX]; /* the name of ours */
+    char metadata[STORE_URL_MAX];   /* the endpoint's URL, "": the default */
     struct s3_parts parts;
     char bucket[256];
     char region[REGION_MAX];
@@ -33,14 +37,18 @@ static void wipe_credentials(struct s3_credentials *c)
 static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
 {
     struct s3 *s = s3_of(c);
+    struct s3_identity *i = rotation_now(s->identity);
     struct s3_credentials credentials CLEANUP(wipe_credentials);
     struct buf value AUTO_BUF = BUF_NONE;
     char date[S3_DATE_CHARS + 1], hex[2 * SHA256_BYTES + 1];
 
-    if (!s3_identity_get(s->identity, &credentials, err))
+    call->identity = i;
+    if (!s3_identity_get(i, &credentials, err))
         return err_wrap(err, "store %s", c->head.url);
-    struct sha256 digest = sha256_of(call->body);
-    hex_of(digest.bytes, sizeof digest, hex);
+    if (call->body_sha256 != NULL)
+        snprintf(hex, sizeof hex, "%s", call->body_sha256);
+    else
+        sha256_hex(call->body, hex);
     s3_date(call->now_ms, date);
     cloud_header(call, "host", "%s", c->host);
     cloud_header(call, "x-amz-content-sha256", "%s", hex);
@@ -53,11 +61,27 @@ static bool s3_sign(struct cloud *c, struct cloud_call *call, struct err *err)
     return true;
 }
 
+/* The digest stays with the object. An entity tag would not do for it: it is the body's MD5 in some
+ * stores and for some kinds of encryption only. */
 static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err *err)
 {
+    char hex[2 * SHA256_BYTES + 1];
     (void)c, (void)err;
+    sha256_hex(call->body, hex);
     cloud_header(call, "content-type", "application/octet-stream");
+    cloud_header(call, S3_DIGEST_HEADER, "%s", hex);
+    call->body_sha256 = cloud_header_value(call, S3_DIGEST_HEADER);
     return true;
+}
+
+static bool s3_fits(const struct http_answer *answer)
+{
+    const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
+    char hex[2 * SHA256_BYTES + 1];
+    if (wanted == NULL)
+        return true;
+    sha256_hex(buf_span(&answer->body), hex);
+    return strcmp(wanted, hex) == 0;
 }
 
 static void s3_list(struct cloud_call *call, const char *prefix, const char *after,
@@ -132,21 +156,8 @@ static enum err_kind kind_of_status(unsigned status)
         return ERR_NOT_FOUND;
     case 412:
         return ERR_EXISTS;
-    case 416:
-        return ERR_CORRUPT;
-    case 401:
-    case 403:
-        return ERR_DENIED;
-    case 507:
-        return ERR_FULL;
-    case 501:
-        return ERR_INVALID;
-    case 408:
-    case 409:
-    case 429:
-        return ERR_TRANSIENT;
     default:
-        return status >= 500 ? ERR_TRANSIENT : ERR_INVALID;
+        return cloud_kind_of_status(status);
     }
 }
 
@@ -155,13 +166,16 @@ static bool says(const char *code, const char *what)
     return strcmp(code, what) == 0;
 }
 
-/* What the same signature may still achieve: true when a second try is worth it. */
-static bool mended(struct s3 *s, const char *code)
+/* What a second try may achieve. */
+static bool mended(struct s3 *s, const struct cloud_call *call, const char *code,
+                   enum err_kind kind)
 {
+    struct s3_identity *i = rotation_now(s->identity);
     if (says(code, "RequestTimeTooSkewed") || says(code, "RequestExpired"))
         return true; /* the answer's Date has taught us the time */
-    return (says(code, "ExpiredToken") || says(code, "InvalidToken")) &&
-           s3_identity_renew(s->identity);
+    if (s3_identity_fixed(i) != NULL)
+        return kind == ERR_DENIED && rotation_renew(s->identity, call->identity);
+    return (says(code, "ExpiredToken") || says(code, "InvalidToken")) && s3_identity_renew(i);
 }
 
 static bool s3_bucket_there(struct cloud *c, struct err *err);
@@ -190,10 +204,12 @@ static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
         advice = "check the credentials and what they allow";
     if (kind == ERR_NOT_FOUND && unsaid && !s3_bucket_there(c, err))
         return false;
+    if (kind == ERR_NOT_FOUND && code[0] == '\0' && !unsaid)
+        kind = ERR_TRANSIENT; /* of what, is not said: not believed to be the object */
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
-        err_wrap(err, "credentials from %s", s3_identity_place(s->identity));
-    return mended(s, code) || (unsaid && answer->status == 403);
+        err_wrap(err, "credentials from %s", s3_identity_place(call->identity));
+    return mended(s, call, code, kind) || (unsaid && answer->status == 403);
 }
 
 /* A 404 to HEAD says not whether the object is missing or its whole bucket, and a missing bucket
@@ -207,6 +223,11 @@ static bool s3_bucket_there(struct cloud *c, struct err *err)
     cloud_query(&call, "list-type", "2");
     cloud_query(&call, "max-keys", "1");
     return cloud_send(c, &call, &answer, err);
+}
+
+static const char *s3_metadata(struct cloud *c)
+{
+    return s3_identity_metadata(rotation_now(s3_of(c)->identity));
 }
 
 /* --- large bodies, copies --- */
@@ -226,8 +247,9 @@ static bool s3_can_copy(struct cloud *c, struct cloud *from)
     memset(&ours, 0, sizeof ours);
     memset(&theirs, 0, sizeof theirs);
     return strcmp(a->endpoint, b->endpoint) == 0 && strcmp(a->region, b->region) == 0 &&
-           s3_identity_get(a->identity, &ours, NULL) &&
-           s3_identity_get(b->identity, &theirs, NULL) && strcmp(ours.key_id, theirs.key_id) == 0;
+           s3_identity_get(rotation_now(a->identity), &ours, NULL) &&
+           s3_identity_get(rotation_now(b->identity), &theirs, NULL) &&
+           strcmp(ours.key_id, theirs.key_id) == 0;
 }
 
 /* CopyObject replaces, and not everywhere can be told not to: what is there is left alone but for
@@ -258,7 +280,7 @@ static bool s3_copy(struct cloud *c, const char *key, struct cloud *from, const 
 
 static void s3_release(struct cloud *c)
 {
-    s3_identity_release(&s3_of(c)->identity);
+    rotation_release(&s3_of(c)->identity);
     s3_parts_release(&s3_of(c)->parts);
 }
 
@@ -267,12 +289,43 @@ static const struct cloud_dialect s3_dialect = {
     .list = s3_list,
     .sign = s3_sign,
     .describe_put = s3_describe_put,
+    .fits = s3_fits,
     .refuse = s3_refuse,
+    .metadata = s3_metadata,
     .put_large = s3_put_large,
     .can_copy = s3_can_copy,
     .copy = s3_copy,
     .release = s3_release,
 };
+
+/* --- who we are --- */
+
+static bool read_identity(void *context, void **out, struct err *err)
+{
+    const struct s3 *s = context;
+    struct s3_identity *made = NULL;
+    bool good = s3_identity_make(&s->host, s->credential,
+                                 s->metadata[0] != '\0' ? s->metadata : NULL, &made, err);
+    *out = made;
+    return good;
+}
+
+/* An instance's role is no successor of a file that is gone for a moment. */
+static bool same_identity(const void *before, const void *made)
+{
+    const struct s3_credentials *a = s3_identity_fixed(before), *b = s3_identity_fixed(made);
+    return b == NULL || (strcmp(a->key_id, b->key_id) == 0 && strcmp(a->secret, b->secret) == 0 &&
+                         strcmp(a->token, b->token) == 0);
+}
+
+static void release_identity(void *made)
+{
+    struct s3_identity *i = made;
+    s3_identity_release(&i);
+}
+
+static const struct rotation_ops identity_ops = {
+    .make = read_identity, .same = same_identity, .release = release_identity};
 
 /* --- opening --- */
 
@@ -331,27 +384,34 @@ static bool make_bucket(struct s3 *s, struct err *err)
     return false;
 }
 
+static void name_identity(struct s3 *s, const struct store_host *host, const struct store_url *u)
+{
+    const char *credential = store_url_option(u, "credential");
+    const char *metadata = store_url_option(u, "identity");
+    s->host = *host;
+    snprintf(s->credential, sizeof s->credential, "%s%s", credential != NULL ? "" : "s3.",
+             credential != NULL ? credential : s->bucket);
+    snprintf(s->metadata, sizeof s->metadata, "%s", metadata != NULL ? metadata : "");
+}
+
 static bool open_s3(struct s3 *s, const struct store_host *host, const char *url, bool create,
                     struct err *err)
 {
     static const char *const options[] = {CLOUD_OPTIONS, "region", "style", NULL};
     struct store_url u;
-    char base[STORE_URL_MAX], name[300];
+    char base[STORE_URL_MAX];
 
     if (!store_url_parse(url, "s3://", options, &u, err))
         return false;
-    const char *credential = store_url_option(&u, "credential");
     snprintf(s->bucket, sizeof s->bucket, "%s", u.authority);
     snprintf(s->region, sizeof s->region, "%s",
              first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
                       host->env("AWS_DEFAULT_REGION"), "us-east-1"));
-    snprintf(name, sizeof name, "s3.%s", s->bucket);
+    name_identity(s, host, &u);
     s->cloud.large_bytes = S3_LARGE_BYTES;
     return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
            cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
-           (s3_identity_make(host, credential != NULL ? credential : name,
-                             store_url_option(&u, "identity"), &s->identity, err) ||
-            err_wrap(err, "store %s", url)) &&
+           (rotation_make(&identity_ops, s, &s->identity, err) || err_wrap(err, "store %s", url)) &&
            (!create || make_bucket(s, err));
 }
 

@@ -8,6 +8,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <strings.h>
 
 #define METADATA_DEFAULT "http://169.254.169.254"
 #define TOKEN_SECONDS    "21600"
@@ -19,15 +20,25 @@ struct s3_identity {
     struct world *world;
     char metadata[256];
     char place[PATH_MAX];
+    char where[SECRETS_WHERE_MAX]; /* files that were looked for, of an instance */
 };
 
 static const char *const variables[] = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
                                         "AWS_SESSION_TOKEN", NULL};
 
+/* They become headers: a line end in one would be a header of its own. */
+static bool printable(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] <= ' ' || text[i] > '~')
+            return false;
+    return true;
+}
+
 static bool copy(char *out, size_t size, const char *value)
 {
     size_t length = value != NULL ? strlen(value) : 0;
-    if (length >= size)
+    if (length >= size || !printable(value, length))
         return false;
     memcpy(out, value != NULL ? value : "", length + 1);
     return true;
@@ -53,7 +64,7 @@ static bool trim(const char **text, size_t *length)
 
 static bool keep(char *out, size_t size, const char *text, size_t length)
 {
-    if (!trim(&text, &length) || length >= size || memchr(text, '\0', length) != NULL)
+    if (!trim(&text, &length) || length >= size || !printable(text, length))
         return false;
     memcpy(out, text, length);
     out[length] = '\0';
@@ -80,16 +91,16 @@ static bool take_setting(struct s3_credentials *c, const char *line, size_t leng
 bool s3_profile_parse(struct span text, const char *profile, struct s3_credentials *out,
                       bool *found)
 {
-    const char *at = (const char *)text.data, *end = at + text.length;
     bool inside = false;
 
     memset(out, 0, sizeof *out);
     *found = false;
-    while (at < end) {
-        const char *stop = memchr(at, '\n', (size_t)(end - at));
-        const char *line = at;
-        size_t length = (size_t)((stop != NULL ? stop : end) - at);
-        at += length + 1;
+    while (text.length > 0) {
+        const uint8_t *stop = memchr(text.data, '\n', text.length);
+        const char *line = (const char *)text.data;
+        size_t length = stop != NULL ? (size_t)(stop - text.data) : text.length;
+        size_t taken = length + (stop != NULL);
+        text = span_part(text, taken, text.length - taken);
         if (!trim(&line, &length) || *line == '#' || *line == ';')
             continue;
         if (*line == '[') {
@@ -132,7 +143,8 @@ static bool from_shared_file(const struct store_host *host, struct s3_identity *
         return false;
     }
     if (!s3_profile_parse(buf_span(&file.text), named ? profile : "default", &i->fixed, found))
-        return err_set(err, ERR_INVALID, "%s: a value in it is empty or too long", i->place);
+        return err_set(err, ERR_INVALID, "%s: a value in it is empty, too long, or holds a space",
+                       i->place);
     if (*found && (i->fixed.key_id[0] == '\0' || i->fixed.secret[0] == '\0'))
         return err_set(err, ERR_INVALID,
                        "%s: profile %s lacks aws_access_key_id or aws_secret_access_key", i->place,
@@ -142,13 +154,6 @@ static bool from_shared_file(const struct store_host *host, struct s3_identity *
 }
 
 /* --- the instance's role --- */
-
-static void wipe(struct buf *b)
-{
-    if (b->data != NULL)
-        explicit_bzero(b->data, b->capacity);
-    buf_release(b);
-}
 
 /* One text of the endpoint; the token goes along where there is one. */
 static bool ask(const struct s3_identity *i, struct http *h, const char *token, const char *path,
@@ -191,8 +196,8 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
                   struct err *err)
 {
     const struct s3_identity *i = context;
-    struct buf token CLEANUP(wipe) = BUF_NONE, role AUTO_BUF = BUF_NONE;
-    struct buf answer CLEANUP(wipe) = BUF_NONE;
+    struct buf token AUTO_SECRET_BUF = BUF_NONE, role AUTO_BUF = BUF_NONE;
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
     char path[512];
 
     if (!ask(i, h, NULL, "/latest/api/token", &token, err) ||
@@ -209,11 +214,9 @@ static bool use_instance(const struct store_host *host, const char *metadata, st
 {
     const char *given = host->env("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     const char *off = host->env("AWS_EC2_METADATA_DISABLED");
-    if (off != NULL && strcmp(off, "true") == 0)
-        return err_set(err, ERR_DENIED,
-                       "no credentials for S3: looked in CONFIG/credentials, in AWS_ACCESS_KEY_ID "
-                       "and its like, and in %s (see docs/STORES.md)",
-                       i->place);
+    if (off != NULL && strcasecmp(off, "true") == 0)
+        return err_set(err, ERR_DENIED, "no credentials for S3 in %s, AWS_ACCESS_KEY_ID or %s",
+                       i->where, i->place);
     if (metadata == NULL)
         metadata = given != NULL && *given != '\0' ? given : METADATA_DEFAULT;
     snprintf(i->metadata, sizeof i->metadata, "%s", metadata);
@@ -234,6 +237,7 @@ bool s3_identity_make(const struct store_host *host, const char *store, const ch
         return err_set(err, ERR_FULL, "out of memory");
     if (!secrets_find(host, store, variables, &found, err))
         return false;
+    secrets_where(host, store, i->where);
     if (secrets_value(&found, "AWS_ACCESS_KEY_ID") != NULL) {
         snprintf(i->place, sizeof i->place, "%s", found.place);
         if (!credentials_set(&i->fixed, secrets_value(&found, variables[0]),
@@ -241,7 +245,7 @@ bool s3_identity_make(const struct store_host *host, const char *store, const ch
                              secrets_value(&found, variables[2])))
             return err_set(err, ERR_INVALID,
                            "%s: AWS_ACCESS_KEY_ID is there, but AWS_SECRET_ACCESS_KEY is missing, "
-                           "or one is too long",
+                           "or one is too long or holds a space or control character",
                            i->place);
     } else if (!from_shared_file(host, i, &shared, err) ||
                (!shared && !use_instance(host, metadata, i, err))) {
@@ -264,16 +268,18 @@ void s3_identity_release(struct s3_identity **identity)
 
 bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct err *err)
 {
-    struct buf text CLEANUP(wipe) = BUF_NONE;
+    struct buf text AUTO_SECRET_BUF = BUF_NONE;
     if (i->instance == NULL) {
         *out = i->fixed;
         return true;
     }
     if (!buf_reserve(&text, INSTANCE_ANSWER_MAX) || !instance_get(i->instance, &text, err))
-        return err_wrap(err, "no other credentials for S3 were found");
+        return err_wrap(err, "no credentials in %s, AWS_ACCESS_KEY_ID or ~/.aws/credentials",
+                        i->where);
     const char *key_id = (const char *)text.data, *secret = key_id + strlen(key_id) + 1;
     return credentials_set(out, key_id, secret, secret + strlen(secret) + 1) ||
-           err_set(err, ERR_CORRUPT, "the instance's role: a credential is empty or too long");
+           err_set(err, ERR_CORRUPT,
+                   "the instance's role: a credential is empty, too long, or none");
 }
 
 bool s3_identity_renew(struct s3_identity *i)
@@ -284,7 +290,17 @@ bool s3_identity_renew(struct s3_identity *i)
     return true;
 }
 
+const struct s3_credentials *s3_identity_fixed(const struct s3_identity *i)
+{
+    return i->instance == NULL ? &i->fixed : NULL;
+}
+
 const char *s3_identity_place(const struct s3_identity *i)
 {
     return i->place;
+}
+
+const char *s3_identity_metadata(const struct s3_identity *i)
+{
+    return i->instance != NULL ? i->metadata : NULL;
 }

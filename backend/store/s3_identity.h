@@ -19,7 +19,11 @@ void s3_identity_release(struct s3_identity **i);
 bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct err *err) MUST_CHECK;
 /* Called expired by the service: whether a try with new ones makes sense. */
 bool s3_identity_renew(struct s3_identity *i);
+/* What was read from a place; NULL: the instance's role gives them. */
+const struct s3_credentials *s3_identity_fixed(const struct s3_identity *i);
 const char *s3_identity_place(const struct s3_identity *i); /* for error texts */
+/* The URL of the metadata endpoint that is asked; NULL when none is. */
+const char *s3_identity_metadata(const struct s3_identity *i);
 
 /* The text of a shared credentials file; *found: the profile is there. For fuzzing and tests, too.
  */

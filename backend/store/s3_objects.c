@@ -55,9 +55,12 @@ static bool upload_create(struct upload *u, struct err *err)
     struct cloud_call call AUTO_CLOUD_CALL = {
         .method = "POST", .key = u->key, .body_max = XML_BYTES_MAX};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    char hex[2 * SHA256_BYTES + 1];
 
+    sha256_hex(u->body, hex);
     cloud_query(&call, "uploads", "");
     cloud_header(&call, "content-type", "application/octet-stream");
+    cloud_header(&call, S3_DIGEST_HEADER, "%s", hex);
     if (!cloud_send(u->cloud, &call, &answer, err))
         return false;
     return (xml_text(buf_span(&answer.body), "InitiateMultipartUploadResult/UploadId", u->id,

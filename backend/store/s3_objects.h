@@ -17,6 +17,8 @@
 #define S3_PART_BYTES   (8u << 20)  /* of an upload; 5 MiB is the least that is allowed */
 #define S3_LARGE_BYTES  (16u << 20) /* above this a body goes in parts */
 #define S3_PART_THREADS 4u
+/* Stays with an object: the SHA-256 of its bytes, in hex. */
+#define S3_DIGEST_HEADER "x-amz-meta-sha256"
 
 enum s3_proof { S3_PARTS_UNKNOWN, S3_PARTS_SAFE, S3_PARTS_UNSAFE };
 

@@ -98,7 +98,9 @@ static struct sha256 signing_key(const char *secret, const char *day, const char
     explicit_bzero(first, sizeof first);
     key = hmac_text(span_of(key.bytes, sizeof key), region);
     key = hmac_text(span_of(key.bytes, sizeof key), service);
-    return hmac_text(span_of(key.bytes, sizeof key), "aws4_request");
+    struct sha256 last = hmac_text(span_of(key.bytes, sizeof key), "aws4_request");
+    explicit_bzero(&key, sizeof key);
+    return last;
 }
 
 bool s3_authorization(const struct cloud_call *call, const struct s3_credentials *credentials,

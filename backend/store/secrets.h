@@ -6,7 +6,8 @@
  *   3. the environment
  * where STORE names one store: `azure.ACCOUNT`, `s3.BUCKET`, or what the URL's `credential=` says.
  * So what was given for one store comes before what was given for all. Files hold lines of
- * NAME=VALUE (values may be quoted) and `#` comments, as systemd's EnvironmentFile.
+ * NAME=VALUE (values may be quoted; of several the last counts) and `#` comments, as systemd's
+ * EnvironmentFile.
  * What comes after the environment is each store's own: a shared credentials file, an instance's
  * role. One thread. Values are wiped on release and never part of an error text. */
 #ifndef BACKEND_STORE_SECRETS_H
@@ -28,10 +29,18 @@ struct secrets {
  */
 bool secrets_find(const struct store_host *host, const char *store, const char *const *names,
                   struct secrets *out, struct err *err) MUST_CHECK;
+/* For error texts, when there were none: the files that were looked for. */
+#define SECRETS_WHERE_MAX 640u
+void secrets_where(const struct store_host *host, const char *store, char out[SECRETS_WHERE_MAX]);
 /* NULL when it is not in the set. */
 const char *secrets_value(const struct secrets *s, const char *name);
 void secrets_release(struct secrets *s);
 #define AUTO_SECRETS CLEANUP(secrets_release)
+
+/* The text of a credentials file into `out`, which holds room for it. False: *line is the first
+ * that is neither NAME=VALUE nor a comment. For fuzzing and tests, too. */
+bool secrets_parse(struct span text, const char *const *names, struct secrets *out,
+                   unsigned *line) MUST_CHECK;
 
 /* Loads a file that must be private (0600 or less, owned by who runs this or by root), for shared
  * credentials files too. ERR_NOT_FOUND when there is none. Wipe `out` after use. */

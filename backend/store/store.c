@@ -5,30 +5,58 @@
 #include "backend/store/file.h"
 #include "backend/store/s3.h"
 
-static const struct {
-    const char *scheme; /* with its "://" */
+struct scheme {
+    const char *name; /* with its "://" */
+    bool network;
     bool (*open)(const struct store_host *host, const char *url, bool create, struct store **out,
                  struct err *err);
-} schemes[] = {
-    {"file://", file_store_open},
-    {"azure://", azure_store_open},
-    {"s3://", s3_store_open},
 };
+
+static const struct scheme schemes[] = {
+    {"file://", false, file_store_open},
+    {"azure://", true, azure_store_open},
+    {"s3://", true, s3_store_open},
+};
+
+/* NULL with `err` when there is none. */
+static const struct scheme *scheme_of(const char *url, struct err *err)
+{
+    if (strlen(url) >= STORE_URL_MAX) {
+        err_set(err, ERR_INVALID, "the store's URL is longer than %u characters",
+                STORE_URL_MAX - 1);
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (strncmp(url, schemes[i].name, strlen(schemes[i].name)) == 0)
+            return &schemes[i];
+    size_t length = strcspn(url, ":/?");
+    err_set(
+        err, ERR_INVALID,
+        "\"%.*s\" is no kind of store that is known: write file:///DIR, azure://... or s3://...",
+        (int)(length < 64 ? length : 64), url);
+    return NULL;
+}
 
 bool store_open(const struct store_host *host, const char *url, bool create, struct store **out,
                 struct err *err)
 {
-    if (strlen(url) >= STORE_URL_MAX)
-        return err_set(err, ERR_INVALID, "the store's URL is longer than %u characters: %.64s...",
-                       STORE_URL_MAX - 1, url);
-    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
-        if (strncmp(url, schemes[i].scheme, strlen(schemes[i].scheme)) == 0)
-            return schemes[i].open(host, url, create, out, err);
-    size_t scheme_length = strcspn(url, ":/?");
-    return err_set(
-        err, ERR_INVALID,
-        "\"%.*s\" is no kind of store that is known: write file:///DIR, azure://... or s3://...",
-        (int)(scheme_length < 64 ? scheme_length : 64), url);
+    const struct scheme *scheme = scheme_of(url, err);
+    return scheme != NULL && scheme->open(host, url, create, out, err);
+}
+
+bool store_endpoint(const struct store_host *host, const char *url, struct store_endpoint *out,
+                    struct err *err)
+{
+    struct store *s AUTO_STORE = NULL;
+    const struct scheme *scheme = scheme_of(url, err);
+    *out = (struct store_endpoint){.store = ""};
+    if (scheme == NULL || !scheme->network)
+        return scheme != NULL;
+    /* Opened as ever, so that it cannot tell another place than it will go to. */
+    if (!scheme->open(host, url, false, &s, err))
+        return false;
+    s->ops->endpoint(s, out);
+    return true;
 }
 
 void store_close(struct store **s)

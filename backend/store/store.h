@@ -25,6 +25,12 @@
 
 struct store;
 
+/* Where the requests of a store go, as SCHEME://HOST:PORT. */
+struct store_endpoint {
+    char store[STORE_URL_MAX];    /* "": it needs no network */
+    char metadata[STORE_URL_MAX]; /* of the machine's identity; "": credentials are given here */
+};
+
 /* Called for each key in order; false stops the list (which is still a success). */
 typedef bool store_list_fn(void *context, const char *key, uint64_t bytes);
 
@@ -45,6 +51,7 @@ struct store_ops {
     bool (*load)(struct store *s, const char *key, size_t bytes_max, struct buf *out,
                  struct err *err);
     void (*cancel)(struct store *s, bool cancelled);
+    void (*endpoint)(struct store *s, struct store_endpoint *out);
     /* Of a wrapper: the store within; NULL and err when it cannot be had now. */
     struct store *(*inner)(struct store *s, struct err *err);
     /* See store_can_copy and store_copy; `from` is no wrapper. Both or none; a wrapper has copy
@@ -74,6 +81,10 @@ struct store_host {
  * A network store is not asked anything here, but to make its container. */
 bool store_open(const struct store_host *host, const char *url, bool create, struct store **out,
                 struct err *err) MUST_CHECK;
+/* Where a store that is opened by this URL would connect to, without doing so. Errors are those of
+ * store_open. */
+bool store_endpoint(const struct store_host *host, const char *url, struct store_endpoint *out,
+                    struct err *err) MUST_CHECK;
 void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
 #define AUTO_STORE CLEANUP(store_close)
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/store/throttle.h"
 
+#include "common/deadline.h"
+
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,7 +34,12 @@ struct bandwidth {
     struct plan plan;
     int64_t tokens; /* bytes that may go now; below zero: owed */
     uint64_t filled_ns;
-    uint64_t next_ticket, served_ticket;
+    struct waiter *first, *last; /* in the order of coming */
+};
+
+/* On the stack of who waits. */
+struct waiter {
+    struct waiter *next;
 };
 
 /* --- the spec --- */
@@ -92,12 +99,15 @@ static bool plan_parse(const char *spec, struct plan *out, struct err *err)
 {
     bool first = true;
     *out = (struct plan){.rate = UNLIMITED};
+    if (strlen(spec) >= BANDWIDTH_SPEC_MAX)
+        return err_set(err, ERR_INVALID, "bandwidth: longer than %u characters",
+                       BANDWIDTH_SPEC_MAX - 1);
     for (const char *part = spec;; first = false) {
         size_t length = strcspn(part, ",");
         bool good = first ? parse_rate(part, length, &out->rate)
                           : out->window_count < BANDWIDTH_WINDOWS_MAX &&
                                 parse_window(part, length, &out->windows[out->window_count++]);
-        if (!good || strlen(spec) >= BANDWIDTH_SPEC_MAX)
+        if (!good)
             return err_set(err, ERR_INVALID,
                            "bandwidth: \"%.*s\" is %s: write RATE or RATE,HH:MM-HH:MM=RATE,... (at "
                            "most %u windows), RATE as in 500k, 20M, 1G or unlimited",
@@ -133,13 +143,21 @@ static uint64_t rate_now_locked(const struct bandwidth *b)
     return b->plan.rate;
 }
 
+/* Time that has not earned a whole byte counts for the next: who asks often loses nothing. */
 static void fill_locked(struct bandwidth *b, uint64_t rate)
 {
     uint64_t now_ns = b->world->ops->boottime_ns(b->world);
     double earned = (double)(now_ns - b->filled_ns) / 1e9 * (double)rate;
     int64_t most = (int64_t)(rate * BURST_SECONDS);
-    b->filled_ns = now_ns;
-    b->tokens = earned > (double)(most - b->tokens) ? most : b->tokens + (int64_t)earned;
+    if (earned >= (double)(most - b->tokens)) {
+        b->tokens = most;
+        b->filled_ns = now_ns;
+        return;
+    }
+    int64_t whole = (int64_t)earned;
+    uint64_t spent_ns = (uint64_t)((double)whole / (double)rate * 1e9);
+    b->tokens += whole;
+    b->filled_ns += spent_ns < now_ns - b->filled_ns ? spent_ns : now_ns - b->filled_ns;
 }
 
 /* Ms until `bytes` may go, and they are paid for when that is now. A transfer may go as soon as
@@ -161,24 +179,11 @@ static uint32_t ask_locked(struct bandwidth *b, uint64_t bytes)
     return 0;
 }
 
-static struct timespec moment_after(uint32_t ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += ms / 1000;
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
-}
-
 /* Waits a little, or until something changes; the lock is let go meanwhile. */
 static bool pause_locked(struct bandwidth *b, uint32_t ms)
 {
     if (b->pause == NULL) {
-        struct timespec until = moment_after(ms);
+        struct timespec until = deadline_after(ms);
         pthread_cond_timedwait(&b->change, &b->lock, &until);
         return true;
     }
@@ -188,27 +193,44 @@ static bool pause_locked(struct bandwidth *b, uint32_t ms)
     return go_on;
 }
 
-/* Waits for the turn of a transfer of `bytes`, in the order of coming. Who gives up leaves its
- * place when it has come to the front: those behind see that at once. False: cancelled. */
+static void queue_locked(struct bandwidth *b, struct waiter *me)
+{
+    if (b->first == NULL)
+        b->first = me;
+    else
+        b->last->next = me;
+    b->last = me;
+}
+
+static void leave_locked(struct bandwidth *b, const struct waiter *me)
+{
+    struct waiter **at = &b->first, *before = NULL;
+    for (; *at != me; at = &(*at)->next)
+        before = *at;
+    *at = me->next;
+    if (b->last == me)
+        b->last = before;
+    pthread_cond_broadcast(&b->change);
+}
+
+/* Waits for the turn of a transfer of `bytes`, in the order of coming. Who gives up leaves the
+ * queue at once, wherever it stands. False: cancelled. */
 static bool take_turn(struct bandwidth *b, uint64_t bytes, const atomic_bool *cancelled)
 {
+    struct waiter me = {.next = NULL};
     LOCK_SCOPE(&b->lock);
     if (bytes < SMALL_BYTES)
         return ask_locked(b, bytes) == 0;
-    uint64_t ticket = b->next_ticket++;
+    queue_locked(b, &me);
     bool go_on = true, paid = false;
     while (go_on && !paid) {
-        bool front = b->served_ticket == ticket;
         go_on = !atomic_load(cancelled);
-        uint32_t wait_ms = front && go_on ? ask_locked(b, bytes) : PAUSE_MAX_MS;
+        uint32_t wait_ms = go_on && b->first == &me ? ask_locked(b, bytes) : PAUSE_MAX_MS;
         paid = wait_ms == 0;
         if (go_on && !paid)
             go_on = pause_locked(b, wait_ms);
     }
-    while (b->served_ticket != ticket)
-        pthread_cond_wait(&b->change, &b->lock);
-    b->served_ticket++;
-    pthread_cond_broadcast(&b->change);
+    leave_locked(b, &me);
     return paid;
 }
 
@@ -238,11 +260,7 @@ bool bandwidth_make(struct world *w, const char *spec, bool (*pause)(void *conte
     b->plan = plan;
     b->filled_ns = w->ops->boottime_ns(w);
     pthread_mutex_init(&b->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&b->change);
     *out = b;
     return true;
 }

@@ -53,6 +53,21 @@ static bool refuse_unknown(const char *name, const char *const *names, struct er
                    list);
 }
 
+/* Whoever writes such an option means to give a secret. */
+static bool names_secret(const char *name)
+{
+    return strcasecmp(name, "sig") == 0 || strcasecmp(name, "sas") == 0 ||
+           strcasestr(name, "key") != NULL || strcasestr(name, "token") != NULL ||
+           strcasestr(name, "secret") != NULL || strcasestr(name, "password") != NULL;
+}
+
+/* A SAS token, or a URL with user and password. */
+static bool holds_secret(const char *value)
+{
+    return strcasestr(value, "sig=") != NULL ||
+           (strstr(value, "://") != NULL && strchr(value, '@') != NULL);
+}
+
 /* One NAME=VALUE of `length` bytes. */
 static bool take_option(struct store_url *u, const char *text, size_t length,
                         const char *const *names, struct err *err)
@@ -63,8 +78,7 @@ static bool take_option(struct store_url *u, const char *text, size_t length,
 
     if (!decode(text, name_length, name, sizeof name) || equals == NULL || name[0] == '\0')
         return err_set(err, ERR_INVALID, "options are written ?NAME=VALUE&NAME=VALUE");
-    if (strcmp(name, "sig") == 0 || strcmp(name, "sas") == 0 || strstr(name, "key") != NULL ||
-        strstr(name, "token") != NULL || strstr(name, "secret") != NULL)
+    if (names_secret(name))
         return err_set(err, ERR_INVALID, "the option %s: " SECRET_ADVICE, name);
     if (!known(name, names))
         return refuse_unknown(name, names, err);
@@ -76,7 +90,7 @@ static bool take_option(struct store_url *u, const char *text, size_t length,
     if (!decode(equals + 1, length - name_length - 1, u->options[u->option_count].value,
                 sizeof u->options[0].value))
         return err_set(err, ERR_INVALID, "the value of %s is too long or not well escaped", name);
-    if (strstr(u->options[u->option_count].value, "sig=") != NULL)
+    if (holds_secret(u->options[u->option_count].value))
         return err_set(err, ERR_INVALID, "the option %s: " SECRET_ADVICE, name);
     u->option_count++;
     return true;
@@ -85,6 +99,8 @@ static bool take_option(struct store_url *u, const char *text, size_t length,
 static bool take_options(struct store_url *u, const char *query, const char *const *names,
                          struct err *err)
 {
+    if (holds_secret(query)) /* a whole SAS token, say */
+        return err_set(err, ERR_INVALID, "its options: " SECRET_ADVICE);
     while (*query != '\0') {
         size_t length = strcspn(query, "&");
         if (length > 0 && !take_option(u, query, length, names, err))
@@ -104,9 +120,10 @@ static bool take_path(struct store_url *u, const char *text, size_t length, stru
     if (!decode(text, length, u->path, sizeof u->path))
         return err_set(err, ERR_INVALID, "its path is too long or not well escaped");
     return u->path[0] == '\0' || store_key_valid(u->path) ||
-           err_set(
-               err, ERR_INVALID,
-               "its path holds other characters than letters, digits, . _ - and single slashes");
+           err_set(err, ERR_INVALID,
+                   "its path is longer than %u characters, or holds others than letters, digits, "
+                   ". _ - and single slashes",
+                   STORE_KEY_MAX);
 }
 
 bool store_url_parse(const char *url, const char *scheme, const char *const *names,
@@ -142,4 +159,17 @@ const char *store_url_option(const struct store_url *u, const char *name)
         if (strcmp(u->options[i].name, name) == 0)
             return u->options[i].value;
     return NULL;
+}
+
+void url_origin(const char *url, char out[STORE_URL_MAX])
+{
+    const char *host = strstr(url, "://");
+    host = host != NULL ? host + strlen("://") : url;
+    size_t length = strcspn(host, "/?#");
+    const char *bracket = memchr(host, ']', length); /* behind it an IPv6 address has no colon */
+    const char *from = bracket != NULL ? bracket : host;
+    bool port = memchr(from, ':', length - (size_t)(from - host)) != NULL;
+    const char *standard = strncmp(url, "https://", strlen("https://")) == 0 ? ":443" : ":80";
+    snprintf(out, STORE_URL_MAX, "%.*s%s", (int)(host - url) + (int)length, url,
+             port ? "" : standard);
 }

@@ -23,6 +23,9 @@ struct store_url {
  * in `names` (NULL ends it) are taken, each once. */
 bool store_url_parse(const char *url, const char *scheme, const char *const *names,
                      struct store_url *out, struct err *err) MUST_CHECK;
+/* "SCHEME://HOST:PORT" of an http or https URL, with the port that is used when it names none. */
+void url_origin(const char *url, char out[STORE_URL_MAX]);
+
 /* NULL when it was not given. */
 const char *store_url_option(const struct store_url *u, const char *name);
 

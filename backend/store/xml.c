@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <libxml/xmlreader.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #define NAME_MAX_BYTES (STORE_KEY_MAX + 512u)
@@ -20,11 +21,20 @@ static void cleanup_reader(xmlTextReaderPtr *r)
         xmlFreeTextReader(*r);
 }
 
+/* Once, before threads parse at the same time: by itself libxml2 begins at the first reader, and
+ * two that are the first at once race. */
+static void xml_start(void)
+{
+    xmlInitParser();
+}
+
 /* No network, no DTD, no entities of the document's own: a DOCTYPE ends the reading. */
 static xmlTextReaderPtr reader_open(struct span text)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     if (text.length == 0 || text.length > XML_BYTES_MAX)
         return NULL;
+    pthread_once(&once, xml_start);
     xmlTextReaderPtr r = xmlReaderForMemory((const char *)text.data, (int)text.length, NULL, NULL,
                                             XML_PARSE_NONET | XML_PARSE_NOERROR |
                                                 XML_PARSE_NOWARNING | XML_PARSE_COMPACT);
@@ -40,8 +50,10 @@ struct walk {
     int depth;                         /* of the element at hand, from 1 */
     char text[XML_MARKER_MAX];
     size_t text_length;
+    bool too_long; /* the text is */
 };
 
+/* `text` is NULL when it is longer than any that is wanted. */
 typedef bool element_fn(void *context, const char *path, const char *text);
 
 static bool enter(struct walk *w, xmlTextReaderPtr r)
@@ -58,26 +70,27 @@ static bool enter(struct walk *w, xmlTextReaderPtr r)
     w->depth = depth;
     w->text_length = 0;
     w->text[0] = '\0';
+    w->too_long = false;
     return true;
 }
 
-static bool add_text(struct walk *w, xmlTextReaderPtr r)
+static void add_text(struct walk *w, xmlTextReaderPtr r)
 {
     const char *value = (const char *)xmlTextReaderConstValue(r);
     size_t length = value != NULL ? strlen(value) : 0;
-    if (length >= sizeof w->text - w->text_length)
-        return false;
-    if (length > 0)
-        memcpy(w->text + w->text_length, value, length);
+    w->too_long |= length >= sizeof w->text - w->text_length;
+    if (length == 0 || w->too_long)
+        return;
+    memcpy(w->text + w->text_length, value, length);
     w->text_length += length;
     w->text[w->text_length] = '\0';
-    return true;
 }
 
 /* The element at hand ends: `each` gets it if it holds no other element. */
 static bool leave(struct walk *w, int depth, element_fn *each, void *context)
 {
-    bool good = each(context, w->path, depth == w->depth ? w->text : "");
+    const char *text = depth != w->depth ? "" : w->too_long ? NULL : w->text;
+    bool good = each(context, w->path, text);
     w->path[w->lengths[depth - 1]] = '\0';
     w->depth = 0;
     return good;
@@ -93,7 +106,9 @@ static bool step(struct walk *w, xmlTextReaderPtr r, element_fn *each, void *con
     case XML_READER_TYPE_TEXT:
     case XML_READER_TYPE_CDATA:
     case XML_READER_TYPE_SIGNIFICANT_WHITESPACE:
-        return w->depth == 0 || add_text(w, r);
+        if (w->depth > 0)
+            add_text(w, r);
+        return true;
     case XML_READER_TYPE_END_ELEMENT:
         return leave(w, xmlTextReaderDepth(r) + 1, each, context);
     case XML_READER_TYPE_DOCUMENT_TYPE:
@@ -134,10 +149,9 @@ static bool match(void *context, const char *path, const char *text)
     struct wanted *w = context;
     if (strcmp(path, w->path) != 0)
         return true;
-    size_t length = strlen(text);
-    w->found = length < w->size;
+    w->found = text != NULL && strlen(text) < w->size;
     if (w->found)
-        memcpy(w->out, text, length + 1);
+        memcpy(w->out, text, strlen(text) + 1);
     return false;
 }
 
@@ -168,6 +182,7 @@ struct page {
     size_t count;
     char name[NAME_MAX_BYTES + 1];
     bool named, sized, truncated, complete;
+    bool foreign; /* its name is longer than any of ours: passed over */
     uint64_t size;
     char *marker;
     const char *wrong;
@@ -183,6 +198,8 @@ static bool take_size(struct page *p, const char *text)
 {
     char *end;
     errno = 0;
+    if (text == NULL)
+        return wrong(p, "a size in it is no number");
     p->size = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || errno != 0)
         return wrong(p, "a size in it is no number");
@@ -190,38 +207,50 @@ static bool take_size(struct page *p, const char *text)
     return true;
 }
 
+static bool take_name(struct page *p, const char *text)
+{
+    if (text != NULL && text[0] == '\0')
+        return wrong(p, "a name in it is empty");
+    p->named = true;
+    p->foreign = text == NULL || strlen(text) > NAME_MAX_BYTES;
+    if (!p->foreign)
+        memcpy(p->name, text, strlen(text) + 1);
+    return true;
+}
+
 static bool take_item(struct page *p)
 {
     if (!p->named || !p->sized)
         return wrong(p, "an object in it has no name or no size");
+    p->named = p->sized = false;
+    if (p->foreign)
+        return true;
     if (++p->count > ENTRIES_MAX)
         return wrong(p, "it holds too many objects");
     buf_put_u64(&p->entries, p->size);
     buf_put_text(&p->entries, p->name);
-    p->named = p->sized = false;
     return !p->entries.failed || wrong(p, "there is no memory to read it");
 }
 
 static bool take_element(void *context, const char *path, const char *text)
 {
     struct page *p = context;
-    size_t length = strlen(text);
+    size_t length = strlen(path);
     if (strcmp(path, dialects[p->dialect].name) == 0) {
-        if (length == 0 || length > NAME_MAX_BYTES)
-            return wrong(p, "a name in it is empty or too long");
-        memcpy(p->name, text, length + 1);
-        p->named = true;
+        return take_name(p, text);
     } else if (strcmp(path, dialects[p->dialect].size) == 0) {
         return take_size(p, text);
     } else if (strcmp(path, dialects[p->dialect].item) == 0) {
         return take_item(p);
     } else if (strcmp(path, dialects[p->dialect].marker) == 0) {
-        memcpy(p->marker, text, length + 1);
+        if (text == NULL)
+            return wrong(p, "its marker is too long");
+        memcpy(p->marker, text, strlen(text) + 1);
     } else if (dialects[p->dialect].truncated != NULL &&
                strcmp(path, dialects[p->dialect].truncated) == 0) {
-        p->truncated = strcmp(text, "true") == 0;
+        p->truncated = text != NULL && strcmp(text, "true") == 0;
     } else if (strchr(path, '/') == NULL) {
-        p->complete = strncmp(path, dialects[p->dialect].name, length = strlen(path)) == 0 &&
+        p->complete = strncmp(path, dialects[p->dialect].name, length) == 0 &&
                       dialects[p->dialect].name[length] == '/';
     }
     return true;

@@ -100,11 +100,24 @@ static void sweep(struct shipper *s)
     s->next_sweep_ms = ship_now_ms(s) + SWEEP_MS;
 }
 
+/* The machine's thread alone changes it, others read it under the lock. */
+static void take_cut_interval_locked(struct shipper *s)
+{
+    uint64_t now = ship_now_ms(s), ms = s->requests.cut_interval_ms;
+    if (ms == 0)
+        return;
+    s->requests.cut_interval_ms = 0;
+    s->config.cut_interval_ms = ms;
+    if (s->next_cut_ms > now + ms)
+        s->next_cut_ms = now + ms;
+}
+
 static bool apply_requests(struct shipper *s, struct err *err)
 {
     bool paused, changed, resync;
     {
         LOCK_SCOPE(&s->lock);
+        take_cut_interval_locked(s);
         paused = s->requests.paused;
         changed = s->requests.pause_changed;
         resync = s->requests.resync;

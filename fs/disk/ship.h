@@ -49,6 +49,7 @@ struct ship_requests {
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
     bool pause_changed, paused;
+    uint64_t cut_interval_ms; /* 0: as it is */
     bool resync;
 };
 

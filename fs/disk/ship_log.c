@@ -21,7 +21,7 @@ uint64_t ship_stall(struct shipper *s, const struct err *err)
     if (s->seen.state != REPLICATION_STALLED || strcmp(s->seen.reason, err->text) != 0)
         log_warning("%s: replication is stalled, the guest is not: %s", s->vm, err->text);
     s->seen.state = REPLICATION_STALLED;
-    snprintf(s->seen.reason, sizeof s->seen.reason, "%.250s", err->text);
+    snprintf(s->seen.reason, sizeof s->seen.reason, "%s", err->text);
     return s->retry_ms;
 }
 

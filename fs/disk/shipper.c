@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/disk/shipper.h"
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/disk/ship.h"
 
@@ -118,11 +119,7 @@ bool shipper_open(const struct shipper_config *config, struct shipper **out, str
     snprintf(s->vm, sizeof s->vm, "%s", config->vm);
     snprintf(s->folder, sizeof s->folder, "%s", config->state_folder);
     pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->change, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&s->change);
     if (!open_machine(s, err)) {
         shipper_close(&s);
         return false;
@@ -154,19 +151,9 @@ uint64_t shipper_step(struct shipper *s)
     return wait_ms;
 }
 
-static struct timespec deadline_after(uint64_t ms)
+static struct timespec bounded_deadline(uint64_t ms)
 {
-    struct timespec t;
-    if (ms > LATE_MS)
-        ms = LATE_MS;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    t.tv_sec += (time_t)(ms / 1000);
-    t.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (t.tv_nsec >= 1000000000) {
-        t.tv_sec++;
-        t.tv_nsec -= 1000000000;
-    }
-    return t;
+    return deadline_after(ms < LATE_MS ? ms : LATE_MS);
 }
 
 static void *ship_thread(void *context)
@@ -177,7 +164,7 @@ static void *ship_thread(void *context)
         uint64_t seen = s->requests.asked;
         pthread_mutex_unlock(&s->lock);
         uint64_t wait_ms = shipper_step(s);
-        struct timespec until = deadline_after(wait_ms);
+        struct timespec until = bounded_deadline(wait_ms);
         pthread_mutex_lock(&s->lock);
         /* A request cuts the wait short, but not a step that polls something. */
         if (wait_ms > 0 && !s->stopping && s->requests.asked == seen)
@@ -230,7 +217,7 @@ static void *watch_stop(void *context)
 /* Without a thread to spare, a store that does not answer ends by its own time-outs. */
 static void stop_bound_begin(struct stop_bound *b, struct shipper *s, uint64_t timeout_ms)
 {
-    *b = (struct stop_bound){.shipper = s, .until = deadline_after(timeout_ms)};
+    *b = (struct stop_bound){.shipper = s, .until = bounded_deadline(timeout_ms)};
     b->running = pthread_create(&b->thread, NULL, watch_stop, b) == 0;
 }
 
@@ -365,7 +352,7 @@ static const struct point_result *answer_locked(const struct shipper *s, uint64_
 bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, uint64_t *point_ms,
                         uint64_t *epoch, struct err *err)
 {
-    struct timespec until = deadline_after(timeout_ms);
+    struct timespec until = bounded_deadline(timeout_ms);
     LOCK_SCOPE(&s->lock);
     const struct point_result *r;
     while ((r = answer_locked(s, ticket)) == NULL) {
@@ -393,6 +380,15 @@ void shipper_pause(struct shipper *s, bool paused)
     LOCK_SCOPE(&s->lock);
     s->requests.paused = paused;
     s->requests.pause_changed = true;
+    s->requests.asked++;
+    pthread_cond_broadcast(&s->change);
+}
+
+void shipper_set_cut_interval(struct shipper *s, uint64_t ms)
+{
+    assert(ms >= CUT_INTERVAL_MIN_MS && ms <= CUT_INTERVAL_MAX_MS);
+    LOCK_SCOPE(&s->lock);
+    s->requests.cut_interval_ms = ms;
     s->requests.asked++;
     pthread_cond_broadcast(&s->change);
 }

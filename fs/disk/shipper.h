@@ -3,8 +3,8 @@
  * numbered epochs committed by their end object. A state machine that is stepped: in a running
  * mount one thread steps it (shipper_start); a test or the simulator steps it by hand.
  *
- * shipper_status, shipper_request_point, shipper_wait_point, shipper_pause/resume, _resync: any
- * thread. Everything else: the owner. */
+ * shipper_status, shipper_request_point, shipper_wait_point, shipper_pause, _set_cut_interval,
+ * _resync: any thread. Everything else: the owner. */
 #ifndef FS_DISK_SHIPPER_H
 #define FS_DISK_SHIPPER_H
 
@@ -73,11 +73,13 @@ bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms,
                         uint64_t *epoch, struct err *err) MUST_CHECK;
 
 void shipper_pause(struct shipper *s, bool paused); /* durable: survives restarts */
+/* From the next cut on, which is never further away than the new interval. */
+void shipper_set_cut_interval(struct shipper *s, uint64_t ms);
 bool shipper_resync(struct shipper *s, struct err *err) MUST_CHECK;
 
 struct shipper_status {
     enum replication_state state;
-    char reason[256]; /* of stalled, resync, fenced, not-converging; else empty */
+    char reason[ERR_TEXT_MAX]; /* of stalled, resync, fenced, not-converging; else empty */
     struct generation generation;
     uint64_t epoch;             /* newest epoch durable in the cache store */
     uint64_t point_ms;          /* newest point durable there; 0 = none yet */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/mount/recovery_mount.h"
 
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/mount/daemon.h"
 #include "fs/mount/mount_point.h"
@@ -14,6 +15,8 @@
 #include <time.h>
 
 #define RECOVERY_THREADS 16u
+#define END_LOOK_MS      500u  /* how late the end of the mount may be noticed */
+#define END_PATIENCE_MS  2000u /* then calls to stores that do not answer are ended */
 
 /* --- the histories, looked at again and again --- */
 
@@ -28,14 +31,7 @@ struct refresher {
 /* False: stop. */
 static bool wait_for_next(struct refresher *f, uint64_t ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)(ms / 1000);
-    until.tv_nsec += (long)(ms % 1000) * 1000000;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000;
-    }
+    struct timespec until = deadline_after(ms);
     LOCK_SCOPE(&f->stop_lock);
     while (!f->stop && pthread_cond_timedwait(&f->stopped, &f->stop_lock, &until) != ETIMEDOUT) {
     }
@@ -65,14 +61,10 @@ static void *refresh_run(void *context)
 /* With every signal blocked in it: those that end the mount are for the thread that waits. */
 static bool refresher_start(struct refresher *f, struct recovery *r, struct err *err)
 {
-    pthread_condattr_t monotonic;
     sigset_t all, before;
     f->recovery = r;
     pthread_mutex_init(&f->stop_lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->stopped, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    deadline_cond_init(&f->stopped);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int failure = pthread_create(&f->thread, NULL, refresh_run, f);
@@ -89,6 +81,73 @@ static void refresher_stop(struct refresher *f)
     pthread_join(f->thread, NULL);
     pthread_cond_destroy(&f->stopped);
     pthread_mutex_destroy(&f->stop_lock);
+}
+
+/* --- the end: no reader and no store may hold the process for long once it is unmounted --- */
+
+struct ender {
+    const struct recovery_mount_config *config;
+    struct fuse_session *session;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t lock;
+    pthread_cond_t change; /* CLOCK_MONOTONIC */
+    bool ended;            /* guarded by lock: no request is served any more */
+    bool over;             /* likewise: everything has been given back */
+};
+
+/* Told to end, a session still waits for those of its threads that wait for a store. */
+static void wait_for_end_locked(struct ender *e)
+{
+    while (!e->ended && !e->over && !fuse_session_exited(e->session)) {
+        struct timespec until = deadline_after(END_LOOK_MS);
+        pthread_cond_timedwait(&e->change, &e->lock, &until);
+    }
+}
+
+static void *ender_run(void *context)
+{
+    struct ender *e = context;
+    pthread_mutex_lock(&e->lock);
+    wait_for_end_locked(e);
+    struct timespec until = deadline_after(END_PATIENCE_MS);
+    while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
+    }
+    bool late = !e->over;
+    pthread_mutex_unlock(&e->lock);
+    if (late)
+        e->config->cancel(e->config->context);
+    return NULL;
+}
+
+/* Without a thread to spare, stores that do not answer end by their own time-outs. */
+static void ender_start(struct ender *e, const struct recovery_mount_config *config,
+                        struct fuse_session *session)
+{
+    sigset_t all, before;
+    *e = (struct ender){.config = config, .session = session};
+    pthread_mutex_init(&e->lock, NULL);
+    deadline_cond_init(&e->change);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    e->running = config->cancel && pthread_create(&e->thread, NULL, ender_run, e) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void ender_set(struct ender *e, bool *what)
+{
+    LOCK_SCOPE(&e->lock);
+    *what = true;
+    pthread_cond_signal(&e->change);
+}
+
+static void ender_stop(struct ender *e)
+{
+    ender_set(e, &e->over);
+    if (e->running)
+        pthread_join(e->thread, NULL);
+    pthread_cond_destroy(&e->change);
+    pthread_mutex_destroy(&e->lock);
 }
 
 /* --- serving --- */
@@ -136,7 +195,8 @@ static bool session_loop(struct fuse_session *session, struct err *err)
     return result >= 0 || err_errno(err, -result, "serving the mount");
 }
 
-static bool serve_mounted(struct recovery *r, struct fuse_session *session, struct err *err)
+static bool serve_mounted(struct recovery *r, struct fuse_session *session, struct ender *ender,
+                          struct err *err)
 {
     struct refresher refresher = {.stop = false};
     if (fuse_set_signal_handlers(session) != 0)
@@ -144,6 +204,7 @@ static bool serve_mounted(struct recovery *r, struct fuse_session *session, stru
     bool ok = refresher_start(&refresher, r, err);
     if (ok) {
         ok = session_loop(session, err);
+        ender_set(ender, &ender->ended);
         refresher_stop(&refresher);
     }
     fuse_remove_signal_handlers(session);
@@ -191,8 +252,12 @@ static bool serve(const struct recovery_mount_config *given, const char *absolut
         ok = err_set(err, ERR_IO, "cannot mount %s: is /dev/fuse there, and may you use it?",
                      absolute);
     else if (ok) {
-        ok = serve_mounted(r, session, err);
+        struct ender ender;
+        ender_start(&ender, config, session);
+        ok = serve_mounted(r, session, &ender, err);
         fuse_session_unmount(session);
+        open_points_release(&r->points);
+        ender_stop(&ender);
     }
     if (session)
         fuse_session_destroy(session);

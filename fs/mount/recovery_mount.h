@@ -20,6 +20,9 @@ struct recovery_mount_config {
     /* When set, fills `vms` and `vm_count`, in the process that serves: what is opened there may
      * have threads, which no fork carries over. Called once, before anything is mounted. */
     bool (*open)(void *context, struct recovery_mount_config *config, struct err *err);
+    /* When set, ends store calls that wait, for good: the mount has ended and something of it still
+     * does. From a thread of its own; what `open` opened is still there. */
+    void (*cancel)(void *context);
     void *context;
     const char *writable_name;  /* NULL: read-only */
     const char *scratch_folder; /* where overlays are kept; with writable_name */
@@ -29,8 +32,8 @@ struct recovery_mount_config {
 };
 
 /* Mounts and serves until unmounted or SIGTERM (foreground), or returns in the parent when the
- * mount is usable. No thread may run yet. A dead mount at the mount point is cleared away. ERR_BUSY:
- * the mount point is in use, or the overlays of that name are. */
+ * mount is usable. No thread may run yet. A dead mount at the mount point is cleared away.
+ * ERR_BUSY: the mount point is in use, or the overlays of that name are. */
 bool recovery_mount_run(const struct recovery_mount_config *config, struct err *err) MUST_CHECK;
 
 #endif

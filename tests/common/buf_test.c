@@ -118,6 +118,19 @@ static void set_u32_overwrites_in_place(void **state)
 }
 
 /* The undefined-behaviour sanitizer is who sees it. */
+static void a_wiped_buffer_is_released_and_may_be_used_again(void **state)
+{
+    (void)state;
+    struct buf b AUTO_SECRET_BUF = BUF_NONE;
+    buf_wipe(&b);
+    buf_put(&b, "secret", 6);
+    buf_wipe(&b);
+    assert_null(b.data);
+    assert_int_equal(b.length, 0);
+    buf_put(&b, "x", 1);
+    assert_int_equal(b.length, 1);
+}
+
 static void a_part_of_an_empty_span_without_data_is_empty(void **state)
 {
     (void)state;
@@ -136,6 +149,7 @@ int main(void)
         cmocka_unit_test(a_length_that_cannot_be_is_full_and_stays_so),
         cmocka_unit_test(extending_by_nothing_yields_a_place_and_not_the_sign_of_failure),
         cmocka_unit_test(set_u32_overwrites_in_place),
+        cmocka_unit_test(a_wiped_buffer_is_released_and_may_be_used_again),
         cmocka_unit_test(a_part_of_an_empty_span_without_data_is_empty),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

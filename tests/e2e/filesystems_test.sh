@@ -8,8 +8,7 @@ FILES=20000
 enable_vm fs 1536M ext4 xfs
 mount_vm fs
 join_vm fs
-b "$FARSHORE" process fs --interval 1 >"$TMP/process.log" 2>&1 &
-PIDS+=($!)
+start_processor fs "$TMP/process.log"
 
 for type in ext4 xfs; do
     loop=$(losetup --find --show --direct-io=on "$TMP/src/$type.img")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What every end-to-end test shares: two hosts as two config roots, a VM, and the promise that
 # nothing is left mounted or running. Source it with: . lib.sh SOURCE_FOLDER BINARY
+# Its stores are file://, or those of the server that tests/servers/with.sh started.
 # shellcheck shell=bash
 set -euo pipefail
 
@@ -13,6 +14,8 @@ ORACLE=$(dirname "$FARSHORE")/tests/oracle
 TMP=$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")
 cd "$TMP" # fio leaves files where it stands
 PIDS=()
+CACHE=${FARSHORE_TEST_CACHE:-file://$TMP/cache}
+TARGET=${FARSHORE_TEST_TARGET:-file://$TMP/target}
 
 # As the source host or the target host: each has folders of its own.
 a() { FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$TMP/a/state FARSHORE_RUN=$TMP/a/run "$@"; }
@@ -20,7 +23,7 @@ b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TM
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
-say() { printf '== %s\n' "$*"; }
+say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
 cleanup() {
@@ -32,7 +35,7 @@ cleanup() {
     losetup -nO NAME,BACK-FILE -a | awk -v t="$TMP/" 'index($2, t) == 1 {print $1}' |
         xargs -r -n1 losetup -d
     findmnt -rno TARGET | grep "^$TMP/" | tac | xargs -r -n1 umount -f -l
-    pkill -KILL -f "$TMP/" 2>/dev/null
+    pgrep -f "$TMP/" | xargs -r kill -KILL 2>/dev/null
     if [ $status -ne 0 ] && [ $status -ne 77 ]; then
         for log in "$TMP"/*/state/*.log "$TMP"/*/run/*.log "$TMP"/*.log; do
             [ -f "$log" ] && { echo "--- $log"; tail -40 "$log"; }
@@ -44,7 +47,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 1' INT TERM
 
-# enable_vm VM SIZE DISK...: raw sparse disks, protected with file:// stores of its own
+# enable_vm VM SIZE DISK...: raw sparse disks, protected
 enable_vm() {
     local vm=$1 size=$2 disks=()
     shift 2
@@ -53,12 +56,18 @@ enable_vm() {
         truncate -s "$size" "$TMP/disks/$disk.raw"
         disks+=(--disk "$disk=$TMP/disks/$disk.raw")
     done
-    A enable "$vm" "${disks[@]}" --cache "file://$TMP/cache" --target "file://$TMP/target"
+    A enable "$vm" "${disks[@]}" --cache "$CACHE" --target "$TARGET"
     key=$TMP/a/config/keys/$vm.key
 }
 
 mount_vm() { mkdir -p "$TMP/src"; A mount "$1" "$TMP/src" "${@:2}"; }
-join_vm() { B join "file://$TMP/target" --key "$TMP/a/config/keys/$1.key"; }
+join_vm() { B join "$TARGET" --key "$TMP/a/config/keys/$1.key"; }
+# Its pid goes to `processor`: the command's own, not that of a shell around it.
+start_processor() { # VM LOG
+    b exec "$FARSHORE" process "$1" --interval 1 >>"$2" 2>&1 &
+    processor=$!
+    PIDS+=("$processor")
+}
 point_ids() { B points "$1" --json | jq -r '.points[].id'; }
 
 # Every point of VM opened on a recovery mount at DIR and put before the oracle.

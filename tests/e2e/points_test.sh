@@ -14,9 +14,7 @@ writer=$!
 PIDS+=($writer)
 echo "seed $SEED"
 join_vm web
-b "$FARSHORE" process web --interval 1 >"$TMP/process.log" 2>&1 &
-processor=$!
-PIDS+=($processor)
+start_processor web "$TMP/process.log"
 for i in $(seq 210); do
     A point web --wait >>"$TMP/asked"
     [ $((i % 50)) -ne 0 ] || echo "$i points asked for"
@@ -27,7 +25,7 @@ touch "$TMP/log.stop"
 wait $writer
 final=$(A point web --wait=target)
 kill $processor
-wait $processor || true
+wait $processor
 B process web --once
 
 count=$(point_ids web | wc -l)

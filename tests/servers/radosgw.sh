@@ -43,7 +43,6 @@ memstore device bytes = 2147483648
 bluestore block size = 4294967296
 bluestore block create = true
 log file = $FOLDER/log/\$name.log
-pid file = $FOLDER/run/\$name.pid
 admin socket = $FOLDER/run/\$name.asok
 run dir = $FOLDER/run
 crash dir = $FOLDER/run
@@ -63,16 +62,6 @@ rgw thread pool size = 64
 CONF
 }
 
-# A daemon may write its pid after its parent has ended.
-radosgw_pid() { # NAME
-    local file=$FOLDER/run/$1.pid end=$((SECONDS + 30))
-    until [ -s "$file" ]; do
-        [ $SECONDS -lt $end ] || { echo "$1 did not start" >&2; return 1; }
-        sleep 0.1
-    done
-    PIDS+=("$(cat "$file")")
-}
-
 radosgw_cluster() { # CONF MON-PORT-2 MON-PORT-1
     local conf=$1 uuid
     ceph-authtool -C "$FOLDER/keyring" -n mon. --gen-key --cap mon 'allow *'
@@ -82,27 +71,31 @@ radosgw_cluster() { # CONF MON-PORT-2 MON-PORT-1
     monmaptool --create --addv a "[v2:127.0.0.1:$2,v1:127.0.0.1:$3]" \
         --fsid "$(sed -n 's/^fsid = //p' "$conf")" "$FOLDER/monmap"
     ceph-mon -c "$conf" --mkfs -i a --monmap "$FOLDER/monmap" --keyring "$FOLDER/keyring"
-    ceph-mon -c "$conf" -i a
-    radosgw_pid mon.a || return
+    daemon "$FOLDER/log/mon.log" ceph-mon -c "$conf" -i a -f
     uuid=$(cat /proc/sys/kernel/random/uuid)
     timeout 60 ceph -c "$conf" osd new "$uuid"
     timeout 60 ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$uuid"
     timeout 60 ceph -c "$conf" osd crush add osd.0 1.0 host=h0 root=default
-    ceph-osd -c "$conf" -i 0
-    radosgw_pid osd.0 || return
+    daemon "$FOLDER/log/osd.log" ceph-osd -c "$conf" -i 0 -f
     timeout 60 bash -c "until ceph -c '$conf' osd stat | grep -q '1 up'; do sleep 0.2; done"
-    timeout 60 radosgw -c "$conf" -n client.rgw
-    radosgw_pid client.rgw || return
+}
+
+front_radosgw() {
+    daemon "$FOLDER/log/rgw.log" radosgw -c "$FOLDER/ceph.conf" -n client.rgw -f
+    FRONT=$!
 }
 
 start_radosgw() {
-    local secret port mon2 mon1
+    local secret port mon2 mon1 bucket
     command -v radosgw ceph-mon ceph-osd >/dev/null || skip "no Ceph (radosgw, ceph-mon, ceph-osd)"
-    port=$(free_port) mon2=$(free_port) mon1=$(free_port)
+    free_port; port=$PORT
+    free_port; mon2=$PORT
+    free_port; mon1=$PORT
     mkdir -p "$FOLDER"/{mon,osd,rgw,run,log}
     radosgw_conf "$mon2" "$mon1" "$port" >"$FOLDER/ceph.conf"
     radosgw_cluster "$FOLDER/ceph.conf" "$mon2" "$mon1" >"$FOLDER/log/start.log" 2>&1 ||
         { tail -20 "$FOLDER/log/start.log" >&2; exit 1; }
+    front_radosgw
     wait_for_answer "http://127.0.0.1:$port/" "$FOLDER/log/start.log"
     secret=$(openssl rand -hex 20)
     radosgw-admin -c "$FOLDER/ceph.conf" -n client.rgw user create --uid=farshore \

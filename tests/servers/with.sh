@@ -1,46 +1,87 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # with.sh SERVER COMMAND...: a real object store on loopback, the command, and nothing left behind.
-# SERVER is file, azurite, azurite-https or radosgw. The command finds in its environment
+# SERVER is file, azurite, azurite-https, radosgw, swift or faulty. The command finds in its
+# environment
 #   FARSHORE_TEST_CACHE, FARSHORE_TEST_TARGET   URLs of two stores; on Azure in two accounts
 #   FARSHORE_CREDENTIALS                        folder with their credentials
 #   FARSHORE_TEST_SERVER                        SERVER
 #   FARSHORE_TEST_ENDPOINT                      its URL, for tests that sign requests of their own
+#   FARSHORE_TEST_FOLDER                        folder of the server, for its own tools
+#   FARSHORE_TEST_PID                           SIGUSR1 there stops the server, SIGUSR2 starts it again
 # Exit 77 (skipped) says why the server cannot run here.
 set -euo pipefail
 SERVERS=$(cd "$(dirname "$0")" && pwd)
 SERVER=$1
 shift
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/farshore-$SERVER.XXXXXX")
-PIDS=()
+PIDS=()  # of daemons, in the order of their start
+FRONT=   # of the one that answers requests, where it can be started again
+CHILD=   # the command's process group
+WOKEN=   # a signal came while we waited
 
-# By pid, politely first: Azurite writes what it holds, Ceph's daemons end their threads.
-stop() {
-    local status=$? pid n
-    set +e
-    for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
-    for pid in "${PIDS[@]}"; do
+# A daemon dies with this script, also when that is killed.
+daemon() { # LOG COMMAND...
+    setpriv --pdeathsig KILL "${@:2}" >>"$1" 2>&1 </dev/null &
+    PIDS+=($!)
+}
+
+gone() { [ ! -e "/proc/$1/exe" ]; } # a zombie has none
+
+# Politely first: Azurite writes what it holds, Ceph's daemons end their threads.
+end() { # PID...
+    local pid n
+    for pid in "$@"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "$@"; do
         for n in $(seq 50); do
-            [ -e "/proc/$pid/exe" ] || break
+            gone "$pid" && break
             sleep 0.1
         done
-        kill -KILL "$pid" 2>/dev/null
+        gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
     done
+    return 0
+}
+
+# An Azurite that ends waits for its clients to hang up, and one that is killed forgets what it
+# acknowledged in its last seconds: so its connections are cut.
+front_down() {
+    local pid others=() port=${FARSHORE_TEST_ENDPOINT##*:}
+    [ -n "$FRONT" ] || return 0
+    kill "$FRONT"
+    for _ in $(seq 300); do
+        gone "$FRONT" && break
+        ss -K -Htn sport = ":$port" >/dev/null 2>&1 || true
+        sleep 0.1
+    done
+    end "$FRONT"
+    for pid in "${PIDS[@]}"; do [ "$pid" = "$FRONT" ] || others+=("$pid"); done
+    PIDS=("${others[@]}") FRONT=
+}
+
+stop() {
+    local status=$?
+    set +e
+    trap '' INT TERM
+    if [ -n "$CHILD" ] && kill -TERM -- "-$CHILD" 2>/dev/null; then
+        wait "$CHILD" # it has mounts to take down, and all its waits are bounded
+    fi
+    end "${PIDS[@]}"
     rm -rf --one-file-system "$FOLDER"
     exit $status
 }
 trap stop EXIT
 trap 'exit 1' INT TERM
+trap 'WOKEN=1; front_down' USR1
+trap 'WOKEN=1; "front_${SERVER%-https}"' USR2
 
 skip() { echo "SKIP: $*"; exit 77; }
 
-free_port() { # the kernel's choice; taken by nobody else unless it is very unlucky
-    local port
-    while port=$((20000 + RANDOM % 12000)); do
-        if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
-            echo "$port"
-            return
-        fi
+# Runs at the same time begin at different numbers, as their pids differ; what a stranger holds is
+# passed over.
+PORT=$((20000 + $$ % 1500 * 8))
+free_port() { # sets PORT
+    while PORT=$((PORT < 31999 ? PORT + 1 : 20000)); (exec 3<>"/dev/tcp/127.0.0.1/$PORT") 2>/dev/null; do
+        :
     done
 }
 
@@ -59,6 +100,7 @@ wait_for_answer() { # URL LOG: until the server answers, at most a minute
 }
 
 export FARSHORE_CREDENTIALS=$FOLDER/credentials FARSHORE_TEST_SERVER=$SERVER
+export FARSHORE_TEST_FOLDER=$FOLDER FARSHORE_TEST_PID=$$
 mkdir -m 700 "$FARSHORE_CREDENTIALS"
 credential() { # NAME LINE...
     (umask 077; printf '%s\n' "${@:2}" >"$FARSHORE_CREDENTIALS/$1")
@@ -73,7 +115,24 @@ case $SERVER in
 file) ;;
 azurite | azurite-https) . "$SERVERS/azurite.sh" ;;
 radosgw) . "$SERVERS/radosgw.sh" ;;
+faulty) . "$SERVERS/faulty.sh" ;;
+swift) . "$SERVERS/swift.sh" ;;
 *) echo "no such server: $SERVER" >&2; exit 2 ;;
 esac
 "start_${SERVER%-https}"
-"$@"
+
+# In the background, so that signals are heard at once, and in a group of its own, so that they
+# reach all of it.
+set -m
+setpriv --pdeathsig TERM "$@" </dev/null &
+CHILD=$!
+set +m
+status=0
+wait "$CHILD" || status=$?
+while [ -n "$WOKEN" ]; do
+    WOKEN=
+    status=0
+    wait "$CHILD" || status=$?
+done
+CHILD=
+exit $status

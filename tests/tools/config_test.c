@@ -129,6 +129,25 @@ static void settings_that_do_not_fit_are_refused(void **state)
     assert_false(accepts("\"size_bytes\":\t4096", "\"size_bytes\":\t0"));
 }
 
+static void no_bound_is_written_as_nothing_and_shown_as_unlimited(void **state)
+{
+    (void)state;
+    struct settings a AUTO_SETTINGS = {.disks = NULL};
+    struct buf text AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    fill(&a);
+    assert_string_equal(settings_bandwidth(&a), "unlimited");
+    assert_true(settings_set_bandwidth(&a, "20M,08:00-18:00=2M", &err));
+    assert_string_equal(settings_bandwidth(&a), "20M,08:00-18:00=2M");
+    assert_false(settings_set_bandwidth(&a, "20Q", &err)); /* and nothing has changed */
+    assert_string_equal(settings_bandwidth(&a), "20M,08:00-18:00=2M");
+    assert_true(settings_set_bandwidth(&a, "unlimited", &err));
+    assert_string_equal(settings_bandwidth(&a), "unlimited");
+    assert_true(settings_write(&a, &text, &err));
+    buf_put_u8(&text, 0);
+    assert_null(strstr((char *)text.data, "bandwidth"));
+}
+
 struct place {
     struct paths paths;
     char folder[64];
@@ -210,6 +229,7 @@ int main(void)
         cmocka_unit_test(folders_come_from_farshore_variables_root_defaults_or_xdg),
         cmocka_unit_test(what_is_written_reads_back_equal),
         cmocka_unit_test(settings_that_do_not_fit_are_refused),
+        cmocka_unit_test(no_bound_is_written_as_nothing_and_shown_as_unlimited),
         cmocka_unit_test_setup_teardown(saved_settings_are_private_listed_and_loaded, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(an_unknown_vm_is_not_found_and_the_known_are_listed, setup,

@@ -93,6 +93,25 @@ static void progress_says_nothing_to_a_pipe(void **state)
     fclose(f);
 }
 
+static void a_word_is_quoted_for_a_shell_only_where_it_must_be(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *word, *quoted;
+    } rows[] = {{"file:///srv/far", "file:///srv/far"},
+                {"s3://b?region=x&style=path", "'s3://b?region=x&style=path'"},
+                {"it's", "'it'\\''s'"},
+                {"a b", "'a b'"},
+                {"", "''"}};
+    char out[64], small[6];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        shell_quote(rows[i].word, out, sizeof out);
+        assert_string_equal(out, rows[i].quoted);
+    }
+    shell_quote("a b c d e f", small, sizeof small);
+    assert_int_equal(strlen(small), sizeof small - 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -102,6 +121,7 @@ int main(void)
         cmocka_unit_test(a_table_grows_past_its_first_room),
         cmocka_unit_test(progress_tells_rate_and_time_left),
         cmocka_unit_test(progress_says_nothing_to_a_pipe),
+        cmocka_unit_test(a_word_is_quoted_for_a_shell_only_where_it_must_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,8 +3,11 @@
 
 #include "tests/support/test_host.h"
 
+#include <arpa/inet.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -83,6 +86,61 @@ static void an_url_that_is_too_long_is_refused(void **state)
     assert_int_equal(err.kind, ERR_INVALID);
 }
 
+/* --- a store that takes connections and never answers --- */
+
+static char *some_credentials(const char *name)
+{
+    static char value[] = "any";
+    bool asked =
+        strcmp(name, "AWS_ACCESS_KEY_ID") == 0 || strcmp(name, "AWS_SECRET_ACCESS_KEY") == 0;
+    return asked ? value : NULL;
+}
+
+struct caller {
+    struct store *store;
+    struct err err;
+    bool good;
+};
+
+static void *put_something(void *context)
+{
+    struct caller *c = context;
+    c->good = store_put(c->store, "vm/x", span_of_text("x"), &c->err);
+    return NULL;
+}
+
+static void a_cancel_reaches_a_store_that_is_still_being_proved(void **state)
+{
+    (void)state;
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof at;
+    struct caller c = {.err = ERR_NONE};
+    struct store_host host = {.world = world_real(), .env = some_credentials};
+    struct attach_config config = {
+        .host = host, .lazily = true, .check = true, .prefix = "vm/", .role = STORE_ROLE_SOURCE};
+    struct err err = ERR_NONE;
+    char url[128];
+    pthread_t thread;
+
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&at, length), 0);
+    assert_int_equal(listen(listener, 8), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &length), 0);
+    snprintf(url, sizeof url, "s3://bucket?endpoint=http://127.0.0.1:%u", ntohs(at.sin_port));
+    config.url = url;
+    assert_true(store_attach(&config, &c.store, &err));
+    assert_int_equal(pthread_create(&thread, NULL, put_something, &c), 0);
+    int connection = accept(listener, NULL, NULL); /* the proof has begun */
+    assert_true(connection >= 0);
+    store_cancel(c.store, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_false(c.good);
+    assert_int_equal(c.err.kind, ERR_CANCELLED);
+    close(connection);
+    close(listener);
+    store_close(&c.store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -90,6 +148,7 @@ int main(void)
                                         setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_that_appears_is_used, setup, teardown),
         cmocka_unit_test(an_url_that_is_too_long_is_refused),
+        cmocka_unit_test(a_cancel_reaches_a_store_that_is_still_being_proved),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -106,14 +106,35 @@ static void attaching_refuses_a_store_by_the_property_it_lacks(void **state)
     check_refused((struct plan){MEMORY_PUT, MEMORY_REPLACE, 1}, ERR_INVALID, "create-if-absent");
     check_refused((struct plan){MEMORY_PUT, MEMORY_DROP, 1}, ERR_INVALID, "create-if-absent");
     check_refused((struct plan){MEMORY_PUT, MEMORY_DROP, 0}, ERR_INVALID, "does not find");
-    check_refused((struct plan){MEMORY_PUT, MEMORY_CUT, 0}, ERR_CORRUPT, "ends at");
+    check_refused((struct plan){MEMORY_PUT, MEMORY_CUT, 0}, ERR_INVALID, "does not give back");
     check_refused((struct plan){MEMORY_GET, MEMORY_DAMAGE, 0}, ERR_INVALID, "does not give back");
     check_refused((struct plan){MEMORY_GET, MEMORY_DAMAGE, 1}, ERR_INVALID, "part of an object");
     check_refused((struct plan){MEMORY_REMOVE, MEMORY_DROP, 0}, ERR_INVALID, "removed");
     check_refused((struct plan){MEMORY_REMOVE, MEMORY_DENY, 0}, ERR_DENIED, "denied");
-    check_refused((struct plan){MEMORY_PUT, MEMORY_FAIL, 0}, ERR_TRANSIENT, "checking store");
-    check_refused((struct plan){MEMORY_PUT, MEMORY_FAIL, 1}, ERR_TRANSIENT, "checking store");
+    check_refused((struct plan){MEMORY_PUT, MEMORY_FAIL, 0}, ERR_TRANSIENT, "\"create\" fails");
+    check_refused((struct plan){MEMORY_PUT, MEMORY_FAIL, 1}, ERR_TRANSIENT, "\"never-replace\"");
     check_refused((struct plan){MEMORY_SIZE, MEMORY_FAIL, 0}, ERR_TRANSIENT, "checking store");
+}
+
+static enum memory_fault out_of_reach(void *context, const struct memory_call *call)
+{
+    (void)context, (void)call;
+    return MEMORY_FAIL;
+}
+
+static void a_store_out_of_reach_is_asked_no_second_time(void **state)
+{
+    (void)state;
+    struct memory_bucket *b CLEANUP(memory_bucket_release) = memory_bucket_make();
+    struct store *s AUTO_STORE = memory_store_open(b);
+    struct store_report report;
+    struct err err;
+    memory_store_hook(s, out_of_reach, NULL, NULL);
+    check_fails(store_check(s, world_real(), "vm/", STORE_ROLE_PROCESSOR, &report, &err), err,
+                ERR_TRANSIENT);
+    assert_int_equal(memory_store_calls(s), 1);
+    assert_int_equal(report.properties[STORE_CREATES].verdict, STORE_UNKNOWN);
+    assert_int_equal(report.properties[STORE_LISTS].verdict, STORE_NOT_ASKED);
 }
 
 static void attaching_without_the_right_to_remove_removes_nothing(void **state)
@@ -135,6 +156,7 @@ int main(void)
         cmocka_unit_test(what_breaks_the_rules_never_reaches_the_store),
         cmocka_unit_test(an_unknown_scheme_is_named),
         cmocka_unit_test(attaching_refuses_a_store_by_the_property_it_lacks),
+        cmocka_unit_test(a_store_out_of_reach_is_asked_no_second_time),
         cmocka_unit_test(attaching_without_the_right_to_remove_removes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -745,6 +745,25 @@ static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
     replica_has(r, 0, 7, 1);
 }
 
+static void a_shorter_cut_interval_holds_for_the_cut_that_is_due(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    shipper_set_cut_interval(r->shipper, CUT_INTERVAL_MAX_MS);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r); /* the next cut is an hour away */
+    rig_write(r, 0, 8, 1, 1);
+    uint64_t epoch = r->shipper->state.epoch;
+    step_times(r, 1);
+    shipper_set_cut_interval(r->shipper, 2000);
+    rig_advance_ms(r, shipper_step(r->shipper) - 1);
+    rig_write(r, 0, 9, 1, 1);
+    assert_int_equal(r->shipper->state.epoch, epoch);
+    assert_true(shipper_step(r->shipper) > 0); /* not due yet */
+    rig_advance_ms(r, 1);
+    step_times(r, 8);
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+}
+
 static void a_pause_is_kept_though_the_store_is_down(void **state)
 {
     struct fixture *f = *state;
@@ -923,6 +942,7 @@ int main(void)
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
         T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
         T(a_pause_is_kept_though_the_store_is_down),
+        T(a_shorter_cut_interval_holds_for_the_cut_that_is_due),
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/store/s3_identity.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backend/store/instance.h"
+#include "common/file.h"
+#include "tests/support/check.h"
+#include "tests/support/clock_world.h"
+#include "tests/support/http_store.h"
+#include "tests/support/tmp_dir.h"
+
+#define MS 1000000ull
+
+/* What the environment holds; one test at a time. */
+static struct {
+    const char *key_id, *secret, *session, *shared, *profile, *disabled, *endpoint;
+} environment;
+
+static char *env(const char *name)
+{
+    const struct {
+        const char *name, *value;
+    } rows[] = {
+        {"AWS_ACCESS_KEY_ID", environment.key_id},
+        {"AWS_SECRET_ACCESS_KEY", environment.secret},
+        {"AWS_SESSION_TOKEN", environment.session},
+        {"AWS_SHARED_CREDENTIALS_FILE", environment.shared},
+        {"AWS_PROFILE", environment.profile},
+        {"AWS_EC2_METADATA_DISABLED", environment.disabled},
+        {"AWS_EC2_METADATA_SERVICE_ENDPOINT", environment.endpoint},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(rows[i].name, name) == 0)
+            return (char *)rows[i].value;
+    return NULL;
+}
+
+struct fixture {
+    struct clock_world world;
+    struct store_host host;
+    struct http_store *server;
+    struct tmp_dir dir;
+    char endpoint[64], url[200];
+    struct s3_identity *identity;
+};
+
+static int set_up(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    if (f == NULL)
+        return -1;
+    memset(&environment, 0, sizeof environment);
+    tmp_dir_make(&f->dir);
+    clock_world_init(&f->world);
+    f->host = (struct store_host){.world = &f->world.head, .env = env};
+    f->server = http_store_start(&(struct http_store_config){.dialect = HTTP_S3, .record = true});
+    unsigned port = http_store_port(f->server);
+    snprintf(f->endpoint, sizeof f->endpoint, "http://127.0.0.1:%u", port);
+    snprintf(f->url, sizeof f->url, "s3://bucket?endpoint=%s&identity=%s", f->endpoint,
+             f->endpoint);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    s3_identity_release(&f->identity);
+    http_store_stop(&f->server);
+    tmp_dir_remove(&f->dir);
+    free(f);
+    return 0;
+}
+
+static bool make(struct fixture *f, struct err *err)
+{
+    s3_identity_release(&f->identity);
+    return s3_identity_make(&f->host, "s3.bucket", f->endpoint, &f->identity, err);
+}
+
+static void check_gives(struct fixture *f, const char *key_id, const char *secret,
+                        const char *token)
+{
+    struct s3_credentials found;
+    struct err err = ERR_NONE;
+    check_ok(s3_identity_get(f->identity, &found, &err), err);
+    assert_string_equal(found.key_id, key_id);
+    assert_string_equal(found.secret, secret);
+    assert_string_equal(found.token, token);
+}
+
+static void write_shared(struct fixture *f, mode_t mode, const char *text)
+{
+    struct err err = ERR_NONE;
+    environment.shared = tmp_dir_path(&f->dir, "shared");
+    check_ok(file_replace(world_real(), environment.shared, mode, span_of_text(text), &err), err);
+}
+
+static void the_environment_comes_before_the_shared_file(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    write_shared(f, 0600, "[default]\naws_access_key_id=B\naws_secret_access_key=b\n");
+    environment.key_id = "A";
+    environment.secret = "a";
+    environment.session = "t";
+    check_ok(make(f, &err), err);
+    check_gives(f, "A", "a", "t");
+    assert_false(s3_identity_renew(f->identity));
+    assert_int_equal(http_store_requests(f->server, NULL), 0);
+}
+
+static void half_a_key_is_refused_without_being_shown(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    environment.key_id = "HALFAKEY";
+    check_fails(make(f, &err), err, ERR_INVALID);
+    check_says(err, "AWS_SECRET_ACCESS_KEY");
+    assert_null(strstr(err.text, "HALFAKEY"));
+}
+
+static void a_profile_of_the_shared_file_is_taken_by_its_name(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    write_shared(f, 0600,
+                 "[default]\naws_access_key_id = A\naws_secret_access_key = a\n"
+                 "[other]\naws_access_key_id=B\naws_secret_access_key=b\naws_session_token=s\n");
+    check_ok(make(f, &err), err);
+    check_gives(f, "A", "a", "");
+    environment.profile = "other";
+    check_ok(make(f, &err), err);
+    check_gives(f, "B", "b", "s");
+    environment.profile = "third";
+    check_fails(make(f, &err), err, ERR_INVALID);
+    check_says(err, "third");
+}
+
+static void a_shared_file_that_others_may_read_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    write_shared(f, 0644, "[default]\naws_access_key_id=A\naws_secret_access_key=a\n");
+    check_fails(make(f, &err), err, ERR_DENIED);
+    check_says(err, "chmod 600");
+}
+
+/* A session first, by PUT; then the role's name and its credentials, with the session's token. */
+static void a_role_is_asked_for_by_imdsv2(void **state)
+{
+    static const char *const targets[] = {
+        "/latest/api/token",
+        "/latest/meta-data/iam/security-credentials/",
+        "/latest/meta-data/iam/security-credentials/farshore-role",
+    };
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    check_ok(make(f, &err), err);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    assert_int_equal(http_store_requests(f->server, NULL), 3);
+    for (size_t i = 0; i < 3; i++) {
+        struct http_record record AUTO_HTTP_RECORD = {.target = NULL};
+        assert_true(http_store_record(f->server, i, &record));
+        assert_string_equal(record.method, i == 0 ? "PUT" : "GET");
+        assert_string_equal(record.target, targets[i]);
+        assert_non_null(strstr(record.headers, i == 0 ? "x-aws-ec2-metadata-token-ttl-seconds: "
+                                                      : "x-aws-ec2-metadata-token: imds-session"));
+    }
+}
+
+static void the_endpoint_can_be_set_as_the_tools_of_aws_do(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    environment.endpoint = f->endpoint;
+    check_ok(s3_identity_make(&f->host, "s3.bucket", NULL, &f->identity, &err), err);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+}
+
+static void a_role_is_not_asked_for_when_that_is_switched_off(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    environment.disabled = "True";
+    check_fails(make(f, &err), err, ERR_DENIED);
+    check_says(err, "AWS_ACCESS_KEY_ID");
+    assert_int_equal(http_store_requests(f->server, NULL), 0);
+}
+
+static void a_roles_credentials_are_renewed_before_they_end(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    http_store_token_lifetime(f->server, 1000);
+    check_ok(make(f, &err), err);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    atomic_store(&f->world.passed_ns, 600 * 1000 * MS);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    atomic_store(&f->world.passed_ns, 710 * 1000 * MS);
+    check_gives(f, "ASIA2", "secret-key-2", "secret-token-2");
+}
+
+/* Their end is a time of the endpoint's clock. */
+static void a_clock_that_is_off_ends_no_credentials(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    atomic_store(&f->world.jumped_ns, (int64_t)(10ull * 365 * 24 * 3600 * 1000 * MS));
+    check_ok(make(f, &err), err);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    atomic_store(&f->world.passed_ns, 3000 * 1000 * MS);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    atomic_store(&f->world.jumped_ns, 0);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+}
+
+static void credentials_that_hold_are_used_while_the_endpoint_is_down(void **state)
+{
+    struct fixture *f = *state;
+    struct http_rule rule = {.per_mille = 1000, .status = 500};
+    struct s3_credentials found;
+    struct err err = ERR_NONE;
+    http_store_token_lifetime(f->server, 1000);
+    check_ok(make(f, &err), err);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    http_store_fault(f->server, HTTP_REFUSE, &rule);
+    atomic_store(&f->world.passed_ns, 900 * 1000 * MS);
+    check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
+    atomic_store(&f->world.passed_ns, 1001 * 1000 * MS);
+    check_fails(s3_identity_get(f->identity, &found, &err), err, ERR_TRANSIENT);
+    assert_null(strstr(err.text, "secret-"));
+}
+
+/* --- as the store uses it --- */
+
+static void put(struct store *s, const char *key)
+{
+    struct err err = ERR_NONE;
+    check_ok(store_put(s, key, span_of_text("x"), &err), err);
+}
+
+static void credentials_called_expired_are_renewed_once_and_the_request_repeated(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    struct err err = ERR_NONE;
+    check_ok(store_open(&f->host, f->url, true, &s, &err), err);
+    put(s, "a");
+    assert_true(http_store_was_told(f->server, "x-amz-security-token: secret-token-1"));
+    http_store_revoke_tokens(f->server);
+    atomic_store(&f->world.passed_ns, INSTANCE_PACE_MS * MS);
+    put(s, "b");
+    put(s, "c");
+    assert_int_equal(http_store_tokens(f->server), 2);
+    assert_int_equal(http_store_objects(f->server), 3);
+    assert_false(http_store_was_told(f->server, "secret-key-"));
+}
+
+/* It cannot be renewed here: who gave it must. */
+static void a_session_token_that_has_expired_is_said(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    struct err err = ERR_NONE;
+    environment.key_id = "A";
+    environment.secret = "a";
+    environment.session = "secret-token-7"; /* of which this server knows nothing */
+    check_ok(store_open(&f->host, f->url, false, &s, &err), err);
+    check_fails(store_put(s, "a", span_of_text("x"), &err), err, ERR_DENIED);
+    check_says(err, "expired");
+    check_says(err, "the environment");
+    assert_null(strstr(err.text, "secret-token"));
+    assert_int_equal(http_store_requests(f->server, NULL), 1);
+}
+
+int main(void)
+{
+#define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        EACH(the_environment_comes_before_the_shared_file),
+        EACH(half_a_key_is_refused_without_being_shown),
+        EACH(a_profile_of_the_shared_file_is_taken_by_its_name),
+        EACH(a_shared_file_that_others_may_read_is_refused),
+        EACH(a_role_is_asked_for_by_imdsv2),
+        EACH(the_endpoint_can_be_set_as_the_tools_of_aws_do),
+        EACH(a_role_is_not_asked_for_when_that_is_switched_off),
+        EACH(a_roles_credentials_are_renewed_before_they_end),
+        EACH(a_clock_that_is_off_ends_no_credentials),
+        EACH(credentials_that_hold_are_used_while_the_endpoint_is_down),
+        EACH(credentials_called_expired_are_renewed_once_and_the_request_repeated),
+        EACH(a_session_token_that_has_expired_is_said),
+    };
+#undef EACH
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
