@@ -4,14 +4,15 @@
  * compared with its digest and every frame with its keyed one before a byte is put. Segments are
  * named by the digest of what they hold, so a repeat finds them, reads them and compares.
  *
- * A large part becomes a segment of its own without passing here, where the target's service can
- * copy from the cache. Such a copy counts when it is proved to have the part's digest; one that is
- * not right is never removed (another processor may have made, proved and recorded a right one of
- * that name meanwhile) and never used: the part is streamed, under another name.
+ * A large part is a segment of its own. Where the target's service can copy from the cache it
+ * becomes one without passing here; such a copy counts when it is proved to have the part's digest.
+ * One that is not right is never removed (another processor may have made, proved and recorded a
+ * right one of that name meanwhile) and never used: the part is streamed, under another name.
  *
  * Memory: parts that are fetched at once, together APPLY_FETCH_BYTES or else a single one; a
- * segment per target store, which a last part may bring to twice PROCESSOR_SEGMENT_BYTES while it
- * grows; one run. With a repeat, what is compared. One thread calls; it may make others. */
+ * segment of small parts per target store, PROCESSOR_SEGMENT_BYTES; the last object with its runs;
+ * and, where a segment is there already, as much again to compare it with. One thread calls; it may
+ * make others. */
 #ifndef BACKEND_HISTORY_APPLY_H
 #define BACKEND_HISTORY_APPLY_H
 

@@ -12,7 +12,7 @@
 /* A batch, what one record speaks of, ends at the first of these; one epoch always fits. */
 #define PROCESSOR_BATCH_EPOCHS 64u
 #define PROCESSOR_BATCH_BYTES  (32u << 20) /* entries and parts */
-/* A segment closes before it grows over this; a larger part is a segment of its own. */
+/* A segment closes before it grows over this; a part over half of it is a segment of its own. */
 #define PROCESSOR_SEGMENT_BYTES EPOCH_PART_BYTES
 /* What `fetches` should be where nothing else is known: requests take longer than their bytes. */
 #define PROCESSOR_FETCHES 4u

@@ -6,13 +6,15 @@
 #include "backend/store/rotation.h"
 #include "common/base64.h"
 #include "common/digest.h"
+#include "common/parallel.h"
 
 #include <stdio.h>
 
 #define API_VERSION       "2021-12-02"
 #define BLOCK_BYTES_LARGE (8u << 20)
 #define LARGE_BYTES       (16u << 20) /* above this a body goes in blocks */
-#define BLOCK_ID_BYTES    12u         /* 8 random, 4 of the number: 16 characters */
+#define BLOCK_THREADS     4u
+#define BLOCK_ID_BYTES    12u /* 8 random, 4 of the number: 16 characters */
 #define CONTAINER_MAX     63u
 #define SOURCE_URL_MAX    2048u /* of a copy: the service takes no more */
 #define COPY_WAIT_MS      30000u
@@ -233,15 +235,28 @@ static void block_id(const uint8_t random[8], uint32_t number, char out[20])
     base64_write(span_of(id, sizeof id), out);
 }
 
-static bool put_block(struct cloud *c, const char *key, const char *id, struct span body,
-                      struct err *err)
+struct blocks {
+    struct cloud *cloud;
+    const char *key;
+    struct span body;
+    uint8_t random[8];
+};
+
+static bool put_block(void *context, size_t index, struct err *err)
 {
-    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = body};
+    const struct blocks *b = context;
+    size_t at = index * BLOCK_BYTES_LARGE, left = b->body.length - at;
+    struct cloud_call call AUTO_CLOUD_CALL = {
+        .method = "PUT",
+        .key = b->key,
+        .body = span_part(b->body, at, left < BLOCK_BYTES_LARGE ? left : BLOCK_BYTES_LARGE)};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    char id[20];
+    block_id(b->random, (uint32_t)index, id);
     cloud_query(&call, "blockid", id);
     cloud_query(&call, "comp", "block");
     add_md5(&call);
-    return cloud_send(c, &call, &answer, err);
+    return cloud_send(b->cloud, &call, &answer, err);
 }
 
 static bool put_block_list(struct cloud *c, const char *key, struct span list, const char *md5,
@@ -261,23 +276,22 @@ static bool put_block_list(struct cloud *c, const char *key, struct span list, c
 static bool azure_put_large(struct cloud *c, const char *key, struct span body, struct err *err)
 {
     static const char head[] = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
+    struct blocks b = {.cloud = c, .key = key, .body = body};
+    size_t count = (body.length + BLOCK_BYTES_LARGE - 1) / BLOCK_BYTES_LARGE;
     struct buf list AUTO_BUF = BUF_NONE;
-    uint8_t random[8];
     char id[20], row[64], md5[BASE64_CHARS(MD5_BYTES) + 1];
 
     write_md5(body, md5);
-    int result = c->world->ops->random(c->world, random, sizeof random);
+    int result = c->world->ops->random(c->world, b.random, sizeof b.random);
     if (result < 0)
         return err_errno(err, -result, "random bytes for the blocks of %s", key);
+    if (!parallel_each(count, BLOCK_THREADS, put_block, &b, err))
+        return false;
     buf_put(&list, head, sizeof head - 1);
-    for (uint32_t n = 0; body.length > 0; n++) {
-        size_t length = body.length < BLOCK_BYTES_LARGE ? body.length : BLOCK_BYTES_LARGE;
-        block_id(random, n, id);
-        if (!put_block(c, key, id, span_of(body.data, length), err))
-            return false;
+    for (uint32_t n = 0; n < count; n++) {
+        block_id(b.random, n, id);
         int used = snprintf(row, sizeof row, "<Latest>%s</Latest>", id);
         buf_put(&list, row, (size_t)used);
-        body = span_of(body.data + length, body.length - length);
     }
     buf_put(&list, "</BlockList>", strlen("</BlockList>"));
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);

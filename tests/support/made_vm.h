@@ -30,6 +30,10 @@ void made_vm_apply(struct made_vm *vm);
 /* The history, read anew. */
 struct history *made_vm_history(struct made_vm *vm);
 
+/* Opens every frame of the newest epoch, wherever its run says it lies; a digest of blocks and
+ * plain bytes. */
+struct sha256 made_vm_frames_digest(struct made_vm *vm);
+
 /* One line per object of the bucket whose key starts with MADE_VM, in order: the cache's or the
  * vault's content as names. */
 void made_names(struct store *s, const char *prefix, struct buf *out);

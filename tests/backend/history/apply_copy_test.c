@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 
-#include "backend/history/frame.h"
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_vm.h"
@@ -68,63 +67,6 @@ static void parts_load(struct made_vm *vm, struct part parts[PARTS + 1])
     }
 }
 
-/* --- what the history says and holds, whatever its objects are called --- */
-
-struct place {
-    struct store *store;
-    char key[KEY_MAX + RUN_SEGMENT_NAME_MAX];
-    uint64_t offset;
-};
-
-static bool place_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct place *p = context;
-    return store_get(p->store, p->key, p->offset + offset, out, err);
-}
-
-/* Opens every frame of the only epoch. */
-static struct sha256 content_digest(struct made_vm *vm)
-{
-    struct history *h = made_vm_history(vm);
-    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
-    struct run *run AUTO_RUN = NULL;
-    struct buf all AUTO_BUF = BUF_NONE;
-    struct run_entry entry;
-    struct err err = ERR_NONE;
-    bool found = true;
-
-    assert_int_equal(history_epochs(h), 1);
-    struct record_epoch e = history_epoch(h, 0, NULL);
-    struct place place = {.store = vm->target, .offset = e.run_offset};
-    snprintf(place.key, sizeof place.key, "%s/%s", MADE_VM, e.run_key);
-    struct run_source source = {.fetch = place_fetch, .context = &place, .bytes = e.run_bytes};
-    check_ok(run_open(vm->maker.keys, vm->maker.vault.vm, source, &run, &err), err);
-    check_ok(frame_codec_make(vm->maker.keys, &codec, &err), err);
-    for (struct run_cursor cursor = {.run = run};;) {
-        uint8_t stored[FRAME_SEALED_MAX], plain[FRAME_PLAIN_MAX];
-        char segment[RUN_SEGMENT_NAME_MAX];
-        struct place at = {.store = vm->target};
-        uint16_t store;
-        check_ok(run_next(&cursor, &entry, &found, &err), err);
-        if (!found)
-            break;
-        const char *name = run_segment_name(run, entry.segment);
-        if (strcmp(name, RUN_SEGMENT_SELF) == 0)
-            snprintf(segment, sizeof segment, "%s", e.run_key);
-        else
-            assert_true(segment_name_parse(name, &store, segment));
-        snprintf(at.key, sizeof at.key, "%s/%s", MADE_VM, segment);
-        check_ok(place_fetch(&at, entry.offset, mspan_of(stored, entry.stored_bytes), &err), err);
-        check_ok(frame_decode(codec, &entry.frame, span_of(stored, entry.stored_bytes),
-                              mspan_of(plain, entry.frame.blocks * BLOCK_BYTES), &err),
-                 err);
-        buf_put_u64(&all, entry.first);
-        buf_put(&all, plain, entry.frame.blocks * BLOCK_BYTES);
-    }
-    history_close(&h);
-    return sha256_of(buf_span(&all));
-}
-
 /* Of the same epoch, streamed. */
 static struct sha256 expected;
 
@@ -135,14 +77,14 @@ static int group_setup(void **state)
     made_vm_init(&vm, 1, 4096);
     ship_large(&vm);
     made_vm_apply(&vm);
-    expected = content_digest(&vm);
+    expected = made_vm_frames_digest(&vm);
     made_vm_release(&vm);
     return 0;
 }
 
 static void check_content(struct made_vm *vm)
 {
-    struct sha256 found = content_digest(vm);
+    struct sha256 found = made_vm_frames_digest(vm);
     struct buf names AUTO_BUF = BUF_NONE;
     assert_memory_equal(found.bytes, expected.bytes, SHA256_BYTES);
     made_names(vm->cache, "vm1/g0001-0123456789abcdef/parts/", &names);
@@ -327,37 +269,107 @@ static void a_copy_whose_reply_was_lost_counts_once_it_is_read(void **state)
     check_content(&vm);
 }
 
-/* A part that fills a streamed segment is one of the same name: what a processor that was killed
- * between a wrong copy and its proof has left there. */
-static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes(void **state)
+/* An epoch of two parts of 5 MiB: over half a segment. */
+static void ship_half_segments(struct made_vm *vm, struct part parts[2])
 {
-    struct made_vm vm CLEANUP(made_vm_release);
+    struct epoch_maker *m = &vm->maker;
     uint8_t noise[BLOCK_BYTES];
     struct err err = ERR_NONE;
-    char key[KEY_MAX], hex[2 * SHA256_BYTES + 1], segment[KEY_MAX];
-    struct buf bytes AUTO_BUF = BUF_NONE, kept AUTO_BUF = BUF_NONE;
-    struct epoch_maker *m = &vm.maker;
 
-    (void)state;
-    made_vm_init(&vm, 1, 4096);
     m->inline_max = 0;
     m->part_max = 5u << 20;
     for (uint64_t i = 0; i < 2 * (5u << 20) / BLOCK_BYTES; i++) {
-        assert_int_equal(vm.world->ops->random(vm.world, noise, sizeof noise), 0);
+        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
         epoch_maker_write(m, 0, i, 1, noise);
     }
     epoch_maker_cut(m);
-    key_part(key, MADE_VM, m->generation, 1, m->attempt, 0);
-    check_ok(store_load(vm.cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
-    struct sha256 digest = sha256_of(buf_span(&bytes));
-    hex_of(digest.bytes, SHA256_BYTES, hex);
-    key_segment(segment, MADE_VM, hex);
-    bytes.data[99] ^= 1;
-    memory_bucket_set(vm.target_bucket, segment, buf_span(&bytes));
+    for (uint32_t i = 0; i < 2; i++) {
+        char hex[2 * SHA256_BYTES + 1];
+        key_part(parts[i].key, MADE_VM, m->generation, m->epoch, m->attempt, i);
+        parts[i].bytes = BUF_NONE;
+        check_ok(store_load(vm->cache, parts[i].key, STORE_OBJECT_MAX, &parts[i].bytes, &err), err);
+        struct sha256 digest = sha256_of(buf_span(&parts[i].bytes));
+        hex_of(digest.bytes, SHA256_BYTES, hex);
+        key_segment(parts[i].segment, MADE_VM, hex);
+    }
+}
+
+static void a_large_part_is_a_segment_of_its_own_where_it_is_streamed_too(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    ship_half_segments(&vm, parts);
     apply_with(&vm, MEMORY_COPIES_NOT);
-    content_digest(&vm); /* opens every frame */
-    check_ok(store_load(vm.target, segment, STORE_OBJECT_MAX, &kept, &err), err);
-    assert_true(span_equal(buf_span(&kept), buf_span(&bytes)));
+    made_vm_frames_digest(&vm); /* opens every frame */
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(memory_bucket_has(vm.target_bucket, parts[i].segment));
+        buf_release(&parts[i].bytes);
+    }
+}
+
+/* What a processor that was killed between a wrong copy and its proof has left there. */
+static void a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    struct buf kept AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    ship_half_segments(&vm, parts);
+    parts[0].bytes.data[99] ^= 1;
+    memory_bucket_set(vm.target_bucket, parts[0].segment, buf_span(&parts[0].bytes));
+    apply_with(&vm, MEMORY_COPIES_NOT);
+    made_vm_frames_digest(&vm);
+    check_ok(store_load(vm.target, parts[0].segment, STORE_OBJECT_MAX, &kept, &err), err);
+    assert_true(span_equal(buf_span(&kept), buf_span(&parts[0].bytes)));
+    for (size_t i = 0; i < 2; i++)
+        buf_release(&parts[i].bytes);
+}
+
+static enum memory_fault full_before(void *context, const struct memory_call *call)
+{
+    return call->op == MEMORY_PUT && strcmp(call->key, context) == 0 ? MEMORY_FILL : MEMORY_PASS;
+}
+
+/* Else the epochs before it would be applied alone, again and again. */
+static void a_target_without_room_is_not_the_epochs_fault(void **state)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct part parts[2];
+    struct end e;
+    struct err err = ERR_NONE;
+    struct buf names AUTO_BUF = BUF_NONE;
+
+    (void)state;
+    made_vm_init(&vm, 1, 4096);
+    epoch_maker_cut(&vm.maker);
+    ship_half_segments(&vm, parts);
+    end_open(&vm, MEMORY_COPIES_NOT, 2, full_before, parts[1].segment, &e);
+    assert_int_equal(processor_step(e.processor, &err), PROCESSOR_FAILED);
+    assert_int_equal(err.kind, ERR_FULL);
+    end_close(&e);
+    struct history *h = made_vm_history(&vm);
+    assert_int_equal(history_epochs(h), 0);
+    history_close(&h);
+    for (size_t i = 0; i < 2; i++)
+        buf_release(&parts[i].bytes);
+}
+
+static void of_parts_fetched_at_once_the_damaged_one_is_named(void **state)
+{
+    BEGIN;
+    struct end e;
+    assert_true(memory_bucket_damage(vm.cache_bucket, parts[1].key, 777, 1));
+    end_open(&vm, MEMORY_COPIES_NOT, PARTS + 1, NULL, NULL, &e);
+    assert_int_equal(processor_step(e.processor, &err), PROCESSOR_FAILED);
+    assert_int_equal(err.kind, ERR_CORRUPT);
+    check_says(err, parts[1].key);
+    end_close(&e);
+    (void)w;
 }
 
 static void a_damaged_part_is_named_although_it_could_be_copied(void **state)
@@ -375,45 +387,86 @@ static void a_damaged_part_is_named_although_it_could_be_copied(void **state)
     }
 }
 
-/* The part has the digest of its entry and a frame of its run ends behind it. */
-static void a_frame_outside_a_copied_part_is_refused(void **state)
+#define FORGED_PARTS 3u
+
+/* An epoch of three parts, of which one was harmed before its digest was taken: what it holds is
+ * not what the run says. */
+static void ship_forged(struct made_vm *vm, size_t part_max, uint32_t part,
+                        void (*harm)(struct buf *bytes))
 {
-    struct made_vm vm CLEANUP(made_vm_release);
+    struct epoch_maker *m = &vm->maker;
     struct buf entry AUTO_BUF = BUF_NONE, forged AUTO_BUF = BUF_NONE, bytes AUTO_BUF = BUF_NONE;
     struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    struct epoch_part parts[FORGED_PARTS];
     struct seal_salt salt = {{9}};
-    struct epoch_part part;
-    struct watch w = {.copies = MEMORY_PASS};
     struct err err = ERR_NONE;
-    struct epoch_maker *m = &vm.maker;
     uint8_t noise[BLOCK_BYTES];
     char key[KEY_MAX];
 
-    (void)state;
-    made_vm_init(&vm, 1, 4096);
     m->inline_max = 0;
-    for (uint64_t i = 0; i < 300; i++) {
-        assert_int_equal(vm.world->ops->random(vm.world, noise, sizeof noise), 0);
+    m->part_max = part_max;
+    for (uint64_t i = 0; i < part_max * 11 / 4 / BLOCK_BYTES; i++) {
+        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
         epoch_maker_write(m, 0, i, 1, noise);
     }
     epoch_maker_entry(m, EPOCH_CUT, POINT_CRASH, NULL, &entry);
     check_ok(epoch_decode(buf_span(&entry), m->keys, m->vault.vm, m->generation, 1, &d, &err), err);
-    struct epoch_entry e = d.entry;
-    assert_int_equal(e.part_count, 1);
-    key_part(key, MADE_VM, m->generation, 1, e.attempt, 0);
-    check_ok(store_load(vm.cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
-    bytes.length--;
-    memory_bucket_set(vm.cache_bucket, key, buf_span(&bytes));
-    part = (struct epoch_part){.bytes = bytes.length, .digest = sha256_of(buf_span(&bytes))};
-    e.parts = &part;
-    check_ok(epoch_encode(&e, m->keys, &salt, &forged, &err), err);
-    check_ok(
-        store_put(vm.cache, "vm1/g0001-0123456789abcdef/0000000000000001", buf_span(&forged), &err),
-        err);
+    assert_int_equal(d.entry.part_count, FORGED_PARTS);
+    memcpy(parts, d.entry.parts, sizeof parts);
+    key_part(key, MADE_VM, m->generation, 1, d.entry.attempt, part);
+    check_ok(store_load(vm->cache, key, STORE_OBJECT_MAX, &bytes, &err), err);
+    harm(&bytes);
+    memory_bucket_set(vm->cache_bucket, key, buf_span(&bytes));
+    parts[part].bytes = bytes.length;
+    parts[part].digest = sha256_of(buf_span(&bytes));
+    d.entry.parts = parts;
+    check_ok(epoch_encode(&d.entry, m->keys, &salt, &forged, &err), err);
+    key_epoch(key, MADE_VM, m->generation, 1);
+    check_ok(store_put(vm->cache, key, buf_span(&forged), &err), err);
+}
+
+static void cut_last(struct buf *b)
+{
+    b->length--;
+}
+
+static void flip_first(struct buf *b)
+{
+    b->data[0] ^= 1;
+}
+
+static void flip_last(struct buf *b)
+{
+    b->data[b->length - 1] ^= 1;
+}
+
+static void check_forged_is_refused(size_t part_max, uint32_t part, void (*harm)(struct buf *),
+                                    const char *says)
+{
+    struct made_vm vm CLEANUP(made_vm_release);
+    struct watch w = {.copies = MEMORY_PASS};
+    struct err err = ERR_NONE;
+    made_vm_init(&vm, 1, 4096);
+    ship_forged(&vm, part_max, part, harm);
     assert_int_equal(step_all(&vm, MEMORY_COPIES_PROVED, &w, &err), PROCESSOR_FAILED);
-    assert_int_equal(w.copied, 1);
+    assert_int_equal(w.copied > 0, part_max >= APPLY_COPY_BYTES);
     assert_int_equal(err.kind, ERR_CORRUPT);
-    check_says(err, "outside");
+    check_says(err, says);
+}
+
+static void a_frame_outside_a_copied_part_is_refused(void **state)
+{
+    (void)state;
+    check_forged_is_refused(PART_BYTES, 1, cut_last, "outside");
+}
+
+static void every_frame_of_every_streamed_part_is_compared(void **state)
+{
+    (void)state;
+    for (uint32_t part = 0; part < FORGED_PARTS; part++) {
+        check_forged_is_refused(150u << 10, part, flip_first, "is not the one of its run");
+        check_forged_is_refused(150u << 10, part, flip_last, "is not the one of its run");
+    }
 }
 
 static void killed_at_every_call_it_ends_the_same(void **state)
@@ -494,9 +547,13 @@ int main(void)
         cmocka_unit_test(a_copy_that_never_was_is_found_and_streamed),
         cmocka_unit_test(a_service_that_refuses_is_asked_once_a_batch),
         cmocka_unit_test(a_copy_whose_reply_was_lost_counts_once_it_is_read),
+        cmocka_unit_test(a_large_part_is_a_segment_of_its_own_where_it_is_streamed_too),
+        cmocka_unit_test(a_target_without_room_is_not_the_epochs_fault),
+        cmocka_unit_test(of_parts_fetched_at_once_the_damaged_one_is_named),
         cmocka_unit_test(a_streamed_segment_takes_another_name_when_its_own_holds_other_bytes),
         cmocka_unit_test(a_damaged_part_is_named_although_it_could_be_copied),
         cmocka_unit_test(a_frame_outside_a_copied_part_is_refused),
+        cmocka_unit_test(every_frame_of_every_streamed_part_is_compared),
         cmocka_unit_test(killed_at_every_call_it_ends_the_same),
         cmocka_unit_test(two_processors_that_copy_are_as_one),
         cmocka_unit_test(as_many_parts_as_told_are_fetched_at_once),
