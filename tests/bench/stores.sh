@@ -9,7 +9,7 @@ WITH=$1/tests/servers/with.sh
 BENCH=$(dirname "$2")/tests/store_bench
 ROUNDS=${3:-5}
 BYTES=$((8 << 20))
-COUNT=16
+COUNT=32
 
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
