@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "backend/history/frame.h"
-#include "backend/history/processor.h"
 #include "backend/history/progress.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_vm.h"
