@@ -24,6 +24,7 @@ struct http_exchange {
     size_t sent;             /* of the body, given to libcurl */
     bool connected;          /* from here on first_byte_ms and stall_ms hold */
     bool answered;           /* the first byte came */
+    unsigned answers;        /* begun so far, interim ones too */
     bool too_long;           /* more bytes than there is room for */
     bool cut;                /* what came of a refusal's body is enough */
     uint64_t moved;          /* bytes in both directions, as libcurl counts them */

@@ -5,6 +5,7 @@
 
 #define BUFFER_BYTES (512L << 10)
 #define POLL_MS      500u /* how late a time-out may be noticed */
+#define ANSWERS_MAX  16u  /* to one request, with interim ones (1xx) */
 #define USER_AGENT   "farshore/" FARSHORE_VERSION
 
 /* --- libcurl's callbacks; the client's thread --- */
@@ -29,7 +30,8 @@ static size_t take_header(char *line, size_t size, size_t count, void *context)
     x->answered = true;
     if (length > 5 && memcmp(line, "HTTP/", 5) == 0) { /* what was before was an interim answer */
         buf_clear(headers);
-        return length;
+        x->too_long = ++x->answers > ANSWERS_MAX;
+        return x->too_long ? 0 : length;
     }
     if (headers->length + length > HTTP_HEADERS_BYTES_MAX || memchr(line, '\0', length) != NULL) {
         x->too_long = true;

@@ -109,6 +109,8 @@ static const struct {
     {"NoSuchKey", ERR_NOT_FOUND, ""},
     {"NoSuchUpload", ERR_TRANSIENT, "the store no longer knows the upload"},
     {"NoSuchBucket", ERR_INVALID, "there is no such bucket: enable makes it, or make it yourself"},
+    {"InvalidLocationConstraint", ERR_INVALID,
+     "the store does not know this region: give the one it is in as region= in the store's URL"},
     {"InvalidRange", ERR_CORRUPT, "it ends before that"},
     {"AccessDenied", ERR_DENIED,
      "these credentials lack the right, or the bucket's policy forbids "

@@ -132,6 +132,36 @@ give_user() { # ROLE BUCKET...
     done
 }
 
+# A session of an hour, whose rights are those of a role that the administrator assumes
+# (https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html).
+give_session() { # ROLE BUCKET...
+    local role=$1 bucket resources=() id key folder prefix container account name
+    shift
+    for bucket in "$@"; do resources+=("\"arn:aws:s3:::$bucket\"" "\"arn:aws:s3:::$bucket/*\""); done
+    rgw_admin role create --role-name="$role" --assume-role-policy-doc='{"Version":"2012-10-17",
+        "Statement":[{"Effect":"Allow","Principal":{"AWS":["arn:aws:iam:::user/farshore"]},
+        "Action":["sts:AssumeRole"]}]}' >"$TMP/role.log" 2>&1 || fail "$(cat "$TMP/role.log")"
+    rgw_admin role-policy put --role-name="$role" --policy-name=all --policy-doc="{
+        \"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Action\":[\"s3:*\"],
+        \"Resource\":[$(IFS=,; echo "${resources[*]}")]}]}" >"$TMP/role.log" 2>&1 || fail "$(cat "$TMP/role.log")"
+    store_place cache
+    id=$(secret_of "$ADMIN/$name" AWS_ACCESS_KEY_ID)
+    key=$(secret_of "$ADMIN/$name" AWS_SECRET_ACCESS_KEY)
+    "${CURL[@]}" -o "$TMP/answer" --aws-sigv4 aws:amz:us-east-1:sts -d Action=AssumeRole \
+        -d Version=2011-06-15 -d DurationSeconds=3600 -d RoleSessionName=farshore \
+        -d "RoleArn=$(urlencode "arn:aws:iam:::role/$role")" -K - <<END
+url = "$FARSHORE_TEST_ENDPOINT/"
+user = "$id:$key"
+END
+    session_part() { sed -n "s#.*<$1>\([^<]*\)</$1>.*#\1#p" "$TMP/answer"; }
+    [ -n "$(session_part SessionToken)" ] || fail "no session: $(cat "$TMP/answer")"
+    for bucket in "$@"; do
+        give "$role" "s3.$bucket" "AWS_ACCESS_KEY_ID=$(session_part AccessKeyId)" \
+            "AWS_SECRET_ACCESS_KEY=$(session_part SecretAccessKey)" \
+            "AWS_SESSION_TOKEN=$(session_part SessionToken)"
+    done
+}
+
 statement() { # ROLE ACTIONS RESOURCES: of a bucket policy; lists are JSON
     printf '{"Effect":"Allow","Principal":{"AWS":["arn:aws:iam:::user/%s"]},"Action":%s,"Resource":%s}' "$@"
 }
@@ -147,14 +177,12 @@ set_policy() { # cache|target STATEMENT...
 make_roles_radosgw() {
     local cache=arn:aws:s3:::far-cache target=arn:aws:s3:::far-target
     give_user source far-cache far-target # the second only to see it refused
-    give_user processor far-cache far-target
+    give_session processor far-cache far-target
     give_user viewer far-target
     set_policy cache \
         "$(statement source '["s3:PutObject","s3:GetObject"]' "[\"$cache/some/prefix/*\"]")" \
-        "$(statement source '["s3:ListBucket"]' "[\"$cache\"]")" \
-        "$(statement processor '["s3:*"]' "[\"$cache\",\"$cache/*\"]")"
+        "$(statement source '["s3:ListBucket"]' "[\"$cache\"]")"
     set_policy target \
-        "$(statement processor '["s3:*"]' "[\"$target\",\"$target/*\"]")" \
         "$(statement viewer '["s3:GetObject"]' "[\"$target/*\"]")" \
         "$(statement viewer '["s3:PutObject","s3:DeleteObject"]' "[\"$target/*/pins/*\"]")" \
         "$(statement viewer '["s3:ListBucket"]' "[\"$target\"]")"

@@ -59,6 +59,8 @@ rgw data = $FOLDER/rgw
 rgw enable usage log = false
 rgw enable ops log = false
 rgw thread pool size = 64
+rgw s3 auth use sts = true
+rgw sts key = $(openssl rand -hex 8)
 CONF
 }
 

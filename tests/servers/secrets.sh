@@ -26,7 +26,7 @@ add_secret() { # TEXT
         printf '%s' "$text" | base64 -w0
         echo
         printf '%s' "$text" | xxd -p -c 0
-        printf '%s' "$text" | base64 -d 2>/dev/null | xxd -p -c 0
+        printf '%s' "$text" | base64 -d 2>/dev/null | xxd -p -c 0 || true # it need not be base64
     } | while read -r writing; do
         [ ${#writing} -ge 16 ] || continue
         printf '%s\n' "$writing" "${writing:0:16}" "${writing: -16}"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * As S3 answers (https://docs.aws.amazon.com/AmazonS3/latest/API/Type_API_Reference.html). */
+#include "common/base64.h"
 #include "tests/support/http_store_internal.h"
 
 #include <stdio.h>
@@ -145,6 +146,14 @@ static struct http_object *source_locked(struct exchange *x, const char *where)
     return http_objects_find(&x->store->objects, name);
 }
 
+static void add_checksum(struct exchange *x, const struct http_object *object)
+{
+    struct sha256 digest = sha256_of(buf_span(&object->body));
+    char text[BASE64_CHARS(SHA256_BYTES) + 1];
+    base64_write(span_of(digest.bytes, sizeof digest), text);
+    answer_add(x, "<ChecksumSHA256>%s</ChecksumSHA256>", text);
+}
+
 static void copy_locked(struct exchange *x, const char *from, const char *piece)
 {
     const struct http_object *source = source_locked(x, from);
@@ -165,6 +174,8 @@ static void copy_locked(struct exchange *x, const char *from, const char *piece)
     struct http_object *made = http_object_make(piece != NULL ? piece : x->name, &body, &headers);
     begin_xml(x, piece != NULL ? "CopyPartResult" : "CopyObjectResult");
     answer_add(x, "<ETag>&quot;%s&quot;</ETag>", made->etag);
+    if (exchange_header(x, "x-amz-checksum-algorithm") != NULL)
+        add_checksum(x, made);
     answer_add(x, piece != NULL ? "</CopyPartResult>" : "</CopyObjectResult>");
     if (piece != NULL)
         http_objects_put_piece(&x->store->objects, made);

@@ -98,40 +98,48 @@ static char *text_of(struct buf *b)
     return (char *)b->data;
 }
 
+static void count_locked(struct http_store *s, const char *method)
+{
+    s->requests[ALL]++;
+    for (size_t i = 0; i < METHODS; i++)
+        s->requests[i] += strcmp(methods[i], method) == 0;
+    if (++s->at_once > s->most_at_once)
+        s->most_at_once = s->at_once;
+}
+
+/* Takes over `headers`. */
+static void record_locked(struct exchange *x, char *headers)
+{
+    struct http_store *s = x->store;
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    x->record = s->record_count++;
+    s->records = realloc(s->records, s->record_count * sizeof *s->records);
+    char *target = strdup(x->target);
+    if (s->records == NULL || target == NULL)
+        abort();
+    s->records[x->record] = (struct http_record){.target = target,
+                                                 .headers = headers,
+                                                 .begun_ms = (uint64_t)now.tv_sec * 1000 +
+                                                             (uint64_t)now.tv_nsec / 1000000};
+    memcpy(s->records[x->record].method, x->method, sizeof x->method);
+}
+
 static void note(struct exchange *x)
 {
     struct http_store *s = x->store;
     struct buf target = BUF_NONE, headers = BUF_NONE;
-    struct timespec now;
-    size_t which = 0;
 
-    clock_gettime(CLOCK_BOOTTIME, &now);
     buf_put(&target, x->path, strlen(x->path));
     MHD_get_connection_values(x->connection, MHD_GET_ARGUMENT_KIND, note_parameter, &target);
     MHD_get_connection_values(x->connection, MHD_HEADER_KIND, note_header, &headers);
-    while (which < METHODS && strcmp(methods[which], x->method) != 0)
-        which++;
     x->target = text_of(&target);
     LOCK_SCOPE(&s->lock);
-    s->requests[ALL]++;
-    if (which < METHODS)
-        s->requests[which]++;
-    if (++s->at_once > s->most_at_once)
-        s->most_at_once = s->at_once;
-    if (!s->config.record) {
+    count_locked(s, x->method);
+    if (s->config.record)
+        record_locked(x, text_of(&headers));
+    else
         buf_release(&headers);
-        return;
-    }
-    x->record = s->record_count++;
-    s->records = realloc(s->records, s->record_count * sizeof *s->records);
-    char *text = text_of(&headers), *target_copy = strdup(x->target);
-    if (s->records == NULL || target_copy == NULL)
-        abort();
-    s->records[x->record] = (struct http_record){.target = target_copy,
-                                                 .headers = text,
-                                                 .begun_ms = (uint64_t)now.tv_sec * 1000 +
-                                                             (uint64_t)now.tv_nsec / 1000000};
-    memcpy(s->records[x->record].method, x->method, sizeof x->method);
 }
 
 /* Before the answer goes out: who has it finds all of this. */

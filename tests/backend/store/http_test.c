@@ -190,6 +190,18 @@ static void an_empty_body_is_sent_with_its_length(void **state)
 
 /* --- what ends a call --- */
 
+static int listen_somewhere(int backlog, uint16_t *port)
+{
+    struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof where;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&where, sizeof where), 0);
+    assert_int_equal(listen(listener, backlog), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&where, &length), 0);
+    *port = ntohs(where.sin_port);
+    return listener;
+}
+
 /* An address of loopback where no connection is ever taken: its queue of one is full. */
 struct deaf {
     int listener, waiting[3];
@@ -198,13 +210,10 @@ struct deaf {
 
 static void deaf_make(struct deaf *d)
 {
-    struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t length = sizeof where;
-    d->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(d->listener, (struct sockaddr *)&where, sizeof where), 0);
-    assert_int_equal(listen(d->listener, 0), 0);
-    assert_int_equal(getsockname(d->listener, (struct sockaddr *)&where, &length), 0);
-    d->port = ntohs(where.sin_port);
+    d->listener = listen_somewhere(0, &d->port);
+    struct sockaddr_in where = {.sin_family = AF_INET,
+                                .sin_port = htons(d->port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     for (int i = 0; i < 3; i++) {
         d->waiting[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         (void)!connect(d->waiting[i], (struct sockaddr *)&where, sizeof where);
@@ -269,6 +278,18 @@ static void an_answer_cut_in_its_middle_is_no_answer(void **state)
     check_fails(get(f, &answer, &err), err, ERR_TRANSIENT);
     check_ok(get(f, &answer, &err), err);
     assert_true(span_equal(buf_span(&answer.body), span_of(f->body, BODY_BYTES)));
+}
+
+static void an_answer_byte_by_byte_is_as_good(void **state)
+{
+    struct fixture *f = *state;
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    struct err err = ERR_NONE;
+    put_object(f);
+    fault(f, HTTP_TRICKLE, (struct http_rule){.method = "GET", .ms = 1});
+    check_ok(get(f, &answer, &err), err);
+    assert_true(span_equal(buf_span(&answer.body), span_of(f->body, BODY_BYTES)));
+    assert_int_equal(http_store_faulted(f->server, HTTP_TRICKLE), 1);
 }
 
 static void a_body_cut_on_its_way_up_is_no_answer(void **state)
@@ -377,6 +398,34 @@ static void a_refusal_without_end_is_cut(void **state)
     check_ok(get(f, &answer, &err), err);
 }
 
+/* Takes one connection and says "go on" until nobody listens any more. */
+static void *say_go_on(void *context)
+{
+    static const char text[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    int taken = accept(*(int *)context, NULL, NULL);
+    while (send(taken, text, sizeof text - 1, MSG_NOSIGNAL) > 0)
+        ;
+    close(taken);
+    return NULL;
+}
+
+static void interim_answers_without_end_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    uint16_t port;
+    int listener = listen_somewhere(8, &port);
+    pthread_t server;
+    struct err err;
+    char url[80];
+    assert_int_equal(pthread_create(&server, NULL, say_go_on, &listener), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
+    struct http_request request = {.method = "GET", .url = url, .headers = BUF_NONE};
+    check_fails(http_call(f->http, &request, &answer, &err), err, ERR_CORRUPT);
+    assert_int_equal(pthread_join(server, NULL), 0);
+    close(listener);
+}
+
 /* --- where requests go --- */
 
 static void a_redirect_is_an_answer_and_nothing_goes_there(void **state)
@@ -416,25 +465,6 @@ static void plain_http_goes_to_loopback_only(void **state)
     struct http_request request = {.method = "GET", .url = refused[0], .headers = BUF_NONE};
     check_fails(http_call(f->http, &request, &answer, &err), err, ERR_INVALID);
     check_says(err, "plain=yes");
-}
-
-/* The proxy would read what must not leave this host. */
-static void loopback_is_reached_without_a_proxy(void **state)
-{
-    struct fixture *f = *state;
-    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    struct http_store *proxy =
-        http_store_start(&(struct http_store_config){.dialect = HTTP_S3, .record = true});
-    struct err err;
-    char url[80];
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", http_store_port(proxy));
-    setenv("http_proxy", url, 1);
-    put_object(f);
-    check_ok(get(f, &answer, &err), err);
-    unsetenv("http_proxy");
-    assert_int_equal(answer.status, 200);
-    assert_int_equal(http_store_connections(proxy), 0);
-    http_store_stop(&proxy);
 }
 
 /* --- time --- */
@@ -543,15 +573,16 @@ int main(void)
         EACH(an_answer_that_does_not_begin_ends_by_its_bound),
         EACH(an_answer_that_stops_ends_by_its_bound),
         EACH(an_answer_cut_in_its_middle_is_no_answer),
+        EACH(an_answer_byte_by_byte_is_as_good),
         EACH(a_body_cut_on_its_way_up_is_no_answer),
         EACH(a_put_without_an_answer_is_not_repeated_behind_our_back),
         EACH(cancel_ends_a_call_that_waits_and_those_that_follow),
         EACH(an_answer_longer_than_its_room_is_refused),
         EACH(an_answer_without_end_is_refused),
         EACH(a_refusal_without_end_is_cut),
+        EACH(interim_answers_without_end_are_refused),
         EACH(a_redirect_is_an_answer_and_nothing_goes_there),
         EACH(plain_http_goes_to_loopback_only),
-        EACH(loopback_is_reached_without_a_proxy),
         EACH(retry_after_is_read_as_seconds),
         EACH(retry_after_is_read_as_a_date),
         EACH(the_other_sides_clock_is_learned),
