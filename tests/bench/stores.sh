@@ -9,12 +9,14 @@ WITH=$1/tests/servers/with.sh
 BENCH=$(dirname "$2")/tests/store_bench
 ROUNDS=${3:-5}
 BYTES=$((8 << 20))
-COUNT=32
+COUNT=16
 
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
 if [ -z "${FARSHORE_TEST_SERVER:-}" ]; then
-    for server in azurite radosgw; do bash "$WITH" "$server" bash "$0" "$@"; done
+    for server in azurite radosgw; do
+        RADOSGW_BYTES=$((8 << 30)) bash "$WITH" "$server" bash "$0" "$@"
+    done
     FAULTY_OPTIONS='--delay 80' FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
         bash "$WITH" faulty bash "$0" "$@"
     exit
@@ -65,25 +67,24 @@ header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\""
     ;;
 esac
 
-# One curl for all transfers, so that it keeps its connections as farshore does. It wants its
-# options again for each of them.
+# As many curls as streams, each for its share, so that it keeps its connection as farshore does. It
+# wants its options again for each transfer. (One curl --parallel was seen to hang in uploads.)
 curls() { # put|get STREAMS
-    local n begun parallel
+    local n begun stream options=$get_options
+    [ "$1" = get ] || options="upload-file = \"$TMP/body\"
+$put_options"
+    rm -f "$TMP"/curlrc.*
     for n in $(seq "$first" $((first + COUNT - 1))); do
-        [ "$n" -eq "$first" ] || echo next
-        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n' \
-            "$container" "$prefix" "$n" "${sas:+?$sas}"
-        if [ "$1" = put ]; then
-            printf 'upload-file = "%s"\n%s\n' "$TMP/body" "$put_options"
-        else
-            printf '%s\n' "$get_options"
-        fi
-    done >"$TMP/curlrc"
+        stream=$TMP/curlrc.$((n % $2))
+        [ ! -e "$stream" ] || echo next >>"$stream"
+        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n%s\n' \
+            "$container" "$prefix" "$n" "${sas:+?$sas}" "$options" >>"$stream"
+    done
     begun=$(date +%s%N)
-    parallel=()
-    [ "$2" -eq 1 ] || parallel=(--parallel --parallel-immediate --parallel-max "$2")
-    curl --no-progress-meter "${parallel[@]}" -K "$TMP/curlrc" || fail "curl $1"
-    awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) 'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
+    printf '%s\0' "$TMP"/curlrc.* | xargs -0 -n 1 -P "$2" curl --no-progress-meter --max-time 60 -K ||
+        fail "curl $1"
+    awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) \
+        'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
 }
 
 ours put 1 >/dev/null # makes the container, warms the server
