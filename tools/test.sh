@@ -10,19 +10,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-jobs=$(nproc)
 export FARSHORE_TEST_REQUIRE=1
+CTEST=(ctest -j "$(nproc)" --output-on-failure --no-tests=error)
 
 build_optimised
 build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=address,undefined
 build build-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=thread
 
+echo "== unit tests, address and undefined-behaviour sanitizers"
+"${CTEST[@]}" --test-dir build-asan -L unit
 # TSan's memory layout wants the kernel's randomisation off; the simulator and the replayed corpora
 # have one thread and nothing for it to find.
-echo "== unit tests, address and undefined-behaviour sanitizers"
-ctest --test-dir build-asan -L unit -j "$jobs" --output-on-failure
 echo "== unit tests, thread sanitizer"
-setarch "$(uname -m)" -R ctest --test-dir build-tsan -L unit -E '^(sim|fuzz)\.' \
-    -j "$jobs" --output-on-failure
+setarch "$(uname -m)" -R "${CTEST[@]}" --test-dir build-tsan -L unit -E '^(sim|fuzz)\.'
 echo "== all tests, optimised build"
-ctest --test-dir build -j "$jobs" --output-on-failure
+"${CTEST[@]}" --test-dir build
