@@ -16,7 +16,7 @@ SERVERS=$(cd "$(dirname "$0")" && pwd)
 SERVER=$1
 shift
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/farshore-$SERVER.XXXXXX")
-PIDS=()  # of daemons, in the order of their start
+PIDS=()  # of daemons
 FRONT=   # of the one that answers requests, where it can be started again
 CHILD=   # the command's process group
 WOKEN=   # a signal came while we waited
@@ -40,7 +40,7 @@ front_down() {
         ss -K -Htn sport = ":$port" >/dev/null 2>&1 || true
         sleep 0.1
     done
-    gone "$FRONT" || kill -KILL "$FRONT"
+    gone "$FRONT" || kill -KILL "$FRONT" || true
     for pid in "${PIDS[@]}"; do [ "$pid" = "$FRONT" ] || others+=("$pid"); done
     PIDS=("${others[@]}") FRONT=
 }
