@@ -5,7 +5,8 @@
 # shellcheck shell=bash disable=SC2154
 RADOSGW_KEY=AKFARSHORETEST
 
-# ceph.conf for the cluster in $FOLDER. Without `crc` and `tcp_nodelay` a small request takes long.
+# ceph.conf for the cluster in $FOLDER. Without `crc` and `tcp_nodelay` a small request takes long;
+# without the `paxos` lines each of the start's steps waits a second for nothing.
 radosgw_conf() { # MON-PORT-2 MON-PORT-1 RGW-PORT
     cat <<CONF
 [global]
@@ -36,6 +37,8 @@ osd memory target = 939524096
 mon allow pool size one = true
 mon warn on pool no redundancy = false
 mon max pg per osd = 1000
+paxos propose interval = 0.05
+paxos min wait = 0.01
 mon data avail warn = 2
 mon data avail crit = 1
 mon data = $FOLDER/mon

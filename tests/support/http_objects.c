@@ -156,3 +156,11 @@ void http_objects_drop_pieces(struct http_objects *o, const char *prefix)
     }
     o->piece_count = kept;
 }
+
+size_t http_objects_uploads(const struct http_objects *o)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < o->piece_count; i++)
+        count += strcmp(strrchr(o->pieces[i]->name, ' '), " " HTTP_BEGUN) == 0;
+    return count;
+}

@@ -214,7 +214,7 @@ static void initiate_locked(struct exchange *x)
     char name[PIECE_NAME_MAX];
     unsigned id = ++x->store->objects.uploads;
     keep(x, &headers);
-    snprintf(name, sizeof name, "%s upload-%u begun", x->name, id);
+    snprintf(name, sizeof name, "%s upload-%u " HTTP_BEGUN, x->name, id);
     http_objects_put_piece(&x->store->objects, http_object_make(name, &body, &headers));
     begin_xml(x, "InitiateMultipartUploadResult");
     answer_add(x, "<UploadId>upload-%u</UploadId></InitiateMultipartUploadResult>", id);
@@ -271,12 +271,12 @@ static void complete_locked(struct exchange *x)
 {
     struct buf body = BUF_NONE, headers = BUF_NONE;
     char name[PIECE_NAME_MAX];
-    piece_name(x, "begun", name);
+    piece_name(x, HTTP_BEGUN, name);
     const struct http_object *begun = http_objects_piece(&x->store->objects, name);
     buf_put_u8(&x->body, 0);
     if (begun == NULL)
         return refuse(x, 404, "NoSuchUpload");
-    if (taken_locked(x))
+    if (!x->store->complete_replaces && taken_locked(x))
         return refuse(x, 412, "PreconditionFailed");
     unsigned parts = join_locked(x, &body);
     if (parts == 0) {

@@ -305,6 +305,7 @@ struct http_store *http_store_start(const struct http_store_config *config)
         s->config.page = PAGE;
     s->random = config->seed;
     s->token_lifetime_s = 3600;
+    s->copy_status = "success";
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -366,6 +367,19 @@ void http_store_ignore_conditions(struct http_store *s, bool on)
 {
     LOCK_SCOPE(&s->lock);
     s->conditions_ignored = on;
+}
+
+void http_store_complete_replaces(struct http_store *s, bool on)
+{
+    LOCK_SCOPE(&s->lock);
+    s->complete_replaces = on;
+}
+
+void http_store_copies_end(struct http_store *s, unsigned polls, const char *status)
+{
+    LOCK_SCOPE(&s->lock);
+    s->copy_polls = polls;
+    s->copy_status = status;
 }
 
 void http_store_gather(struct http_store *s, unsigned count)
@@ -432,14 +446,22 @@ bool http_store_record(struct http_store *s, size_t number, struct http_record *
     return true;
 }
 
+size_t http_store_asked(struct http_store *s, const char *method, const char *text)
+{
+    size_t count = 0;
+    LOCK_SCOPE(&s->lock);
+    for (size_t i = 0; i < s->record_count; i++) {
+        const struct http_record *r = s->records + i;
+        bool tells =
+            text == NULL || strstr(r->target, text) != NULL || strstr(r->headers, text) != NULL;
+        count += tells && (method == NULL || strcmp(r->method, method) == 0);
+    }
+    return count;
+}
+
 bool http_store_was_told(struct http_store *s, const char *text)
 {
-    LOCK_SCOPE(&s->lock);
-    for (size_t i = 0; i < s->record_count; i++)
-        if (strstr(s->records[i].target, text) != NULL ||
-            strstr(s->records[i].headers, text) != NULL)
-            return true;
-    return false;
+    return http_store_asked(s, NULL, text) > 0;
 }
 
 /* --- objects, for tests --- */
@@ -448,6 +470,12 @@ size_t http_store_objects(struct http_store *s)
 {
     LOCK_SCOPE(&s->lock);
     return s->objects.count;
+}
+
+size_t http_store_uploads(struct http_store *s)
+{
+    LOCK_SCOPE(&s->lock);
+    return http_objects_uploads(&s->objects);
 }
 
 bool http_store_object(struct http_store *s, const char *name, struct buf *out)
