@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Object transfers against real servers, farshore's own and curl's in turn: one stream and eight
 # parallel ones of 8 MiB objects, up and down, as medians and ratios (bound 0.9). Then the project's
-# faulty store with 80 ms before each answer: eight parts in flight against one (bound 6).
+# own HTTP store without and with 80 ms before each answer: one part in flight and eight (with the
+# delay 6 times as much, or as much as without it).
 #   stores.sh SOURCE_FOLDER BINARY [ROUNDS]
 set -euo pipefail
 WITH=$1/tests/servers/with.sh
@@ -17,8 +18,10 @@ if [ -z "${FARSHORE_TEST_SERVER:-}" ]; then
     for server in azurite radosgw; do
         RADOSGW_BYTES=$((8 << 30)) bash "$WITH" "$server" bash "$0" "$@"
     done
-    FAULTY_OPTIONS='--delay 80' FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
-        bash "$WITH" faulty bash "$0" "$@"
+    for delay in 0 80; do
+        FAULTY_OPTIONS="--unchecked --delay $delay" FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
+            DELAY=$delay bash "$WITH" faulty bash "$0" "$@"
+    done
     exit
 fi
 
@@ -32,15 +35,23 @@ first=0
 ours() { "$BENCH" "$1" "$CACHE" "$first" "$COUNT" "$BYTES" "$2"; } # put|get STREAMS
 
 if [ "$FARSHORE_TEST_SERVER" = faulty ]; then
-    for streams in 1 8; do
-        for _ in $(seq "$ROUNDS"); do
+    head -c 256M /dev/urandom >"$TMP/disk"
+    for _ in $(seq "$ROUNDS"); do
+        for streams in 1 8; do
             first=$((first + COUNT))
-            ours put "$streams" >>"$TMP/$streams"
+            BYTES=$((1 << 20)) ours put "$streams" >>"$TMP/small.$streams"
+            first=$((first + COUNT))
+            ours put "$streams" >>"$TMP/part.$streams"
+            rm -rf "$TMP/disk.state"
+            "$(dirname "$BENCH")/ship_bench" "$CACHE" "$TMP/disk" "$streams" >>"$TMP/ship.$streams"
         done
     done
-    awk -v one="$(median <"$TMP/1")" -v eight="$(median <"$TMP/8")" 'BEGIN {
-        printf "80 ms per request: one part in flight %.1f MiB/s, eight %.1f, ratio %.2f (bound 6)\n",
-               one, eight, eight / one}'
+    for what in small part ship; do
+        awk -v what="$what" -v delay="$DELAY" -v one="$(median <"$TMP/$what.1")" -v eight="$(median <"$TMP/$what.8")" 'BEGIN {
+            name["small"] = "objects of 1 MiB"; name["part"] = "objects of 8 MiB"; name["ship"] = "initial replication"
+            printf "%2d ms per request, %s: one in flight %.1f MiB/s, eight %.1f, ratio %.2f\n",
+                   delay, name[what], one, eight, eight / one}'
+    done
     exit
 fi
 

@@ -22,6 +22,7 @@ struct http_store_config {
     uint64_t seed;                         /* of all that is left to chance */
     const char *tls_key, *tls_certificate; /* PEM; NULL: plain http */
     bool record;                           /* keep what was asked, without bodies */
+    bool unchecked;                        /* no digest is computed: for measuring clients */
 };
 
 /* NULL: this libmicrohttpd cannot do what was asked (TLS). */
