@@ -342,7 +342,6 @@ static void a_target_without_room_is_not_the_epochs_fault(void **state)
     struct part parts[2];
     struct end e;
     struct err err = ERR_NONE;
-    struct buf names AUTO_BUF = BUF_NONE;
 
     (void)state;
     made_vm_init(&vm, 1, 4096);
