@@ -48,6 +48,9 @@ struct cloud_dialect {
     bool (*sign)(struct cloud *c, struct cloud_call *call, struct err *err);
     /* Adds what makes a PUT of an object one. */
     bool (*describe_put)(struct cloud *c, struct cloud_call *call, struct err *err);
+    /* Whether the answer 2xx to a PUT of an object is one that such a service gives: what stands in
+     * the way (a proxy, a portal) may answer 200 for it. */
+    bool (*made)(const struct http_answer *answer);
     /* Whether the whole object that came is what was put, as far as the answer tells. */
     bool (*fits)(const struct http_answer *answer);
     /* Sets err for an answer that is not 2xx. True: what was wrong is mended (a clock, a token),
@@ -99,6 +102,10 @@ void cloud_call_release(struct cloud_call *call);
 /* Signs and sends; true for a 2xx answer. */
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                 struct err *err) MUST_CHECK;
+
+/* As cloud_send, of the PUT that makes an object: true only when the service itself said so. */
+bool cloud_send_put(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
+                    struct err *err) MUST_CHECK;
 
 /* A conditional PUT of the whole body, whatever its size. */
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body,

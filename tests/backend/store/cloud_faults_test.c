@@ -113,6 +113,39 @@ static void a_put_without_an_answer_is_in_doubt(void **state)
     cloud_fixture_check(f, "k", cloud_fixture_body(f));
 }
 
+/* Else who put it would take it for another's when it shows, and be fenced. */
+static void a_put_whose_answer_has_no_end_is_in_doubt(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &cloud_tireless);
+    enum http_fault faults[] = {HTTP_ENDLESS_HEADERS, HTTP_ENDLESS_BODY};
+    struct err err;
+    for (size_t i = 0; i < 2; i++) {
+        const char *key = i == 0 ? "headers" : "body", *again = i == 0 ? "headers2" : "body2";
+        cloud_rig_next(&f->rig, faults[i], "PUT", NULL, 1);
+        check_fails(store_put(f->store, key, cloud_fixture_body(f), &err), err, ERR_TRANSIENT);
+        cloud_fixture_check(f, key, cloud_fixture_body(f));
+        cloud_rig_next(&f->rig, faults[i], "PUT", NULL, 1);
+        check_ok(store_put(s, again, cloud_fixture_body(f), &err), err);
+        assert_int_equal(http_store_faulted(f->rig.server, faults[i]), 2);
+    }
+}
+
+/* A portal that wants a login, a gateway that shows its maintenance page. */
+static void an_answer_200_that_is_not_the_stores_is_no_put(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &cloud_tireless);
+    struct http_rule rule = {.method = "PUT", .next = 1, .status = 200};
+    struct err err;
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_fails(store_put(f->store, "k", cloud_fixture_body(f), &err), err, ERR_TRANSIENT);
+    check_says(err, "proxy");
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_ok(store_put(s, "k", cloud_fixture_body(f), &err), err);
+    cloud_fixture_check(f, "k", cloud_fixture_body(f));
+}
+
 static void refuse(struct cloud_fixture *f, const char *method, unsigned status)
 {
     struct http_rule rule = {.method = method, .per_mille = 1000, .status = status};
@@ -463,6 +496,8 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(of_racing_puts_one_is_true_although_replies_are_lost),
         EACH(a_lone_writer_is_never_told_that_its_own_name_is_taken),
         EACH(a_put_without_an_answer_is_in_doubt),
+        EACH(a_put_whose_answer_has_no_end_is_in_doubt),
+        EACH(an_answer_200_that_is_not_the_stores_is_no_put),
         EACH(a_put_without_an_answer_stays_in_doubt_where_reading_is_denied),
         EACH(a_put_in_doubt_stays_so_when_the_next_try_is_denied),
         EACH(a_large_put_survives_the_loss_of_replies),
