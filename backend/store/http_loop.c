@@ -162,6 +162,9 @@ static void set_transport(struct http_exchange *x)
     if (x->direct)
         curl_easy_setopt(x->easy, CURLOPT_PROXY, ""); /* none, whatever the variables say */
     curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_ms);
+    /* Who is given up while its name is looked up is not waited for: it would hold all others up,
+     * for as long as glibc asks on. The thread that asks ends by itself and frees what it has. */
+    curl_easy_setopt(x->easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_KEEPALIVE, 1L);
