@@ -302,6 +302,12 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);
 }
 
+/* An instance is never replaced by another, so the one that holds now is the one that waits. */
+static void azure_cancel(struct cloud *c, bool cancelled)
+{
+    azure_identity_cancel(rotation_now(azure_of(c)->identity), cancelled);
+}
+
 static const char *azure_metadata(struct cloud *c)
 {
     return azure_identity_metadata(rotation_now(azure_of(c)->identity));
@@ -409,6 +415,7 @@ static const struct cloud_dialect azure_dialect = {
     .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .cancel = azure_cancel,
     .metadata = azure_metadata,
     .can_copy = azure_can_copy,
     .copy = azure_copy,

@@ -437,7 +437,9 @@ static bool cloud_copy(struct store *s, const char *key, struct store *from, con
 
 static void cloud_cancel(struct store *s, bool cancelled)
 {
-    http_cancel(cloud_of(s)->http, cancelled);
+    struct cloud *c = cloud_of(s);
+    http_cancel(c->http, cancelled);
+    c->dialect->cancel(c, cancelled);
 }
 
 static void cloud_endpoint(struct store *s, struct store_endpoint *out)

@@ -59,6 +59,8 @@ struct cloud_dialect {
                    const char *code, struct err *err);
     /* A body above large_bytes goes this way; NULL: there is none. */
     bool (*put_large)(struct cloud *c, const char *key, struct span body, struct err *err);
+    /* Ends, or no longer ends, what waits elsewhere than in `http`. */
+    void (*cancel)(struct cloud *c, bool cancelled);
     /* The metadata endpoint's URL, NULL when credentials come from elsewhere. */
     const char *(*metadata)(struct cloud *c);
     /* As in store_ops, between two stores of this dialect; NULL: there is none. */

@@ -232,6 +232,12 @@ static bool s3_bucket_there(struct cloud *c, struct err *err)
     return cloud_send(c, &call, &answer, err);
 }
 
+/* An instance is never replaced by another, so the one that holds now is the one that waits. */
+static void s3_cancel(struct cloud *c, bool cancelled)
+{
+    s3_identity_cancel(rotation_now(s3_of(c)->identity), cancelled);
+}
+
 static const char *s3_metadata(struct cloud *c)
 {
     return s3_identity_metadata(rotation_now(s3_of(c)->identity));
@@ -299,6 +305,7 @@ static const struct cloud_dialect s3_dialect = {
     .made = s3_made,
     .fits = s3_fits,
     .refuse = s3_refuse,
+    .cancel = s3_cancel,
     .metadata = s3_metadata,
     .put_large = s3_put_large,
     .can_copy = s3_can_copy,
