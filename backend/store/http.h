@@ -92,7 +92,8 @@ bool http_call(struct http *h, const struct http_request *request, struct http_a
 const char *http_answer_header(const struct http_answer *a, const char *name);
 
 /* The time by the other side's clock: the host's, corrected by what the newest Date header showed.
- * Milliseconds since 1970. Before the first answer: the host's. */
+ * Milliseconds since 1970, at most the end of the year 9999, whatever the other side claims. Before
+ * the first answer: the host's. */
 uint64_t http_now_ms(struct http *h);
 /* How far the other side's clock is ahead of ours, in ms. */
 int64_t http_skew_ms(struct http *h);
