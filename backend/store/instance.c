@@ -152,7 +152,8 @@ bool instance_ask(struct http *metadata, const char *method, const char *url, co
     unsigned status = answer.status;
     if (status >= 200 && status < 300) {
         buf_put(out, answer.body.data, answer.body.length);
-        explicit_bzero(answer.body.data, answer.body.length);
+        if (answer.body.length > 0)
+            explicit_bzero(answer.body.data, answer.body.length);
         return buf_ok(out, err);
     }
     bool later = status == 404 || status == 410 || status == 429 || status >= 500;

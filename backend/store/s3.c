@@ -186,6 +186,19 @@ static bool mended(struct s3 *s, const struct cloud_call *call, const char *code
 }
 
 static bool s3_bucket_there(struct cloud *c, struct err *err);
+static bool ask_bucket(struct cloud *c, struct err *err);
+
+/* HEAD is answered without a body, and 400 says nothing (an expired token gives it): what is wrong
+ * shows in a GET, which mends it where it can be mended. `err` holds the refusal. */
+static bool head_mended(struct cloud *c, struct err *err)
+{
+    struct err reason = ERR_NONE;
+    if (ask_bucket(c, &reason))
+        return true;
+    if (err != NULL)
+        *err = reason;
+    return false;
+}
 
 static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
                       const struct http_answer *answer, const char *code, struct err *err)
@@ -216,20 +229,25 @@ static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
         err_wrap(err, "credentials from %s", s3_identity_place(call->identity));
+    if (unsaid && answer->status == 400)
+        return head_mended(c, err);
     return mended(s, call, code, kind) || (unsaid && answer->status == 403);
+}
+
+static bool ask_bucket(struct cloud *c, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .body_max = XML_BYTES_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    cloud_query(&call, "list-type", "2");
+    cloud_query(&call, "max-keys", "1");
+    return cloud_send(c, &call, &answer, err);
 }
 
 /* A 404 to HEAD says not whether the object is missing or its whole bucket, and a missing bucket
  * must not look like an empty one. Asked until it was seen once. */
 static bool s3_bucket_there(struct cloud *c, struct err *err)
 {
-    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .body_max = XML_BYTES_MAX};
-    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    if (c->container_seen)
-        return true;
-    cloud_query(&call, "list-type", "2");
-    cloud_query(&call, "max-keys", "1");
-    return cloud_send(c, &call, &answer, err);
+    return c->container_seen || ask_bucket(c, err);
 }
 
 /* An instance is never replaced by another, so the one that holds now is the one that waits. */

@@ -260,6 +260,22 @@ static void credentials_called_expired_are_renewed_once_and_the_request_repeated
     assert_false(http_store_was_told(f->server, "secret-key-"));
 }
 
+/* The answer to HEAD has no body that could say so: 400 and nothing more. */
+static void credentials_that_expired_are_renewed_when_head_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    uint64_t bytes = 0;
+    struct err err = ERR_NONE;
+    check_ok(store_open(&f->host, f->url, true, &s, &err), err);
+    put(s, "a");
+    http_store_revoke_tokens(f->server);
+    atomic_store(&f->world.passed_ns, INSTANCE_PACE_MS * MS);
+    check_ok(store_size(s, "a", &bytes, &err), err);
+    assert_int_equal(bytes, 1);
+    assert_int_equal(http_store_tokens(f->server), 2);
+}
+
 /* It cannot be renewed here: who gave it must. */
 static void a_session_token_that_has_expired_is_said(void **state)
 {
@@ -342,6 +358,7 @@ int main(void)
         EACH(a_clock_that_is_off_ends_no_credentials),
         EACH(credentials_that_hold_are_used_while_the_endpoint_is_down),
         EACH(credentials_called_expired_are_renewed_once_and_the_request_repeated),
+        EACH(credentials_that_expired_are_renewed_when_head_is_refused),
         EACH(a_session_token_that_has_expired_is_said),
         EACH(a_cancel_reaches_a_call_that_waits_for_the_endpoint),
         EACH(an_answer_that_is_no_token_is_refused),
