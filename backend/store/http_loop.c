@@ -226,7 +226,9 @@ static bool in_doubt(const struct http_exchange *x)
 
 static bool explain(struct http_exchange *x, CURLcode code)
 {
-    const char *why = x->reason[0] != '\0' ? x->reason : curl_easy_strerror(code);
+    /* A proxy that is not written as one is shown whole, with its password. */
+    bool told = x->reason[0] != '\0' && strchr(x->reason, '@') == NULL;
+    const char *why = told ? x->reason : curl_easy_strerror(code);
     struct err *err = &x->err;
     if (x->too_long)
         return err_set(err, in_doubt(x) ? ERR_TRANSIENT : ERR_CORRUPT,
