@@ -378,9 +378,13 @@ static bool copy_wait(struct cloud *c, const char *key, const struct http_answer
             return false;
         status = http_answer_header(&answer, "x-ms-copy-status");
     }
-    return (status != NULL && strcmp(status, "success") == 0) ||
-           err_set(err, ERR_TRANSIENT, "store %s: the copy %s has failed: its status is %.32s",
-                   c->head.url, key, status != NULL ? status : "not told");
+    if (status != NULL && strcmp(status, "success") == 0)
+        return true;
+    char shown[33];
+    snprintf(shown, sizeof shown, "%s", status != NULL ? status : "not told");
+    cloud_printable(shown);
+    return err_set(err, ERR_TRANSIENT, "store %s: the copy %s has failed: its status is %s",
+                   c->head.url, key, shown);
 }
 
 /* The service has no SHA-256 of what it keeps, so nothing is ever proved here. */

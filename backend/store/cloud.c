@@ -125,6 +125,13 @@ static bool send_once(struct cloud *c, struct cloud_call *call, struct http_answ
     return http_call(c->http, &request, answer, err) || err_wrap(err, "store %s", c->head.url);
 }
 
+void cloud_printable(char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+}
+
 /* What the service calls the failure: in a header (Azure, also for HEAD) or in the body. */
 static void find_code(const struct http_answer *answer, char code[CODE_MAX])
 {
@@ -134,9 +141,7 @@ static void find_code(const struct http_answer *answer, char code[CODE_MAX])
         snprintf(code, CODE_MAX, "%s", header);
     else if (!xml_text(buf_span(&answer->body), "Error/Code", code, CODE_MAX))
         code[0] = '\0';
-    for (char *p = code; *p != '\0'; p++)
-        if (*p < ' ' || *p > '~')
-            *p = '?';
+    cloud_printable(code);
 }
 
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,

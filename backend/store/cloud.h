@@ -118,6 +118,9 @@ bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                   const struct http_answer *answer, const char *code, enum err_kind kind,
                   const char *advice, struct err *err);
 
+/* Makes what a server sent fit to be shown: others than ASCII's printable characters become '?'. */
+void cloud_printable(char *text);
+
 /* What a status alone says in both services; 404 and 412 are the dialect's. */
 enum err_kind cloud_kind_of_status(unsigned status);
 

@@ -143,6 +143,7 @@ static void find_region(const struct http_answer *answer, char out[REGION_MAX])
         snprintf(out, REGION_MAX, "%s", header);
     else if (!xml_text(buf_span(&answer->body), "Error/Region", out, REGION_MAX))
         out[0] = '\0';
+    cloud_printable(out);
 }
 
 static bool refuse_region(struct cloud *c, const struct cloud_call *call,

@@ -147,7 +147,10 @@ void fault_prepare(struct exchange *x)
     struct http_store *s = x->store;
     if (x->fault == HTTP_REFUSE) {
         x->status = x->rule.status;
-        answer_add(x, "<Error><Code></Code><Message>refused as told</Message></Error>");
+        answer_add(x, "%s",
+                   x->rule.text != NULL
+                       ? x->rule.text
+                       : "<Error><Code></Code><Message>refused as told</Message></Error>");
         if (x->rule.retry_after != NULL)
             answer_header(x, "Retry-After", "%s", x->rule.retry_after);
     } else if (x->fault == HTTP_REDIRECT) {

@@ -63,6 +63,7 @@ struct http_rule {
     uint32_t per_mille; /* and of the others so many in a thousand */
     unsigned status;
     const char *retry_after; /* NULL: no such header. Outlives the rule */
+    const char *text;        /* of HTTP_REFUSE; NULL: an error without a code. Outlives the rule */
     uint16_t port;
     uint32_t ms;
     uint64_t at;

@@ -453,6 +453,25 @@ static void a_wrong_date_is_learned_from_an_answer_to_head_too(void **state)
 
 /* --- 24: what must not be told --- */
 
+/* It ends up on a terminal. */
+static void what_a_store_says_is_shown_in_printable_characters(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct http_rule rule = {.method = "PUT",
+                             .next = 1,
+                             .status = 301,
+                             .text = "<Error><Code>\xc2\x9b"
+                                     "31mRed</Code>"
+                                     "<Region>\xc2\x9b"
+                                     "2J</Region></Error>"};
+    struct err err = ERR_NONE;
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    assert_false(store_put(f->store, "k", cloud_fixture_body(f), &err));
+    check_says(err, "31mRed");
+    for (const char *p = err.text; *p != '\0'; p++)
+        assert_in_range(*p, ' ', '~');
+}
+
 static void a_redirected_put_tells_nothing_to_anyone_else(void **state)
 {
     struct cloud_fixture *f = *state;
@@ -512,6 +531,7 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(requests_are_signed_with_the_stores_time),
         EACH(a_clock_that_is_set_does_not_spoil_signatures),
         EACH(a_wrong_date_is_learned_from_an_answer_to_head_too),
+        EACH(what_a_store_says_is_shown_in_printable_characters),
         EACH(a_redirected_put_tells_nothing_to_anyone_else),
         EACH(neither_requests_nor_errors_hold_the_secret),
     };
