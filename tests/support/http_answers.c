@@ -90,7 +90,7 @@ void answer_header(struct exchange *x, const char *name, const char *format, ...
 
 void answer_add(struct exchange *x, const char *format, ...)
 {
-    char text[4096];
+    char text[16384];
     va_list args;
     va_start(args, format);
     int length = vsnprintf(text, sizeof text, format, args);
