@@ -301,8 +301,10 @@ static void end_point(struct shipper *s, bool made)
 {
     if (made)
         ship_point_made(s);
-    if (s->cut_ticket != 0)
+    if (s->cut_ticket != 0) {
+        ship_publish(s); /* who waited for the point finds it in the status */
         ship_answer(s, s->cut_ticket, s->state.point_ms, s->state.point_epoch, NULL);
+    }
     s->cut_ticket = 0;
 }
 

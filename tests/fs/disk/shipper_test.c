@@ -877,6 +877,21 @@ static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void *
     assert_int_equal(rig_status(r).cache_lag_seconds, 0);
 }
 
+static void who_waited_for_a_point_finds_it_in_the_status(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch;
+    rig_write(r, 0, 7, 1, 1);
+    check_ok(shipper_request_point(r->shipper, POINT_CRASH, "", &ticket, &err), err);
+    while (r->shipper->answered_ticket < ticket)
+        rig_advance_ms(r, ship_step(r->shipper)); /* publishes nothing behind it, as a thread may */
+    check_ok(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err);
+    assert_int_equal(rig_status(r).epoch, epoch);
+    assert_int_equal(rig_status(r).point_ms, point_ms);
+    assert_true(rig_status(r).shipped_bytes > 0);
+}
+
 static void ages_grow_while_the_shipper_sleeps(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -948,6 +963,7 @@ int main(void)
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
         T(news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom),
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
+        T(who_waited_for_a_point_finds_it_in_the_status),
         T(ages_grow_while_the_shipper_sleeps),
         T(a_label_that_no_entry_can_carry_is_refused_at_once),
     };
