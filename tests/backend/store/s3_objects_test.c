@@ -75,7 +75,7 @@ static void answer_so(struct cloud_rig *r, const char *method, const char *path,
     cloud_rig_init(&rig, HTTP_S3, 0);                                                              \
     struct store *s AUTO_STORE = cloud_rig_open(&rig);                                             \
     struct err err = ERR_NONE;                                                                     \
-    (void)state, (void)err
+    (void)state, (void)s, (void)err
 
 #define BEGIN_LARGE                                                                                \
     BEGIN;                                                                                         \
