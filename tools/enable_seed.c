@@ -142,10 +142,23 @@ static bool copies_add(struct copies *c, struct world *w, const struct settings_
     return true;
 }
 
+static void path_seeds(const struct verb_call *call, const char *vm, char out[PATH_BYTES_MAX])
+{
+    snprintf(out, PATH_BYTES_MAX, "%s/seeds/%.*s", call->paths->state, (int)VM_NAME_MAX, vm);
+}
+
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
 {
     (void)st, (void)kind, (void)ftw;
     return remove(path);
+}
+
+bool seed_tidy(const struct verb_call *call, const char *vm, struct err *err)
+{
+    char folder[PATH_BYTES_MAX];
+    path_seeds(call, vm, folder);
+    return nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT ||
+           err_errno(err, errno, "%s cannot be removed", folder);
 }
 
 static bool write_seed(struct vm *vm, struct err *err)
@@ -155,6 +168,7 @@ static bool write_seed(struct vm *vm, struct err *err)
     struct seed_config config = config_of(vm);
     struct copies copies CLEANUP(copies_release) = {.count = 0};
     struct store *staging AUTO_STORE = NULL;
+    char seeds[PATH_BYTES_MAX], generation[GENERATION_NAME_MAX];
     char folder[PATH_BYTES_MAX], url[PATH_BYTES_MAX + 32];
 
     for (uint16_t i = 0; i < s->disk_count; i++) {
@@ -162,7 +176,11 @@ static bool write_seed(struct vm *vm, struct err *err)
         if (path != NULL && !copies_add(&copies, call->world, &s->disks[i], path, err))
             return false;
     }
-    snprintf(folder, sizeof folder, "%s/seeds/%s", call->paths->state, s->name);
+    /* By generation: what an older VM of the same name left may be under another key. */
+    path_seeds(call, s->name, seeds);
+    generation_name(s->generation, generation);
+    snprintf(folder, sizeof folder, "%.*s/%s", (int)(sizeof folder - GENERATION_NAME_MAX - 1),
+             seeds, generation);
     snprintf(url, sizeof url, "file://%s/staging", folder);
     if (!dir_make(call->world, folder, 0700, err) ||
         !store_open(&call->host, url, true, &staging, err))
@@ -171,12 +189,7 @@ static bool write_seed(struct vm *vm, struct err *err)
     bool good = seed_write(&config, copies.rows, copies.count, staging, folder, progress_show,
                            &progress, err);
     progress_end(&progress);
-    if (!good)
-        return err_wrap(err, "seeding %s is not done, the same command goes on", s->name);
-    /* What stays behind costs room, and the next seed of this name starts over it. */
-    if (nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
-        fprintf(stderr, "farshore: %s cannot be removed and is not needed any more\n", folder);
-    return true;
+    return good || err_wrap(err, "seeding %s is not done, the same command goes on", s->name);
 }
 
 bool seed_apply(struct vm *vm, struct err *err)

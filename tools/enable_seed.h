@@ -19,5 +19,8 @@ bool seed_claim(struct vm *vm, const struct keys *keys, struct err *err) MUST_CH
 /* After the vault was begun: writes what --seed names, and, on a source, learns what the vault
  * holds of a seed, by whoever made it. */
 bool seed_apply(struct vm *vm, struct err *err) MUST_CHECK;
+/* Removes what seeds of this VM have left on this host: once the settings say that it is enabled,
+ * and when it is disabled. */
+bool seed_tidy(const struct verb_call *call, const char *vm, struct err *err) MUST_CHECK;
 
 #endif

@@ -12,6 +12,7 @@ TEST_PACKAGES=(
     clang libclang-rt-dev clang-format libcmocka-dev libmicrohttpd-dev
     xfsprogs iproute2 mandoc xxd fio curl openssl ca-certificates
     radosgw ceph-mon ceph-osd ceph-common # a real S3; its daemons are started by the tests alone
+    nghttp2-proxy                         # speaks HTTP/2 before a server
 )
 LONG_PACKAGES=(
     swift-proxy swift-account swift-container swift-object # a store that must be refused

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/disk_lock.h"
+#include "tools/enable_seed.h"
 #include "tools/vm.h"
 
 #include <dirent.h>
@@ -98,7 +99,7 @@ static bool remove_state(const struct verb_call *call, const char *vm, struct er
 static bool forget(const struct verb_call *call, const char *vm, bool key, struct err *err)
 {
     char path[PATH_BYTES_MAX];
-    if (!remove_state(call, vm, err))
+    if (!remove_state(call, vm, err) || !seed_tidy(call, vm, err))
         return false;
     path_key(call->paths, vm, path);
     if (key && !file_remove(call->world, path, err))
@@ -131,7 +132,11 @@ static bool run(const struct verb_call *call, struct err *err)
     vm.call = call;
     if (!check_use(call, err) || !settings_load(call->world, call->paths, name, &vm.settings, err))
         return false;
-    if (vm_locked(call->paths, name, point))
+    bool locked = vm_locked(call->paths, name, point);
+    if (locked && point[0] == '\0')
+        return err_set(err, ERR_BUSY, "%s: its enable is under way on this host: end that first",
+                       name);
+    if (locked)
         return err_set(err, ERR_BUSY, "%s is mounted at %s: farshore unmount %s first", name, point,
                        point);
     if ((purging && !purge(&vm, &removed, err)) || !forget(call, name, purging, err))

@@ -338,6 +338,20 @@ static bool make_all(struct vm *vm, bool *key_made, struct err *err)
     return settings_save(call->world, call->paths, s, err);
 }
 
+/* One enable of a name at a time, and no disable meanwhile. */
+static bool lock_vm(const struct verb_call *call, const char *name, int *fd, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    path_state(call->paths, name, path);
+    if (!dir_make(call->world, path, 0700, err))
+        return false;
+    if (vm_lock(call->paths, name, "", fd, err))
+        return true;
+    return err->kind == ERR_BUSY
+               ? err_set(err, ERR_BUSY, "%s: another enable of it is under way on this host", name)
+               : false;
+}
+
 static void print_plan(const struct settings *s, bool dry)
 {
     printf("%s: %s, %u disk%s, %s\n", s->name, dry ? "would be enabled" : "enabled", s->disk_count,
@@ -378,6 +392,7 @@ static bool run(const struct verb_call *call, struct err *err)
     struct vm vm AUTO_VM = VM_NONE;
     char key[PATH_BYTES_MAX];
     bool key_made = false, begun;
+    int lock AUTO_FD = -1;
 
     vm.call = call;
     if (!settings_make(&vm.settings, err) || !read_options(call, &vm.settings, err) ||
@@ -387,9 +402,15 @@ static bool run(const struct verb_call *call, struct err *err)
         print_plan(&vm.settings, true);
         return true;
     }
+    /* The identity once more: another enable may have come to its end before we had the lock. */
     if (!vm_open_caches(&vm, VM_ENABLES, err) || !vm_open_targets(&vm, VM_ENABLES, err) ||
-        !(begun || check_vault(&vm, err)) || !make_all(&vm, &key_made, err))
+        !lock_vm(call, vm.settings.name, &lock, err) ||
+        !take_identity(call, &vm.settings, &begun, err) || !(begun || check_vault(&vm, err)) ||
+        !make_all(&vm, &key_made, err))
         return false;
+    struct err left = ERR_NONE;
+    if (!seed_tidy(call, vm.settings.name, &left)) /* it costs room, and no more */
+        fprintf(stderr, "farshore: %s and is not needed any more\n", left.text);
     path_key(call->paths, vm.settings.name, key);
     print_plan(&vm.settings, false);
     printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");

@@ -62,7 +62,8 @@ struct listed {
     size_t prefix;
     uint64_t numbers[PROGRESS_KEEP];
     uint64_t count;     /* of all that were seen */
-    struct buf surplus; /* keys of those that fell out of the ring, each with its NUL */
+    struct buf surplus; /* keys of the oldest that fell out of the ring, each with its NUL */
+    size_t surplus_count;
 };
 
 static bool listed_see(void *context, const char *key, uint64_t bytes)
@@ -74,7 +75,8 @@ static bool listed_see(void *context, const char *key, uint64_t bytes)
     if (strlen(digits) != NUMBER_DIGITS || strspn(digits, "0123456789") != NUMBER_DIGITS)
         return true;
     uint64_t *slot = &l->numbers[l->count % PROGRESS_KEEP];
-    if (l->count >= PROGRESS_KEEP) {
+    if (l->count >= PROGRESS_KEEP && l->surplus_count < PROGRESS_TIDY_MAX) {
+        l->surplus_count++;
         memcpy(old, key, l->prefix);
         snprintf(old + l->prefix, sizeof old - l->prefix, "%016llu", (unsigned long long)*slot);
         buf_put(&l->surplus, old, strlen(old) + 1);

@@ -12,6 +12,7 @@
 #define PROGRESS_BYTES_MAX 4096u
 #define PROGRESS_KEEP      32u
 #define PROGRESS_TIDY_PUTS 16u
+#define PROGRESS_TIDY_MAX  1024u /* removed at once; what is more is left for the next time */
 
 bool progress_encode(const struct processor_progress *p, const char *vm, uint64_t number,
                      const struct keys *keys, const struct seal_salt *salt, struct buf *out,

@@ -180,6 +180,7 @@ struct part_names {
     struct numbers epochs; /* only its prefix and bound are used */
     const struct numbers *forks;
     struct buf *keys; /* NUL-terminated, one behind the other */
+    size_t count;
 };
 
 static bool part_see(void *context, const char *key, uint64_t bytes)
@@ -195,11 +196,11 @@ static bool part_see(void *context, const char *key, uint64_t bytes)
         if (n->forks->list[i] == epoch)
             return true;
     buf_put(n->keys, key, strlen(key) + 1);
-    return !n->keys->failed;
+    return !n->keys->failed && ++n->count < SWEEP_PARTS_MAX;
 }
 
 /* All parts of epochs up to the head: applied, or of attempts that came to nothing. */
-static bool parts_sweep(const struct sweep *s, const struct history_head *head, size_t store,
+static bool parts_sweep(struct sweep *s, const struct history_head *head, size_t store,
                         const struct numbers *forks, struct err *err)
 {
     char prefix[KEY_MAX];
@@ -213,6 +214,7 @@ static bool parts_sweep(const struct sweep *s, const struct history_head *head, 
     if (!store_list(s->config->caches[store], prefix, NULL, part_see, &names, err) ||
         !buf_ok(&keys, err))
         return false;
+    s->due |= names.count == SWEEP_PARTS_MAX;
     for (size_t at = 0; at < keys.length; at += strlen((const char *)keys.data + at) + 1)
         if (!store_remove(s->config->caches[store], (const char *)keys.data + at, err))
             return false;

@@ -8,7 +8,9 @@
 
 #include "backend/history/processor.h"
 
-#define SWEEP_ENTRIES_MAX 4096u /* looked at in one sweep */
+/* Looked at in one sweep; what is more is left for the next. */
+#define SWEEP_ENTRIES_MAX 4096u
+#define SWEEP_PARTS_MAX   4096u /* of each store */
 
 struct sweep {
     const struct processor_config *config;

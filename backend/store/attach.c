@@ -44,8 +44,11 @@ struct lazy {
     struct attach_config config;
     char prefix[PREFIX_MAX];
     _Atomic(struct store *) inner; /* set once, then never changed until close */
-    pthread_mutex_t opening; /* held while the store is opened and proved: one attempt at a time */
-    pthread_mutex_t lock;    /* taken after `opening`; guards: */
+    /* Held while the store is opened and proved, one attempt at a time; guards the next two. */
+    pthread_mutex_t opening;
+    uint64_t failed_ns; /* when the last attempt failed (boot time), and why */
+    struct err failure;
+    pthread_mutex_t lock; /* taken after `opening`; guards: */
     bool cancelled;
     struct store *proving; /* not yet `inner`, but what waits in it can be cancelled */
 };
@@ -85,6 +88,25 @@ static bool open_now(struct lazy *l, struct store **out, struct err *err)
     return good;
 }
 
+static uint64_t now_ns(const struct lazy *l)
+{
+    return l->config.host.world->ops->boottime_ns(l->config.host.world);
+}
+
+/* An attempt that failed while this call waited for its turn has failed for it, too: else the last
+ * of many would wait for the time-outs of all before it. */
+static struct store *open_locked(struct lazy *l, uint64_t came_ns)
+{
+    struct store *open = atomic_load(&l->inner);
+    struct err why = ERR_NONE;
+    if (open || l->failed_ns > came_ns || open_now(l, &open, &why))
+        return open;
+    bool told = why.kind == ERR_DENIED || why.kind == ERR_CANCELLED;
+    err_set(&l->failure, told ? why.kind : ERR_TRANSIENT, "%s", why.text);
+    l->failed_ns = now_ns(l);
+    return NULL;
+}
+
 /* The open store, or NULL with `err`. */
 static struct store *inner(struct store *s, struct err *err)
 {
@@ -92,16 +114,12 @@ static struct store *inner(struct store *s, struct err *err)
     struct store *open = atomic_load(&l->inner);
     if (open)
         return open;
+    uint64_t came_ns = now_ns(l);
     LOCK_SCOPE(&l->opening);
-    open = atomic_load(&l->inner);
-    if (open)
-        return open;
-    struct err why = ERR_NONE;
-    if (open_now(l, &open, &why))
-        return open;
-    bool told = why.kind == ERR_DENIED || why.kind == ERR_CANCELLED;
-    err_set(err, told ? why.kind : ERR_TRANSIENT, "%s", why.text);
-    return NULL;
+    open = open_locked(l, came_ns);
+    if (open == NULL && err != NULL)
+        *err = l->failure;
+    return open;
 }
 
 static bool lazy_put(struct store *s, const char *key, struct span body, struct err *err)

@@ -88,6 +88,11 @@ static void add_md5(struct cloud_call *call)
     cloud_header(call, "content-md5", "%s", text);
 }
 
+static bool azure_made(const struct http_answer *answer)
+{
+    return answer->status == 201;
+}
+
 /* The service keeps the digest of what came in one request, and the one that came with a block
  * list.
  */
@@ -268,7 +273,7 @@ static bool put_block_list(struct cloud *c, const char *key, struct span list, c
     cloud_header(&call, "if-none-match", "*");
     cloud_header(&call, "x-ms-blob-content-md5", "%s", md5);
     add_md5(&call);
-    return cloud_send(c, &call, &answer, err);
+    return cloud_send_put(c, &call, &answer, err);
 }
 
 /* Blocks that are not yet part of anything, then the list that makes the object, if there is none.
@@ -295,6 +300,12 @@ static bool azure_put_large(struct cloud *c, const char *key, struct span body, 
     }
     buf_put(&list, "</BlockList>", strlen("</BlockList>"));
     return buf_ok(&list, err) && put_block_list(c, key, buf_span(&list), md5, err);
+}
+
+/* An instance is never replaced by another, so the one that holds now is the one that waits. */
+static void azure_cancel(struct cloud *c, bool cancelled)
+{
+    azure_identity_cancel(rotation_now(azure_of(c)->identity), cancelled);
 }
 
 static const char *azure_metadata(struct cloud *c)
@@ -367,9 +378,13 @@ static bool copy_wait(struct cloud *c, const char *key, const struct http_answer
             return false;
         status = http_answer_header(&answer, "x-ms-copy-status");
     }
-    return (status != NULL && strcmp(status, "success") == 0) ||
-           err_set(err, ERR_TRANSIENT, "store %s: the copy %s has failed: its status is %.32s",
-                   c->head.url, key, status != NULL ? status : "not told");
+    if (status != NULL && strcmp(status, "success") == 0)
+        return true;
+    char shown[33];
+    snprintf(shown, sizeof shown, "%s", status != NULL ? status : "not told");
+    cloud_printable(shown);
+    return err_set(err, ERR_TRANSIENT, "store %s: the copy %s has failed: its status is %s",
+                   c->head.url, key, shown);
 }
 
 /* The service has no SHA-256 of what it keeps, so nothing is ever proved here. */
@@ -400,9 +415,11 @@ static const struct cloud_dialect azure_dialect = {
     .list = azure_list,
     .sign = azure_sign,
     .describe_put = azure_describe_put,
+    .made = azure_made,
     .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,
+    .cancel = azure_cancel,
     .metadata = azure_metadata,
     .can_copy = azure_can_copy,
     .copy = azure_copy,

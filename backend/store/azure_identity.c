@@ -38,10 +38,9 @@ static bool take_json(struct span text, struct buf *out, uint64_t *holds_ms, str
     unsigned long value = strtoul(seconds, &end, 10);
     if (end == seconds || *end != '\0' || value > 366ul * 86400)
         return err_set(err, ERR_CORRUPT, "the machine's managed identity: expires_in is no number");
-    for (const char *p = token; *p != '\0'; p++)
-        if (*p <= ' ' || *p > '~') /* it becomes a header */
-            return err_set(err, ERR_CORRUPT,
-                           "the machine's managed identity: its access_token is none");
+    if (!instance_text_valid(token))
+        return err_set(err, ERR_CORRUPT,
+                       "the machine's managed identity: its access_token is none");
     *holds_ms = (uint64_t)value * 1000;
     buf_put(out, token, strlen(token) + 1);
     return buf_ok(out, err);
@@ -150,6 +149,12 @@ bool azure_identity_token(struct azure_identity *i, struct buf *out, struct err 
     return instance_get(i->instance, out, err) ||
            err_wrap(err, "no credentials in %s, AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_KEY",
                     i->where);
+}
+
+void azure_identity_cancel(struct azure_identity *i, bool cancelled)
+{
+    if (i->instance != NULL)
+        instance_cancel(i->instance, cancelled);
 }
 
 bool azure_identity_renew(struct azure_identity *i)

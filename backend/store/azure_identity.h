@@ -26,6 +26,8 @@ const char *azure_identity_sas(const struct azure_identity *i);
 struct span azure_identity_key(const struct azure_identity *i);
 /* Of a managed identity: appends the bearer token, NUL-terminated; the caller wipes it. */
 bool azure_identity_token(struct azure_identity *i, struct buf *out, struct err *err) MUST_CHECK;
+/* While set, what waits for the machine's metadata endpoint ends with ERR_CANCELLED. */
+void azure_identity_cancel(struct azure_identity *i, bool cancelled);
 /* The service called it expired: whether a try with a new one makes sense. */
 bool azure_identity_renew(struct azure_identity *i);
 /* Whether both are the same secret, or the same identity of the machine. */

@@ -102,6 +102,9 @@ static bool send_once(struct cloud *c, struct cloud_call *call, struct http_answ
                                                      .body = call->body,
                                                      .into = call->into,
                                                      .body_max = call->body_max};
+    bool get = strcmp(call->method, "GET") == 0;
+    if (!get && request.body_max == 0) /* nothing is wanted, but some say more than they must */
+        request.body_max = HTTP_REFUSAL_BYTES_MAX;
 
     write_path(c, call->key, &path);
     if (!buf_reserve(&url, SCRATCH_BYTES) || !buf_ok(&path, err))
@@ -122,6 +125,13 @@ static bool send_once(struct cloud *c, struct cloud_call *call, struct http_answ
     return http_call(c->http, &request, answer, err) || err_wrap(err, "store %s", c->head.url);
 }
 
+void cloud_printable(char *text)
+{
+    for (; *text != '\0'; text++)
+        if (*text < ' ' || *text > '~')
+            *text = '?';
+}
+
 /* What the service calls the failure: in a header (Azure, also for HEAD) or in the body. */
 static void find_code(const struct http_answer *answer, char code[CODE_MAX])
 {
@@ -131,9 +141,7 @@ static void find_code(const struct http_answer *answer, char code[CODE_MAX])
         snprintf(code, CODE_MAX, "%s", header);
     else if (!xml_text(buf_span(&answer->body), "Error/Code", code, CODE_MAX))
         code[0] = '\0';
-    for (char *p = code; *p != '\0'; p++)
-        if (*p < ' ' || *p > '~')
-            *p = '?';
+    cloud_printable(code);
 }
 
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
@@ -201,13 +209,23 @@ enum err_kind cloud_kind_of_status(unsigned status)
 
 /* --- the contract --- */
 
+bool cloud_send_put(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
+                    struct err *err)
+{
+    return cloud_send(c, call, answer, err) &&
+           (c->dialect->made(answer) ||
+            cloud_refuse(c, call, answer, "", ERR_TRANSIENT,
+                         "this is no answer of such a store: does a proxy or portal stand between?",
+                         err));
+}
+
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct err *err)
 {
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = body};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
     cloud_header(&call, "if-none-match", "*");
-    return c->dialect->describe_put(c, &call, err) && cloud_send(c, &call, &answer, err);
+    return c->dialect->describe_put(c, &call, err) && cloud_send_put(c, &call, &answer, err);
 }
 
 static bool cloud_put(struct store *s, const char *key, struct span body, struct err *err)
@@ -424,7 +442,9 @@ static bool cloud_copy(struct store *s, const char *key, struct store *from, con
 
 static void cloud_cancel(struct store *s, bool cancelled)
 {
-    http_cancel(cloud_of(s)->http, cancelled);
+    struct cloud *c = cloud_of(s);
+    http_cancel(c->http, cancelled);
+    c->dialect->cancel(c, cancelled);
 }
 
 static void cloud_endpoint(struct store *s, struct store_endpoint *out)

@@ -48,6 +48,9 @@ struct cloud_dialect {
     bool (*sign)(struct cloud *c, struct cloud_call *call, struct err *err);
     /* Adds what makes a PUT of an object one. */
     bool (*describe_put)(struct cloud *c, struct cloud_call *call, struct err *err);
+    /* Whether the answer 2xx to a PUT of an object is one that such a service gives: what stands in
+     * the way (a proxy, a portal) may answer 200 for it. */
+    bool (*made)(const struct http_answer *answer);
     /* Whether the whole object that came is what was put, as far as the answer tells. */
     bool (*fits)(const struct http_answer *answer);
     /* Sets err for an answer that is not 2xx. True: what was wrong is mended (a clock, a token),
@@ -56,6 +59,8 @@ struct cloud_dialect {
                    const char *code, struct err *err);
     /* A body above large_bytes goes this way; NULL: there is none. */
     bool (*put_large)(struct cloud *c, const char *key, struct span body, struct err *err);
+    /* Ends, or no longer ends, what waits elsewhere than in `http`. */
+    void (*cancel)(struct cloud *c, bool cancelled);
     /* The metadata endpoint's URL, NULL when credentials come from elsewhere. */
     const char *(*metadata)(struct cloud *c);
     /* As in store_ops, between two stores of this dialect; NULL: there is none. */
@@ -100,6 +105,10 @@ void cloud_call_release(struct cloud_call *call);
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                 struct err *err) MUST_CHECK;
 
+/* As cloud_send, of the PUT that makes an object: true only when the service itself said so. */
+bool cloud_send_put(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
+                    struct err *err) MUST_CHECK;
+
 /* A conditional PUT of the whole body, whatever its size. */
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
                      struct err *err) MUST_CHECK;
@@ -108,6 +117,9 @@ bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
 bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,
                   const struct http_answer *answer, const char *code, enum err_kind kind,
                   const char *advice, struct err *err);
+
+/* Makes what a server sent fit to be shown: others than ASCII's printable characters become '?'. */
+void cloud_printable(char *text);
 
 /* What a status alone says in both services; 404 and 412 are the dialect's. */
 enum err_kind cloud_kind_of_status(unsigned status);

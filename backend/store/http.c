@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #define RETRY_AFTER_MAX_S 3600
+#define TIME_MS_MAX       253402300799999 /* 9999-12-31T23:59:59.999Z: dates have four digits */
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
 
@@ -85,7 +86,8 @@ int64_t http_skew_ms(struct http *h)
 uint64_t http_now_ms(struct http *h)
 {
     struct world *w = h->config.world;
-    return (uint64_t)((int64_t)(w->ops->realtime_ns(w) / 1000000) + http_skew_ms(h));
+    int64_t now_ms = (int64_t)(w->ops->realtime_ns(w) / 1000000) + http_skew_ms(h);
+    return now_ms < 0 ? 0 : (uint64_t)(now_ms < TIME_MS_MAX ? now_ms : TIME_MS_MAX);
 }
 
 uint32_t http_retry_after_ms(struct http *h, const struct http_answer *a)

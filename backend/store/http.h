@@ -82,7 +82,8 @@ void http_request_header(struct http_request *r, const char *name, const char *f
 /* True: an answer came whole, whatever its status. False: ERR_TRANSIENT (no connection, time-out,
  * a body cut short: in doubt whether the other side acted), ERR_DENIED (its certificate is not
  * trusted, said with what to do), ERR_INVALID (URL, plain http), ERR_CORRUPT (more bytes than there
- * is room for), ERR_CANCELLED. `answer` was made empty. */
+ * is room for; of a PUT or POST, which may have been carried out, ERR_TRANSIENT), ERR_CANCELLED.
+ * `answer` was made empty. */
 bool http_call(struct http *h, const struct http_request *request, struct http_answer *answer,
                struct err *err) MUST_CHECK;
 
@@ -91,7 +92,8 @@ bool http_call(struct http *h, const struct http_request *request, struct http_a
 const char *http_answer_header(const struct http_answer *a, const char *name);
 
 /* The time by the other side's clock: the host's, corrected by what the newest Date header showed.
- * Milliseconds since 1970. Before the first answer: the host's. */
+ * Milliseconds since 1970, at most the end of the year 9999, whatever the other side claims. Before
+ * the first answer: the host's. */
 uint64_t http_now_ms(struct http *h);
 /* How far the other side's clock is ahead of ours, in ms. */
 int64_t http_skew_ms(struct http *h);

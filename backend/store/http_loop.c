@@ -81,15 +81,20 @@ static uint64_t now_ns(const struct http_exchange *x)
     return w->ops->boottime_ns(w);
 }
 
+/* PUT and POST. A DELETE may be repeated by anyone. */
+static bool changes(const struct http_request *r)
+{
+    return strcmp(r->method, "PUT") == 0 || strcmp(r->method, "POST") == 0;
+}
+
 /* Called again when a connection that had been kept closes without an answer: libcurl takes it for
  * one that was dead before, and begins anew. But the server may have acted, and a create-if-absent
  * that is repeated unseen finds its own object and is told that the name is taken. */
 static int begin(void *context, char *ip, char *local_ip, int port, int local_port)
 {
     struct http_exchange *x = context;
-    const char *method = x->request->method;
     (void)ip, (void)local_ip, (void)port, (void)local_port;
-    if (x->connected && (strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0))
+    if (x->connected && changes(x->request))
         return CURL_PREREQFUNC_ABORT;
     x->connected = true;
     x->last_move_ns = now_ns(x);
@@ -133,7 +138,7 @@ static void set_method(struct http_exchange *x)
     const char *method = x->request->method;
     if (strcmp(method, "HEAD") == 0) {
         curl_easy_setopt(x->easy, CURLOPT_NOBODY, 1L);
-    } else if (strcmp(method, "PUT") == 0 || strcmp(method, "POST") == 0) {
+    } else if (changes(x->request)) {
         curl_easy_setopt(x->easy, CURLOPT_UPLOAD, 1L);
         curl_easy_setopt(x->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)x->request->body.length);
         curl_easy_setopt(x->easy, CURLOPT_CUSTOMREQUEST, method);
@@ -157,6 +162,9 @@ static void set_transport(struct http_exchange *x)
     if (x->direct)
         curl_easy_setopt(x->easy, CURLOPT_PROXY, ""); /* none, whatever the variables say */
     curl_easy_setopt(x->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)c->connect_ms);
+    /* Who is given up while its name is looked up is not waited for: it would hold all others up,
+     * for as long as glibc asks on. The thread that asks ends by itself and frees what it has. */
+    curl_easy_setopt(x->easy, CURLOPT_QUICK_EXIT, 1L);
     curl_easy_setopt(x->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(x->easy, CURLOPT_TCP_KEEPALIVE, 1L);
@@ -209,14 +217,24 @@ void http_exchange_release(struct http_exchange *x)
 
 /* --- its end --- */
 
+/* Whether the request may have changed something: what is wrong with its answer leaves it in doubt,
+ * and who is told otherwise takes its own object for another's when it shows. */
+static bool in_doubt(const struct http_exchange *x)
+{
+    return x->connected && changes(x->request);
+}
+
 static bool explain(struct http_exchange *x, CURLcode code)
 {
-    const char *why = x->reason[0] != '\0' ? x->reason : curl_easy_strerror(code);
+    /* A proxy that is not written as one is shown whole, with its password. */
+    bool told = x->reason[0] != '\0' && strchr(x->reason, '@') == NULL;
+    const char *why = told ? x->reason : curl_easy_strerror(code);
     struct err *err = &x->err;
     if (x->too_long)
-        return err_set(err, ERR_CORRUPT, "%s: the answer is longer than it may be", x->shown);
+        return err_set(err, in_doubt(x) ? ERR_TRANSIENT : ERR_CORRUPT,
+                       "%s: the answer is longer than it may be", x->shown);
     if (x->answer->body.failed || x->answer->headers.failed)
-        return err_set(err, ERR_FULL, "%s: out of memory", x->shown);
+        return err_set(err, in_doubt(x) ? ERR_TRANSIENT : ERR_FULL, "%s: out of memory", x->shown);
     if (x->cut && code == CURLE_WRITE_ERROR)
         return true;
     switch (code) {
@@ -236,7 +254,7 @@ static bool explain(struct http_exchange *x, CURLcode code)
         return err_set(err, ERR_INVALID, "%s: the CA file %s holds no certificates", x->shown,
                        x->http->config.ca_file != NULL ? x->http->config.ca_file : "of this host");
     case CURLE_OUT_OF_MEMORY:
-        return err_set(err, ERR_FULL, "%s: out of memory", x->shown);
+        return err_set(err, in_doubt(x) ? ERR_TRANSIENT : ERR_FULL, "%s: out of memory", x->shown);
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
         return err_set(err, ERR_INVALID, "%s: %s", x->shown, curl_easy_strerror(code));

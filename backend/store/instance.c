@@ -5,14 +5,16 @@ struct instance {
     struct world *world;
     instance_fetch_fn *fetch;
     void *context;
-    pthread_mutex_t lock;  /* guards all below; held over a fetch, which others wait for */
-    struct http *metadata; /* made when first needed */
+    pthread_mutex_t lock; /* guards all below; held over a fetch, which others wait for */
     struct buf kept;
     /* Boot time. Of what is kept: its end (0: nothing is), and when to ask for another. */
     uint64_t until_ms, renew_ms;
     uint64_t fetched_ms; /* when that came */
     uint64_t failed_ns;  /* when a fetch failed last, and why */
     struct err failure;
+    pthread_mutex_t cancelling; /* taken after `lock`; guards: */
+    struct http *metadata;      /* made when first needed, by who holds `lock` */
+    bool cancelled;
 };
 
 bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, struct instance **out,
@@ -25,6 +27,7 @@ bool instance_make(struct world *w, instance_fetch_fn *fetch, void *context, str
     i->fetch = fetch;
     i->context = context;
     pthread_mutex_init(&i->lock, NULL);
+    pthread_mutex_init(&i->cancelling, NULL);
     *out = i;
     return true;
 }
@@ -37,21 +40,33 @@ void instance_release(struct instance **instance)
     *instance = NULL;
     buf_wipe(&i->kept);
     http_release(&i->metadata);
+    pthread_mutex_destroy(&i->cancelling);
     pthread_mutex_destroy(&i->lock);
     free(i);
 }
 
-static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
+static bool make_metadata_locked(struct instance *i, struct err *err)
 {
-    struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     struct http_config config = {.world = i->world,
                                  .plain = true,  /* link-local, by its nature, */
                                  .direct = true, /* and a proxy has an identity of its own */
                                  .connect_ms = INSTANCE_CONNECT_MS,
                                  .first_byte_ms = INSTANCE_FIRST_BYTE_MS};
+    LOCK_SCOPE(&i->cancelling);
+    if (i->metadata != NULL)
+        return true;
+    if (!http_make(&config, &i->metadata, err))
+        return false;
+    http_cancel(i->metadata, i->cancelled);
+    return true;
+}
+
+static bool fetch_locked(struct instance *i, uint64_t now_ms, struct err *err)
+{
+    struct buf fresh AUTO_SECRET_BUF = BUF_NONE;
     uint64_t holds_ms;
 
-    if ((i->metadata == NULL && !http_make(&config, &i->metadata, err)) ||
+    if (!make_metadata_locked(i, err) ||
         !i->fetch(i->context, i->metadata, &fresh, &holds_ms, err) || !buf_ok(&fresh, err))
         return false;
     buf_wipe(&i->kept);
@@ -107,6 +122,23 @@ void instance_forget(struct instance *i)
         i->until_ms = 0;
 }
 
+void instance_cancel(struct instance *i, bool cancelled)
+{
+    LOCK_SCOPE(&i->cancelling);
+    i->cancelled = cancelled;
+    if (i->metadata != NULL)
+        http_cancel(i->metadata, cancelled);
+}
+
+bool instance_text_valid(const char *text)
+{
+    size_t length = 0;
+    for (; text[length] != '\0'; length++)
+        if (text[length] <= ' ' || text[length] > '~' || length == INSTANCE_TEXT_MAX)
+            return false;
+    return length > 0;
+}
+
 bool instance_ask(struct http *metadata, const char *method, const char *url, const char *name,
                   const char *value, struct buf *out, struct err *err)
 {
@@ -120,7 +152,8 @@ bool instance_ask(struct http *metadata, const char *method, const char *url, co
     unsigned status = answer.status;
     if (status >= 200 && status < 300) {
         buf_put(out, answer.body.data, answer.body.length);
-        explicit_bzero(answer.body.data, answer.body.length);
+        if (answer.body.length > 0)
+            explicit_bzero(answer.body.data, answer.body.length);
         return buf_ok(out, err);
     }
     bool later = status == 404 || status == 410 || status == 429 || status >= 500;

@@ -11,6 +11,7 @@
 #define INSTANCE_RENEW_MS      (5u * 60 * 1000)
 #define INSTANCE_PACE_MS       (30u * 1000) /* between two requests, while what is kept holds */
 #define INSTANCE_ANSWER_MAX    (64u << 10)
+#define INSTANCE_TEXT_MAX      7168u /* a token becomes a header */
 #define INSTANCE_CONNECT_MS    2000u
 #define INSTANCE_FIRST_BYTE_MS 5000u
 
@@ -29,6 +30,12 @@ bool instance_get(struct instance *i, struct buf *out, struct err *err) MUST_CHE
 /* The service called them expired: the next call fetches others. Those that came just now are kept:
  * it was older ones that a call under way was refused with. */
 void instance_forget(struct instance *i);
+
+/* While set, fetches end with ERR_CANCELLED. What is kept is given all the same. */
+void instance_cancel(struct instance *i, bool cancelled);
+
+/* Whether what an endpoint gave can be a token: printable, and not too long for a header. */
+bool instance_text_valid(const char *text);
 
 /* One request to a metadata endpoint; `header` is "Name: value" or NULL. The answer's body is wiped
  * by the caller. Kinds of refusal: 404, 410, 429 and 5xx ERR_TRANSIENT, others ERR_DENIED. */

@@ -74,6 +74,11 @@ static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err
     return true;
 }
 
+static bool s3_made(const struct http_answer *answer)
+{
+    return http_answer_header(answer, "ETag") != NULL;
+}
+
 static bool s3_fits(const struct http_answer *answer)
 {
     const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
@@ -138,6 +143,7 @@ static void find_region(const struct http_answer *answer, char out[REGION_MAX])
         snprintf(out, REGION_MAX, "%s", header);
     else if (!xml_text(buf_span(&answer->body), "Error/Region", out, REGION_MAX))
         out[0] = '\0';
+    cloud_printable(out);
 }
 
 static bool refuse_region(struct cloud *c, const struct cloud_call *call,
@@ -181,6 +187,19 @@ static bool mended(struct s3 *s, const struct cloud_call *call, const char *code
 }
 
 static bool s3_bucket_there(struct cloud *c, struct err *err);
+static bool ask_bucket(struct cloud *c, struct err *err);
+
+/* HEAD is answered without a body, and 400 says nothing (an expired token gives it): what is wrong
+ * shows in a GET, which mends it where it can be mended. `err` holds the refusal. */
+static bool head_mended(struct cloud *c, struct err *err)
+{
+    struct err reason = ERR_NONE;
+    if (ask_bucket(c, &reason))
+        return true;
+    if (err != NULL)
+        *err = reason;
+    return false;
+}
 
 static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
                       const struct http_answer *answer, const char *code, struct err *err)
@@ -211,20 +230,31 @@ static bool s3_refuse(struct cloud *c, const struct cloud_call *call,
     cloud_refuse(c, call, answer, code, kind, advice, err);
     if (kind == ERR_DENIED)
         err_wrap(err, "credentials from %s", s3_identity_place(call->identity));
+    if (unsaid && answer->status == 400)
+        return head_mended(c, err);
     return mended(s, call, code, kind) || (unsaid && answer->status == 403);
+}
+
+static bool ask_bucket(struct cloud *c, struct err *err)
+{
+    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .body_max = XML_BYTES_MAX};
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    cloud_query(&call, "list-type", "2");
+    cloud_query(&call, "max-keys", "1");
+    return cloud_send(c, &call, &answer, err);
 }
 
 /* A 404 to HEAD says not whether the object is missing or its whole bucket, and a missing bucket
  * must not look like an empty one. Asked until it was seen once. */
 static bool s3_bucket_there(struct cloud *c, struct err *err)
 {
-    struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .body_max = XML_BYTES_MAX};
-    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
-    if (c->container_seen)
-        return true;
-    cloud_query(&call, "list-type", "2");
-    cloud_query(&call, "max-keys", "1");
-    return cloud_send(c, &call, &answer, err);
+    return c->container_seen || ask_bucket(c, err);
+}
+
+/* An instance is never replaced by another, so the one that holds now is the one that waits. */
+static void s3_cancel(struct cloud *c, bool cancelled)
+{
+    s3_identity_cancel(rotation_now(s3_of(c)->identity), cancelled);
 }
 
 static const char *s3_metadata(struct cloud *c)
@@ -291,8 +321,10 @@ static const struct cloud_dialect s3_dialect = {
     .list = s3_list,
     .sign = s3_sign,
     .describe_put = s3_describe_put,
+    .made = s3_made,
     .fits = s3_fits,
     .refuse = s3_refuse,
+    .cancel = s3_cancel,
     .metadata = s3_metadata,
     .put_large = s3_put_large,
     .can_copy = s3_can_copy,

@@ -167,7 +167,9 @@ static bool ask(const struct s3_identity *i, struct http *h, const char *token, 
                       begin ? TOKEN_SECONDS : token, out, err))
         return false;
     buf_put_u8(out, 0);
-    return buf_ok(out, err);
+    return buf_ok(out, err) &&
+           (!begin || instance_text_valid((const char *)out->data) ||
+            err_set(err, ERR_CORRUPT, "the machine's metadata endpoint: its token is none"));
 }
 
 /* "KEY-ID\0SECRET\0TOKEN\0" */
@@ -280,6 +282,12 @@ bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct e
     return credentials_set(out, key_id, secret, secret + strlen(secret) + 1) ||
            err_set(err, ERR_CORRUPT,
                    "the instance's role: a credential is empty, too long, or none");
+}
+
+void s3_identity_cancel(struct s3_identity *i, bool cancelled)
+{
+    if (i->instance != NULL)
+        instance_cancel(i->instance, cancelled);
 }
 
 bool s3_identity_renew(struct s3_identity *i)

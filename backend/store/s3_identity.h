@@ -17,6 +17,8 @@ bool s3_identity_make(const struct store_host *host, const char *store, const ch
 void s3_identity_release(struct s3_identity **i);
 /* The caller wipes `out`. ERR_DENIED says where credentials were looked for. */
 bool s3_identity_get(struct s3_identity *i, struct s3_credentials *out, struct err *err) MUST_CHECK;
+/* While set, what waits for the machine's metadata endpoint ends with ERR_CANCELLED. */
+void s3_identity_cancel(struct s3_identity *i, bool cancelled);
 /* Called expired by the service: whether a try with new ones makes sense. */
 bool s3_identity_renew(struct s3_identity *i);
 /* What was read from a place; NULL: the instance's role gives them. */

@@ -54,14 +54,35 @@ A disable one --purge --yes one >/dev/null
 B disable one >/dev/null
 rm -r "$TMP/cache" "$TMP/target" "$TMP/b"
 
+say "killed on the way, purged, and begun anew over what it left"
+seeds=$TMP/b/state/seeds/three
+start_seed() { # VM
+    B enable "$1" --seed "os=$copy" "${stores[@]}" &
+    seeding=$!
+    PIDS+=($seeding)
+    until [ -e "$TMP/target/$1/history/0000000000000002" ]; do kill -0 $seeding; done
+}
+kill_seed() {
+    pkill -KILL -P $seeding || fail "it ended before it was killed"
+    wait $seeding 2>/dev/null || true
+}
+start_seed three
+expect_exit 8 "enable of it is under way" B enable three --seed "os=$TMP/disks/disk.raw" "${stores[@]}"
+expect_exit 8 "enable is under way" B disable three
+kill_seed
+cp -a "$seeds" "$TMP/left"
+B disable three --purge --yes three >/dev/null
+[ ! -e "$seeds" ] || fail "the purge leaves the staging store behind"
+mv "$TMP/left" "$seeds" # as of a host that was restored
+B enable three --seed "os=$copy" "${stores[@]}" >/dev/null
+[ ! -e "$seeds" ] || fail "what the older one left is still there"
+B disable three --purge --yes three >/dev/null
+rm -r "$TMP/cache" "$TMP/target" "$TMP/b"
+
 say "made near the target, killed on the way, found by the source"
 key=$TMP/b/config/keys/two.key
-B enable two --seed "os=$copy" "${stores[@]}" &
-seeding=$!
-PIDS+=($seeding)
-until [ -e "$TMP/target/two/history/0000000000000002" ]; do kill -0 $seeding; done
-pkill -KILL -P $seeding || fail "it ended before it was killed"
-wait $seeding 2>/dev/null || true
+start_seed two
+kill_seed
 install -m 600 "$key" "$TMP/two.key"
 expect_exit 2 "is being seeded\|come to its end" A enable two --disk "os=$disk" --key "$TMP/two.key" "${stores[@]}"
 before=$(bytes_in "$TMP/target")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Ceph's S3 gateway on a cluster of one monitor and one OSD in memory, all on loopback, without
-# authentication inside; sourced by with.sh. RADOSGW_STORE=bluestore keeps its objects on disk.
+# authentication inside; sourced by with.sh. RADOSGW_STORE=bluestore keeps its objects on disk,
+# RADOSGW_BYTES is how many it has room for.
 # shellcheck shell=bash disable=SC2154
 RADOSGW_KEY=AKFARSHORETEST
 
@@ -42,7 +43,7 @@ mon data avail warn = 2
 mon data avail crit = 1
 mon data = $FOLDER/mon
 osd data = $FOLDER/osd
-memstore device bytes = 2147483648
+memstore device bytes = ${RADOSGW_BYTES:-2147483648}
 bluestore block size = 4294967296
 bluestore block create = true
 log file = $FOLDER/log/\$name.log

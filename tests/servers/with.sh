@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # with.sh SERVER COMMAND...: a real object store on loopback, the command, and nothing left behind.
-# SERVER is file, azurite, azurite-https, radosgw, swift or faulty. The command finds in its
-# environment
+# SERVER is file, azurite, azurite-https, azurite-h2, radosgw, swift or faulty. The command finds in
+# its environment
 #   FARSHORE_TEST_CACHE, FARSHORE_TEST_TARGET   URLs of two stores; on Azure in two accounts
 #   FARSHORE_CREDENTIALS                        folder with their credentials
 #   FARSHORE_TEST_SERVER                        SERVER
@@ -61,7 +61,7 @@ stop() {
 trap stop EXIT
 trap 'exit 1' INT TERM
 trap 'WOKEN=1; front_down' USR1
-trap 'WOKEN=1; "front_${SERVER%-https}"' USR2
+trap 'WOKEN=1; "front_${SERVER%%-*}"' USR2
 
 skip() {
     [ -z "${FARSHORE_TEST_REQUIRE:-}" ] || { echo "FAILED: $SERVER must run here: $*" >&2; exit 1; }
@@ -106,13 +106,13 @@ start_file() {
 
 case $SERVER in
 file) ;;
-azurite | azurite-https) . "$SERVERS/azurite.sh" ;;
+azurite | azurite-https | azurite-h2) . "$SERVERS/azurite.sh" ;;
 radosgw) . "$SERVERS/radosgw.sh" ;;
 faulty) . "$SERVERS/faulty.sh" ;;
 swift) . "$SERVERS/swift.sh" ;;
 *) echo "no such server: $SERVER" >&2; exit 2 ;;
 esac
-"start_${SERVER%-https}"
+"start_${SERVER%%-*}"
 
 # In the background, so that signals are heard at once, and in a group of its own, so that they
 # reach all of it.

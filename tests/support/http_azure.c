@@ -139,7 +139,7 @@ static void put_locked(struct exchange *x)
     base64_write(span_of(digest.bytes, sizeof digest), text);
     keep(x, &headers);
     keep_md5(&headers, text);
-    made(x, http_object_make(x->name, &x->body, &headers));
+    made(x, http_object_make(x->name, &x->body, &headers, NULL));
 }
 
 /* "http://HOST/ACCOUNT/CONTAINER/KEY[?SAS]" */
@@ -176,7 +176,7 @@ static void copy_locked(struct exchange *x, const char *from)
         return refuse(x, 409, "BlobAlreadyExists");
     buf_put(&body, source->body.data, source->body.length);
     buf_put(&headers, source->headers.data, source->headers.length);
-    struct http_object *object = http_object_make(x->name, &body, &headers);
+    struct http_object *object = http_object_make(x->name, &body, &headers, NULL);
     object->copied = true;
     made(x, object);
     tell_copy_locked(x);
@@ -217,7 +217,7 @@ static void put_block_locked(struct exchange *x)
     if (id == NULL)
         return refuse(x, 400, "InvalidQueryParameterValue");
     snprintf(name, sizeof name, "%s %s", x->name, id);
-    http_objects_put_piece(&x->store->objects, http_object_make(name, &x->body, &headers));
+    http_objects_put_piece(&x->store->objects, http_object_make(name, &x->body, &headers, NULL));
     x->status = 201;
 }
 
@@ -252,7 +252,7 @@ static void put_list_locked(struct exchange *x)
     keep(x, &headers);
     if (digest != NULL)
         keep_md5(&headers, digest);
-    made(x, http_object_make(x->name, &body, &headers));
+    made(x, http_object_make(x->name, &body, &headers, NULL));
     snprintf(name, sizeof name, "%s ", x->name);
     http_objects_drop_pieces(&x->store->objects, name);
 }

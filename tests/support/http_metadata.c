@@ -36,6 +36,11 @@ static void azure_locked(struct exchange *x)
     if (mark == NULL || strcmp(mark, "true") != 0 || exchange_parameter(x, "resource") == NULL)
         return refuse(x, 400);
     x->status = 200;
+    if (x->store->token_text != NULL) {
+        answer_add(x, "{\"access_token\":\"%s\",\"expires_in\":\"%u\"}", x->store->token_text,
+                   x->store->token_lifetime_s);
+        return;
+    }
     answer_add(x,
                "{\"access_token\":\"" TOKEN "%u\",\"expires_in\":\"%u\",\"token_type\":\"Bearer\"}",
                ++x->store->tokens, x->store->token_lifetime_s);
@@ -66,7 +71,7 @@ static void aws_locked(struct exchange *x)
         if (!right)
             return refuse(x, 400);
         x->status = 200;
-        answer_add(x, SESSION);
+        answer_add(x, "%s", x->store->token_text != NULL ? x->store->token_text : SESSION);
     } else if (session == NULL || strcmp(session, SESSION) != 0) {
         refuse(x, 401);
     } else if (strcmp(x->path, AWS_ROLES) == 0) {
@@ -89,6 +94,12 @@ bool metadata_answer(struct exchange *x)
     else
         return false;
     return true;
+}
+
+void http_store_token_text(struct http_store *s, const char *text)
+{
+    LOCK_SCOPE(&s->lock);
+    s->token_text = text;
 }
 
 void http_store_token_lifetime(struct http_store *s, uint32_t seconds)

@@ -39,7 +39,9 @@ bool http_objects_has_container(const struct http_objects *o, const char *name);
 void http_objects_add_container(struct http_objects *o, const char *name);
 
 /* Takes over `body` and `headers`; the entity tag is the body's MD5. */
-struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers);
+/* `etag` NULL: the MD5 of the body. */
+struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers,
+                                     const char *etag);
 void http_object_use(struct http_object *object);
 void http_object_drop(struct http_object *object);
 

@@ -9,8 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#define POOL_BYTES ((size_t)1 << 20) /* of one connection */
-#define PAGE       1000u
+#define BODY_BYTES_MAX (64u << 20)       /* reserved beforehand */
+#define POOL_BYTES     ((size_t)1 << 20) /* of one connection */
+#define PAGE           1000u
 
 static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE", "POST"};
 #define METHODS (sizeof methods / sizeof *methods)
@@ -237,6 +238,15 @@ static enum MHD_Result answer(struct exchange *x)
     return fault_send(x);
 }
 
+/* What is announced, so that a large body is not copied again and again as it grows. */
+static void reserve_body(struct exchange *x)
+{
+    const char *length = exchange_header(x, "Content-Length");
+    unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : 0;
+    if (bytes > 0 && bytes <= BODY_BYTES_MAX)
+        (void)!buf_reserve(&x->body, (size_t)bytes); /* else it grows */
+}
+
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *length, void **state)
@@ -251,6 +261,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         return answer(x);
     if (x->fault == HTTP_CUT_UP)
         return MHD_NO;
+    if (x->body.data == NULL)
+        reserve_body(x);
     buf_put(&x->body, data, *length);
     *length = 0;
     return x->body.failed ? MHD_NO : MHD_YES;
@@ -498,8 +510,7 @@ bool http_store_damage(struct http_store *s, const char *name, uint64_t bit)
     struct buf body = BUF_NONE, headers = BUF_NONE;
     buf_put(&body, old->body.data, old->body.length);
     buf_put(&headers, old->headers.data, old->headers.length);
-    struct http_object *object = http_object_make(name, &body, &headers);
-    memcpy(object->etag, old->etag, sizeof object->etag);
+    struct http_object *object = http_object_make(name, &body, &headers, old->etag);
     object->body.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
     http_objects_put(&s->objects, object);
     return true;

@@ -22,6 +22,7 @@ struct http_store_config {
     uint64_t seed;                         /* of all that is left to chance */
     const char *tls_key, *tls_certificate; /* PEM; NULL: plain http */
     bool record;                           /* keep what was asked, without bodies */
+    bool unchecked;                        /* no digest is computed: for measuring clients */
 };
 
 /* NULL: this libmicrohttpd cannot do what was asked (TLS). */
@@ -67,7 +68,7 @@ struct http_rule {
     uint32_t per_mille; /* and of the others so many in a thousand */
     unsigned status;
     const char *retry_after; /* NULL: no such header. Outlives the rule */
-    const char *text;        /* NULL: an error without a code. Outlives the rule */
+    const char *text;        /* of HTTP_REFUSE; NULL: an error without a code. Outlives the rule */
     uint16_t port;
     uint32_t ms;
     uint64_t at;
@@ -109,6 +110,8 @@ bool http_store_object(struct http_store *s, const char *name, struct buf *out);
 
 /* --- the metadata endpoint --- */
 /* How long what it gives out holds; 3600 at the start. Each answer is a new "secret-token-N". */
+/* Instead of a token: Azure's access_token, AWS's of a session. Outlives the server. */
+void http_store_token_text(struct http_store *s, const char *text);
 void http_store_token_lifetime(struct http_store *s, uint32_t seconds);
 unsigned http_store_tokens(struct http_store *s); /* given out so far */
 /* The store refuses all tokens given out so far. */

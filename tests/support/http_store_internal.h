@@ -65,6 +65,7 @@ struct http_store {
     uint64_t requests[8]; /* by method, and of all */
     uint64_t connections;
     unsigned at_once, most_at_once;
+    const char *token_text; /* NULL: as ever */
     uint32_t token_lifetime_s;
     unsigned tokens, tokens_revoked;
 };

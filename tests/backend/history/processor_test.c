@@ -5,6 +5,7 @@
 
 #include "backend/history/frame.h"
 #include "backend/history/progress.h"
+#include "backend/history/sweep.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_vm.h"
 
@@ -214,6 +215,53 @@ static void an_idle_processor_puts_nothing(void **state)
     made_processor_close(&p);
 }
 
+static size_t count_names(struct made_vm *vm, const char *prefix)
+{
+    struct buf names AUTO_BUF = BUF_NONE;
+    size_t lines = 0;
+    made_names(vm->cache, prefix, &names);
+    for (size_t i = 0; i < names.length; i++)
+        lines += names.data[i] == '\n';
+    return lines;
+}
+
+/* Whatever a store lists, what is kept of it has a bound. */
+static void a_sweep_takes_so_many_parts_and_the_next_the_others(void **state)
+{
+    struct made_vm *vm = *state;
+    struct made_processor p;
+    struct err err = ERR_NONE;
+    char key[KEY_MAX];
+
+    for (unsigned i = 0; i < SWEEP_PARTS_MAX + 10; i++) {
+        snprintf(key, sizeof key, GENERATION "parts/0000000000000001-00000000deadbeef-%05u", i);
+        memory_bucket_set(vm->cache_bucket, key, span_of_text("stray"));
+    }
+    made_processor_open(vm, &p);
+    epoch_maker_cut(&vm->maker);
+    assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
+    assert_int_equal(count_names(vm, GENERATION "parts/"), 10);
+    assert_int_equal(processor_step(p.processor, &err), PROCESSOR_IDLE);
+    assert_int_equal(count_names(vm, GENERATION "parts/"), 0);
+    made_processor_close(&p);
+}
+
+static void old_progress_is_removed_so_many_at_a_time(void **state)
+{
+    struct made_vm *vm = *state;
+    struct err err = ERR_NONE;
+    char key[KEY_MAX];
+
+    for (unsigned i = 0; i < PROGRESS_KEEP + PROGRESS_TIDY_MAX + 10; i++) {
+        key_progress(key, MADE_VM, i + 1);
+        memory_bucket_set(vm->cache_bucket, key, span_of_text("old"));
+    }
+    check_ok(progress_tidy(vm->cache, MADE_VM, &err), err);
+    assert_int_equal(count_names(vm, "vm1/progress/"), PROGRESS_KEEP + 10);
+    check_ok(progress_tidy(vm->cache, MADE_VM, &err), err);
+    assert_int_equal(count_names(vm, "vm1/progress/"), PROGRESS_KEEP);
+}
+
 static void progress_says_how_far_it_is(void **state)
 {
     struct made_vm *vm = *state;
@@ -235,8 +283,6 @@ static void progress_keeps_some_objects_and_survives_a_list_that_lags(void **sta
     struct made_vm *vm = *state;
     struct made_processor p;
     struct err err = ERR_NONE;
-    struct buf names AUTO_BUF = BUF_NONE;
-    size_t lines = 0;
 
     made_processor_open(vm, &p);
     for (uint32_t i = 1; i <= 40; i++) {
@@ -244,10 +290,8 @@ static void progress_keeps_some_objects_and_survives_a_list_that_lags(void **sta
         assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
     }
     made_processor_close(&p);
-    made_names(vm->cache, "vm1/progress/", &names);
-    for (size_t i = 0; i < names.length; i++)
-        lines += names.data[i] == '\n';
-    assert_in_range(lines, PROGRESS_KEEP, PROGRESS_KEEP + PROGRESS_TIDY_PUTS - 1);
+    assert_in_range(count_names(vm, "vm1/progress/"), PROGRESS_KEEP,
+                    PROGRESS_KEEP + PROGRESS_TIDY_PUTS - 1);
     assert_int_equal(progress_of(vm).applied_epoch, 40);
     memory_bucket_lag_lists(vm->cache_bucket, 20);
     assert_true(progress_of(vm).applied_epoch >= 20); /* old, yet there */
@@ -827,6 +871,8 @@ int main(void)
         TEST(small_epochs_share_a_segment),
         TEST(an_idle_processor_puts_nothing),
         TEST(progress_says_how_far_it_is),
+        TEST(a_sweep_takes_so_many_parts_and_the_next_the_others),
+        TEST(old_progress_is_removed_so_many_at_a_time),
         TEST(progress_keeps_some_objects_and_survives_a_list_that_lags),
         TEST(progress_makes_no_step_back),
         cmocka_unit_test(a_call_that_fails_anywhere_changes_nothing_in_the_end),

@@ -6,11 +6,15 @@
 
 #include <arpa/inet.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
 #include <cmocka.h>
+
+#define CALLERS 6u
 
 struct place {
     struct tmp_dir dir;
@@ -86,9 +90,13 @@ static void an_url_that_is_too_long_is_refused(void **state)
 
 /* --- a store that takes connections and never answers --- */
 
+static atomic_uint opened; /* an open store looks for its credentials once */
+
 static char *some_credentials(const char *name)
 {
     static char value[] = "any";
+    if (strcmp(name, "AWS_ACCESS_KEY_ID") == 0)
+        atomic_fetch_add(&opened, 1);
     bool asked =
         strcmp(name, "AWS_ACCESS_KEY_ID") == 0 || strcmp(name, "AWS_SECRET_ACCESS_KEY") == 0;
     return asked ? value : NULL;
@@ -100,33 +108,52 @@ struct caller {
     bool good;
 };
 
+static _Thread_local bool is_caller;
+static atomic_uint callers_come; /* have read the clock, as a call does first */
+
 static void *put_something(void *context)
 {
     struct caller *c = context;
+    is_caller = true;
     c->good = store_put(c->store, "vm/x", span_of_text("x"), &c->err);
     return NULL;
 }
 
-static void a_cancel_reaches_a_store_that_is_still_being_proved(void **state)
+static int listen_somewhere(char url[128])
 {
-    (void)state;
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof at;
-    struct caller c = {.err = ERR_NONE};
-    struct store_host host = {.world = world_real(), .env = some_credentials};
-    struct attach_config config = {
-        .host = host, .lazily = true, .check = true, .prefix = "vm/", .role = STORE_ROLE_SOURCE};
-    struct err err = ERR_NONE;
-    char url[128];
-    pthread_t thread;
-
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(bind(listener, (struct sockaddr *)&at, length), 0);
     assert_int_equal(listen(listener, 8), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &length), 0);
-    snprintf(url, sizeof url, "s3://bucket?endpoint=http://127.0.0.1:%u", ntohs(at.sin_port));
-    config.url = url;
-    assert_true(store_attach(&config, &c.store, &err));
+    snprintf(url, 128, "s3://bucket?endpoint=http://127.0.0.1:%u", ntohs(at.sin_port));
+    return listener;
+}
+
+static struct store *attach_proved(struct world *w, const char *url)
+{
+    struct attach_config config = {.host = {.world = w, .env = some_credentials},
+                                   .url = url,
+                                   .lazily = true,
+                                   .check = true,
+                                   .prefix = "vm/",
+                                   .role = STORE_ROLE_SOURCE,
+                                   .deadline_ms = 1};
+    struct store *s = NULL;
+    struct err err = ERR_NONE;
+    assert_true(store_attach(&config, &s, &err));
+    return s;
+}
+
+static void a_cancel_reaches_a_store_that_is_still_being_proved(void **state)
+{
+    struct caller c = {.err = ERR_NONE};
+    char url[128];
+    pthread_t thread;
+    (void)state;
+    int listener = listen_somewhere(url);
+    c.store = attach_proved(world_real(), url);
     assert_int_equal(pthread_create(&thread, NULL, put_something, &c), 0);
     int connection = accept(listener, NULL, NULL); /* the proof has begun */
     assert_true(connection >= 0);
@@ -139,6 +166,48 @@ static void a_cancel_reaches_a_store_that_is_still_being_proved(void **state)
     store_close(&c.store);
 }
 
+static uint64_t read_clock(struct world *w)
+{
+    static _Thread_local bool counted;
+    (void)w;
+    if (is_caller && !counted)
+        atomic_fetch_add(&callers_come, 1);
+    counted = true;
+    return world_real()->ops->boottime_ns(world_real());
+}
+
+/* Else the last of many would wait for the time-outs of all the others. */
+static void a_store_that_cannot_be_opened_is_tried_once_for_all_who_wait(void **state)
+{
+    struct world_ops ops = *world_real()->ops;
+    struct world w = *world_real();
+    struct caller callers[CALLERS];
+    pthread_t threads[CALLERS];
+    char url[128];
+    (void)state;
+    ops.boottime_ns = read_clock;
+    w.ops = &ops;
+    int listener = listen_somewhere(url);
+    struct store *s = attach_proved(&w, url);
+    atomic_store(&opened, 0);
+    atomic_store(&callers_come, 0);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        callers[i] = (struct caller){.store = s};
+        assert_int_equal(pthread_create(&threads[i], NULL, put_something, &callers[i]), 0);
+    }
+    int connection = accept(listener, NULL, NULL);
+    while (atomic_load(&callers_come) < CALLERS)
+        sched_yield();
+    close(listener);
+    close(connection);
+    for (unsigned i = 0; i < CALLERS; i++) {
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+        assert_int_equal(callers[i].err.kind, ERR_TRANSIENT);
+    }
+    assert_int_equal(atomic_load(&opened), 1);
+    store_close(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -147,6 +216,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_store_that_appears_is_used, setup, teardown),
         cmocka_unit_test(an_url_that_is_too_long_is_refused),
         cmocka_unit_test(a_cancel_reaches_a_store_that_is_still_being_proved),
+        cmocka_unit_test(a_store_that_cannot_be_opened_is_tried_once_for_all_who_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,6 +113,39 @@ static void a_put_without_an_answer_is_in_doubt(void **state)
     cloud_fixture_check(f, "k", cloud_fixture_body(f));
 }
 
+/* Else who put it would take it for another's when it shows, and be fenced. */
+static void a_put_whose_answer_has_no_end_is_in_doubt(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &cloud_tireless);
+    enum http_fault faults[] = {HTTP_ENDLESS_HEADERS, HTTP_ENDLESS_BODY};
+    struct err err;
+    for (size_t i = 0; i < 2; i++) {
+        const char *key = i == 0 ? "headers" : "body", *again = i == 0 ? "headers2" : "body2";
+        cloud_rig_next(&f->rig, faults[i], "PUT", NULL, 1);
+        check_fails(store_put(f->store, key, cloud_fixture_body(f), &err), err, ERR_TRANSIENT);
+        cloud_fixture_check(f, key, cloud_fixture_body(f));
+        cloud_rig_next(&f->rig, faults[i], "PUT", NULL, 1);
+        check_ok(store_put(s, again, cloud_fixture_body(f), &err), err);
+        assert_int_equal(http_store_faulted(f->rig.server, faults[i]), 2);
+    }
+}
+
+/* A portal that wants a login, a gateway that shows its maintenance page. */
+static void an_answer_200_that_is_not_the_stores_is_no_put(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct store *s AUTO_STORE = cloud_rig_open_retry(&f->rig, &cloud_tireless);
+    struct http_rule rule = {.method = "PUT", .next = 1, .status = 200};
+    struct err err;
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_fails(store_put(f->store, "k", cloud_fixture_body(f), &err), err, ERR_TRANSIENT);
+    check_says(err, "proxy");
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_ok(store_put(s, "k", cloud_fixture_body(f), &err), err);
+    cloud_fixture_check(f, "k", cloud_fixture_body(f));
+}
+
 static void refuse(struct cloud_fixture *f, const char *method, unsigned status)
 {
     struct http_rule rule = {.method = method, .per_mille = 1000, .status = status};
@@ -420,6 +453,25 @@ static void a_wrong_date_is_learned_from_an_answer_to_head_too(void **state)
 
 /* --- 24: what must not be told --- */
 
+/* It ends up on a terminal. */
+static void what_a_store_says_is_shown_in_printable_characters(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct http_rule rule = {.method = "PUT",
+                             .next = 1,
+                             .status = 301,
+                             .text = "<Error><Code>\xc2\x9b"
+                                     "31mRed</Code>"
+                                     "<Region>\xc2\x9b"
+                                     "2J</Region></Error>"};
+    struct err err = ERR_NONE;
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    assert_false(store_put(f->store, "k", cloud_fixture_body(f), &err));
+    check_says(err, "31mRed");
+    for (const char *p = err.text; *p != '\0'; p++)
+        assert_in_range(*p, ' ', '~');
+}
+
 static void a_redirected_put_tells_nothing_to_anyone_else(void **state)
 {
     struct cloud_fixture *f = *state;
@@ -463,6 +515,8 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(of_racing_puts_one_is_true_although_replies_are_lost),
         EACH(a_lone_writer_is_never_told_that_its_own_name_is_taken),
         EACH(a_put_without_an_answer_is_in_doubt),
+        EACH(a_put_whose_answer_has_no_end_is_in_doubt),
+        EACH(an_answer_200_that_is_not_the_stores_is_no_put),
         EACH(a_put_without_an_answer_stays_in_doubt_where_reading_is_denied),
         EACH(a_put_in_doubt_stays_so_when_the_next_try_is_denied),
         EACH(a_large_put_survives_the_loss_of_replies),
@@ -477,6 +531,7 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(requests_are_signed_with_the_stores_time),
         EACH(a_clock_that_is_set_does_not_spoil_signatures),
         EACH(a_wrong_date_is_learned_from_an_answer_to_head_too),
+        EACH(what_a_store_says_is_shown_in_printable_characters),
         EACH(a_redirected_put_tells_nothing_to_anyone_else),
         EACH(neither_requests_nor_errors_hold_the_secret),
     };

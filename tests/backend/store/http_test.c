@@ -536,6 +536,26 @@ static void the_other_sides_clock_is_learned(void **state)
 
 /* --- what is not said --- */
 
+/* What is signed with them must fit. */
+static void no_date_leads_out_of_the_calendar(void **state)
+{
+    struct fixture *f = *state;
+    struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+    const int64_t last_s = 253402300799;
+    int64_t now_s = (int64_t)time(NULL);
+    struct err err = ERR_NONE;
+    put_object(f);
+    http_store_skew_date(f->server, last_s - 3600 - now_s);
+    check_ok(get(f, &answer, &err), err);
+    atomic_store(&f->world.jumped_ns, 180 * MINUTE_NS);
+    assert_true(http_now_ms(f->http) == (uint64_t)last_s * 1000 + 999);
+    atomic_store(&f->world.jumped_ns, 0);
+    http_store_skew_date(f->server, 3600 - now_s);
+    check_ok(get(f, &answer, &err), err);
+    atomic_store(&f->world.jumped_ns, -180 * MINUTE_NS);
+    assert_true(http_now_ms(f->http) == 0);
+}
+
 static void no_error_text_holds_a_query_or_a_header(void **state)
 {
     static const enum http_fault faults[] = {HTTP_LOSE_REPLY,   HTTP_CUT_DOWN, HTTP_ENDLESS_HEADERS,
@@ -586,6 +606,7 @@ int main(void)
         EACH(retry_after_is_read_as_seconds),
         EACH(retry_after_is_read_as_a_date),
         EACH(the_other_sides_clock_is_learned),
+        EACH(no_date_leads_out_of_the_calendar),
         EACH(no_error_text_holds_a_query_or_a_header),
     };
 #undef EACH

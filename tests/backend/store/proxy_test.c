@@ -106,6 +106,29 @@ static void a_direct_client_never_asks_the_proxy(void **state)
     assert_int_equal(r->asked, 0);
 }
 
+/* libcurl would show it whole. */
+static void a_proxys_password_is_in_no_error(void **state)
+{
+    static const char *const proxies[] = {"http://user:Secret1@proxy.invalid:no-port",
+                                          "what://user:Secret1@proxy.invalid",
+                                          "http://user:Secret1@proxy.invalid",
+                                          "http://user:Secret1@127.0.0.1:1", "user:Secret1@[::bad"};
+    struct http_config config = {.world = world_real(), .plain = true, .connect_ms = 300};
+    (void)state;
+    for (size_t i = 0; i < sizeof proxies / sizeof *proxies; i++) {
+        struct http *h AUTO_HTTP = NULL;
+        struct http_request request = {
+            .method = "GET", .url = "http://store.invalid/", .body_max = 4096};
+        struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
+        struct err err = ERR_NONE;
+        assert_int_equal(setenv("http_proxy", proxies[i], 1), 0);
+        check_ok(http_make(&config, &h, &err), err);
+        check_fails(http_call(h, &request, &answer, &err), err, ERR_TRANSIENT);
+        assert_null(strstr(err.text, "Secret1"));
+    }
+    unsetenv("http_proxy");
+}
+
 static void where_plain_http_may_not_go_is_said_before_it_is_tried(void **state)
 {
     (void)state;
@@ -126,6 +149,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(other_hosts_are_reached_through_the_proxy, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_direct_client_never_asks_the_proxy, set_up, tear_down),
+        cmocka_unit_test(a_proxys_password_is_in_no_error),
         cmocka_unit_test(where_plain_http_may_not_go_is_said_before_it_is_tried),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -239,6 +239,22 @@ static void credentials_called_expired_are_renewed_once_and_the_request_repeated
     assert_false(http_store_was_told(f->server, "secret-key-"));
 }
 
+/* The answer to HEAD has no body that could say so: 400 and nothing more. */
+static void credentials_that_expired_are_renewed_when_head_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    uint64_t bytes = 0;
+    struct err err = ERR_NONE;
+    check_ok(store_open(&f->host, f->url, true, &s, &err), err);
+    put(s, "a");
+    http_store_revoke_tokens(f->server);
+    atomic_store(&f->world.passed_ns, INSTANCE_PACE_MS * MS);
+    check_ok(store_size(s, "a", &bytes, &err), err);
+    assert_int_equal(bytes, 1);
+    assert_int_equal(http_store_tokens(f->server), 2);
+}
+
 /* It cannot be renewed here: who gave it must. */
 static void a_session_token_that_has_expired_is_said(void **state)
 {
@@ -256,6 +272,56 @@ static void a_session_token_that_has_expired_is_said(void **state)
     assert_int_equal(http_store_requests(f->server, NULL), 1);
 }
 
+struct caller {
+    struct store *store;
+    pthread_t thread;
+    struct err err;
+};
+
+static void *put_once(void *context)
+{
+    struct caller *c = context;
+    (void)!store_put(c->store, "a", span_of_text("x"), &c->err); /* `err` says it */
+    return NULL;
+}
+
+static void a_cancel_reaches_a_call_that_waits_for_the_endpoint(void **state)
+{
+    struct fixture *f = *state;
+    struct caller c = {.err = ERR_NONE};
+    struct http_rule rule = {.path = "/latest/api/token", .next = 1};
+    struct err err = ERR_NONE;
+    check_ok(store_open(&f->host, f->url, false, &c.store, &err), err);
+    http_store_fault(f->server, HTTP_STALL, &rule);
+    assert_int_equal(pthread_create(&c.thread, NULL, put_once, &c), 0);
+    while (http_store_faulted(f->server, HTTP_STALL) == 0)
+        sched_yield();
+    store_cancel(c.store, true);
+    assert_int_equal(pthread_join(c.thread, NULL), 0);
+    assert_int_equal(c.err.kind, ERR_CANCELLED);
+    store_cancel(c.store, false);
+    check_fails(store_put(c.store, "a", span_of_text("x"), &err), err,
+                ERR_INVALID); /* no container */
+    store_close(&c.store);
+}
+
+static void an_answer_that_is_no_token_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    char *long_one AUTO_FREE = calloc(1, 9001);
+    struct err err = ERR_NONE;
+    assert_non_null(long_one);
+    memset(long_one, 'a', 9000);
+    const char *const texts[] = {long_one, "two\nlines", ""};
+    check_ok(store_open(&f->host, f->url, false, &s, &err), err);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        http_store_token_text(f->server, texts[i]);
+        check_fails(store_put(s, "a", span_of_text("x"), &err), err, ERR_CORRUPT);
+        assert_null(strstr(err.text, "aaaa"));
+    }
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -271,7 +337,10 @@ int main(void)
         EACH(a_clock_that_is_off_ends_no_credentials),
         EACH(credentials_that_hold_are_used_while_the_endpoint_is_down),
         EACH(credentials_called_expired_are_renewed_once_and_the_request_repeated),
+        EACH(credentials_that_expired_are_renewed_when_head_is_refused),
         EACH(a_session_token_that_has_expired_is_said),
+        EACH(a_cancel_reaches_a_call_that_waits_for_the_endpoint),
+        EACH(an_answer_that_is_no_token_is_refused),
     };
 #undef EACH
     return cmocka_run_group_tests(tests, NULL, NULL);
