@@ -12,12 +12,15 @@ fi
 LENGTH=${3:-60}
 LOG=$FARSHORE_TEST_FOLDER/faulty.log
 
+ends() { grep -c '^end$' "$LOG" || true; }
+more_ends() { [ "$(ends)" -gt "$before" ]; }
+
 # Lists are GETs, but dearer: they are told apart.
 counted() { # TITLE
     local before
-    before=$(grep -c '^end$' "$LOG" || true)
+    before=$(ends)
     pkill -USR1 -P "$FARSHORE_TEST_PID" faulty_store
-    wait_for 10 eval '[ "$(grep -c "^end$" "$LOG")" -gt '"$before"' ]'
+    wait_for 10 more_ends
     awk -v skip="$before" -v title="$1" -v seconds="$LENGTH" '
         $1 == "end" {ends++; next}
         ends == skip {

@@ -32,17 +32,18 @@ gone() { [ ! -e "/proc/$1/exe" ]; } # a zombie has none
 # An Azurite that ends waits for its clients to hang up, and one that is killed forgets what it
 # acknowledged in its last seconds: so it is asked politely, and its connections are cut.
 front_down() {
-    local pid others=() port=${FARSHORE_TEST_ENDPOINT##*:}
-    [ -n "$FRONT" ] || return 0
-    kill "$FRONT"
+    local front=$FRONT pid others=() port=${FARSHORE_TEST_ENDPOINT##*:}
+    [ -n "$front" ] || return 0
+    FRONT= # the next one may start while this one ends
+    kill "$front"
     for _ in $(seq 300); do
-        gone "$FRONT" && break
+        gone "$front" && break
         ss -K -Htn sport = ":$port" >/dev/null 2>&1 || true
         sleep 0.1
     done
-    gone "$FRONT" || kill -KILL "$FRONT" || true
-    for pid in "${PIDS[@]}"; do [ "$pid" = "$FRONT" ] || others+=("$pid"); done
-    PIDS=("${others[@]}") FRONT=
+    gone "$front" || kill -KILL "$front" || true
+    for pid in "${PIDS[@]}"; do [ "$pid" = "$front" ] || others+=("$pid"); done
+    PIDS=("${others[@]}")
 }
 
 stop() {

@@ -131,6 +131,17 @@ void epoch_maker_write(struct epoch_maker *m, uint16_t disk, uint64_t first, uin
     }
 }
 
+void epoch_maker_write_noise(struct epoch_maker *m, uint16_t disk, uint64_t count)
+{
+    uint64_t noise[BLOCK_BYTES / 8], block[BLOCK_BYTES / 8];
+    assert_int_equal(m->world->ops->random(m->world, noise, sizeof noise), 0);
+    for (uint64_t i = 0; i < count; i++) {
+        for (size_t word = 0; word < BLOCK_BYTES / 8; word++)
+            block[word] = noise[word] * (2 * i + 1);
+        epoch_maker_write(m, disk, i, 1, (const uint8_t *)block);
+    }
+}
+
 void made_block_bytes(uint32_t value, uint8_t out[BLOCK_BYTES])
 {
     uint32_t x = value;

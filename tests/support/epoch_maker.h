@@ -41,6 +41,8 @@ void epoch_maker_release(struct epoch_maker *m);
 /* What the next epoch holds; of two that meet in a block the later one counts. */
 void epoch_maker_write(struct epoch_maker *m, uint16_t disk, uint64_t first, uint64_t count,
                        const uint8_t *data);
+/* `count` blocks from 0 on that no compression shortens. */
+void epoch_maker_write_noise(struct epoch_maker *m, uint16_t disk, uint64_t count);
 /* A block whose 4096 bytes follow from `value`. */
 void epoch_maker_fill(struct epoch_maker *m, uint16_t disk, uint64_t block, uint32_t value);
 void epoch_maker_hole(struct epoch_maker *m, uint16_t disk, uint64_t first, uint64_t count);

@@ -15,14 +15,10 @@
 static void ship_large(struct made_vm *vm)
 {
     struct epoch_maker *m = &vm->maker;
-    uint8_t noise[BLOCK_BYTES];
 
     m->inline_max = 0;
     m->part_max = PART_BYTES;
-    for (uint64_t i = 0; i < 560; i++) { /* they do not compress */
-        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
-        epoch_maker_write(m, 0, i, 1, noise);
-    }
+    epoch_maker_write_noise(m, 0, 560); /* they do not compress */
     epoch_maker_cut(m);
 }
 
@@ -273,15 +269,11 @@ static void a_copy_whose_reply_was_lost_counts_once_it_is_read(void **state)
 static void ship_half_segments(struct made_vm *vm, struct part parts[2])
 {
     struct epoch_maker *m = &vm->maker;
-    uint8_t noise[BLOCK_BYTES];
     struct err err = ERR_NONE;
 
     m->inline_max = 0;
     m->part_max = 5u << 20;
-    for (uint64_t i = 0; i < 2 * (5u << 20) / BLOCK_BYTES; i++) {
-        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
-        epoch_maker_write(m, 0, i, 1, noise);
-    }
+    epoch_maker_write_noise(m, 0, 2 * (5u << 20) / BLOCK_BYTES);
     epoch_maker_cut(m);
     for (uint32_t i = 0; i < 2; i++) {
         char hex[2 * SHA256_BYTES + 1];
@@ -399,15 +391,11 @@ static void ship_forged(struct made_vm *vm, size_t part_max, uint32_t part,
     struct epoch_part parts[FORGED_PARTS];
     struct seal_salt salt = {{9}};
     struct err err = ERR_NONE;
-    uint8_t noise[BLOCK_BYTES];
     char key[KEY_MAX];
 
     m->inline_max = 0;
     m->part_max = part_max;
-    for (uint64_t i = 0; i < part_max * 11 / 4 / BLOCK_BYTES; i++) {
-        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
-        epoch_maker_write(m, 0, i, 1, noise);
-    }
+    epoch_maker_write_noise(m, 0, part_max * 11 / 4 / BLOCK_BYTES);
     epoch_maker_entry(m, EPOCH_CUT, POINT_CRASH, NULL, &entry);
     check_ok(epoch_decode(buf_span(&entry), m->keys, m->vault.vm, m->generation, 1, &d, &err), err);
     assert_int_equal(d.entry.part_count, FORGED_PARTS);

@@ -829,15 +829,11 @@ static void a_large_epoch_is_streamed_part_by_part(void **state)
 {
     struct made_vm *vm = *state;
     struct buf names AUTO_BUF = BUF_NONE;
-    uint8_t noise[BLOCK_BYTES];
     size_t lines = 0;
 
     vm->maker.inline_max = 0;
     vm->maker.part_max = 4u << 20;
-    for (uint64_t i = 0; i < 3200; i++) { /* 12.5 MiB that do not compress */
-        assert_int_equal(vm->world->ops->random(vm->world, noise, sizeof noise), 0);
-        epoch_maker_write(&vm->maker, 0, i, 1, noise);
-    }
+    epoch_maker_write_noise(&vm->maker, 0, 3200); /* 12.5 MiB that do not compress */
     epoch_maker_cut(&vm->maker);
     made_vm_apply(vm);
     made_names(vm->target, "vm1/segments/", &names);
