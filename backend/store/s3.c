@@ -74,11 +74,6 @@ static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err
     return true;
 }
 
-static bool s3_made(const struct http_answer *answer)
-{
-    return http_answer_header(answer, "ETag") != NULL;
-}
-
 static bool s3_fits(const struct http_answer *answer)
 {
     const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
@@ -321,7 +316,6 @@ static const struct cloud_dialect s3_dialect = {
     .list = s3_list,
     .sign = s3_sign,
     .describe_put = s3_describe_put,
-    .made = s3_made,
     .fits = s3_fits,
     .refuse = s3_refuse,
     .cancel = s3_cancel,

@@ -205,6 +205,7 @@ static enum MHD_Result get(struct fake_s3 *s, struct MHD_Connection *c, const ch
         return refuse(c, 404, "NoSuchKey");
     struct MHD_Response *r =
         MHD_create_response_from_buffer(o->body.length, o->body.data, MHD_RESPMEM_MUST_COPY);
+    MHD_add_response_header(r, "ETag", "\"whole\"");
     enum MHD_Result result = MHD_queue_response(c, 200, r);
     MHD_destroy_response(r);
     return result;
