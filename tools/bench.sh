@@ -6,8 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-cmake -S . -B build -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
-cmake --build build -j"$(nproc)" >/dev/null
+build_optimised
 for bench in tests/bench/*.sh; do
     echo "== $(basename "$bench" .sh)"
     bash "$bench" "$PWD" "$PWD/build/farshore"

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 . tools/packages.sh
 [ "$(id -u)" -eq 0 ] || { echo "the demo mounts file systems: run it as root" >&2; exit 1; }
 [ -e /dev/fuse ] || { echo "the demo needs /dev/fuse" >&2; exit 1; }
-packages_install
+packages_install "${PACKAGES[@]}"
 cmake -S . -B build -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 build_log=$(cmake --build build --target farshore) || { tail -30 <<<"$build_log"; exit 1; }
 FARSHORE=$PWD/build/farshore

@@ -7,10 +7,6 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
-
-#define TRIES_MAX    4u
-#define TRY_PAUSE_MS 200u /* doubled after each try */
 
 struct upload {
     struct store *store;
@@ -28,35 +24,16 @@ struct uploads {
     struct upload places[UPLOADS_MAX];
     unsigned busy; /* places in use */
     bool ending;
-    bool cancelled;
     bool failed;
     struct err error; /* the batch's first */
 };
 
-static bool cancelled(struct uploads *u)
+/* A part's name holds a random attempt: one that is taken was not put by us, as the store settles
+ * puts in doubt. Then a host that was copied with its memory has this VM's state, too, and the next
+ * cut must go under another name. */
+static bool put(const struct upload *part, struct err *err)
 {
-    LOCK_SCOPE(&u->lock);
-    return u->cancelled || u->ending;
-}
-
-/* A part's name holds a random attempt: a taken one is our own, put by a try whose answer was
- * lost. */
-static bool put(struct uploads *u, const struct upload *part, struct err *err)
-{
-    unsigned pause_ms = TRY_PAUSE_MS;
-    for (unsigned i = 0; i < TRIES_MAX; i++) {
-        *err = ERR_NONE;
-        if (store_put(part->store, part->key, buf_span(&part->body), err) ||
-            err->kind == ERR_EXISTS)
-            return true;
-        if (err->kind != ERR_TRANSIENT || u->thread_count == 0 || cancelled(u))
-            return false;
-        struct timespec pause = {.tv_sec = pause_ms / 1000,
-                                 .tv_nsec = (long)(pause_ms % 1000) * 1000000};
-        nanosleep(&pause, NULL);
-        pause_ms *= 2;
-    }
-    return false;
+    return store_put(part->store, part->key, buf_span(&part->body), err);
 }
 
 static void note_failure_locked(struct uploads *u, const struct err *err)
@@ -90,7 +67,7 @@ static void *upload_thread(void *context)
         bool drop = u->failed;
         pthread_mutex_unlock(&u->lock);
         struct err err = ERR_NONE;
-        bool ok = drop || put(u, part, &err);
+        bool ok = drop || put(part, &err);
         pthread_mutex_lock(&u->lock);
         buf_release(&part->body);
         part->taken = false;
@@ -146,7 +123,7 @@ void uploads_release(struct uploads **uploads)
 static void add_inline(struct uploads *u, struct upload *part)
 {
     struct err err = ERR_NONE;
-    if (!u->failed && !put(u, part, &err))
+    if (!u->failed && !put(part, &err))
         note_failure_locked(u, &err);
     buf_release(&part->body);
 }
@@ -182,10 +159,4 @@ bool uploads_wait(struct uploads *u, struct err *err)
         *err = u->error;
     u->failed = false;
     return ok;
-}
-
-void uploads_cancel(struct uploads *u, bool cancel)
-{
-    LOCK_SCOPE(&u->lock);
-    u->cancelled = cancel;
 }

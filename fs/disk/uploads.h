@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * Parts on their way to a cache store, several at once. Memory is bounded by the number in flight:
  * uploads_add waits for a free place. With no threads (a simulator's machine) a part is put within
- * uploads_add. A transient failure is tried again a few times; the first that stays is the batch's
- * result. uploads_cancel may come from any thread; all else from one. */
+ * uploads_add. Trying again is the store's work (backend/store/retry.h); the first failure is the
+ * batch's result. One thread. */
 #ifndef FS_DISK_UPLOADS_H
 #define FS_DISK_UPLOADS_H
 
@@ -21,6 +21,5 @@ void uploads_release(struct uploads **u); /* waits for what is in flight */
 void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body);
 /* Waits for all parts of the batch and starts a new one; false: the first failure. */
 bool uploads_wait(struct uploads *u, struct err *err) MUST_CHECK;
-void uploads_cancel(struct uploads *u, bool cancelled); /* no more tries while set */
 
 #endif

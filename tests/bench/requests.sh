@@ -16,7 +16,7 @@ LOG=$FARSHORE_TEST_FOLDER/faulty.log
 counted() { # TITLE
     local before
     before=$(grep -c '^end$' "$LOG" || true)
-    pkill -USR1 -f "^${FAULTY_STORE:-$SOURCE/build/tests/faulty_store} " 
+    pkill -USR1 -P "$FARSHORE_TEST_PID" faulty_store
     wait_for 10 eval '[ "$(grep -c "^end$" "$LOG")" -gt '"$before"' ]'
     awk -v skip="$before" -v title="$1" -v seconds="$LENGTH" '
         $1 == "end" {ends++; next}

@@ -14,31 +14,26 @@ struct job {
     bool put;
     uint64_t first, count;
     size_t bytes;
-    uint8_t *body; /* what is put */
-    atomic_uint_fast64_t next;
+    uint8_t *body; /* what is put; of a get, room for each stream */
+    atomic_uint_fast64_t next, streams;
     atomic_bool failed;
 };
-
-static bool transfer(struct job *j, uint64_t n, struct mspan room, struct err *err)
-{
-    char key[64];
-    snprintf(key, sizeof key, "bench/%llu", (unsigned long long)(j->first + n));
-    return j->put ? store_put(j->store, key, span_of(j->body, j->bytes), err)
-                  : store_get(j->store, key, 0, room, err);
-}
 
 static void *stream(void *context)
 {
     struct job *j = context;
     struct err err = ERR_NONE;
-    uint8_t *room AUTO_FREE = malloc(j->bytes);
-    if (room == NULL)
-        return NULL;
-    for (uint64_t n; (n = atomic_fetch_add(&j->next, 1)) < j->count;)
-        if (!transfer(j, n, mspan_of(room, j->bytes), &err)) {
+    char key[64];
+    uint64_t index = j->put ? 0 : atomic_fetch_add(&j->streams, 1);
+    struct mspan room = mspan_of(j->body + index * j->bytes, j->bytes);
+    for (uint64_t n; (n = atomic_fetch_add(&j->next, 1)) < j->count;) {
+        snprintf(key, sizeof key, "bench/%llu", (unsigned long long)(j->first + n));
+        if (!(j->put ? store_put(j->store, key, span_of_mspan(room), &err)
+                     : store_get(j->store, key, 0, room, &err))) {
             fprintf(stderr, "%s\n", err.text);
             atomic_store(&j->failed, true);
         }
+    }
     return NULL;
 }
 
@@ -67,8 +62,10 @@ int main(int argc, char **argv)
                       .first = strtoull(argv[3], NULL, 10),
                       .count = strtoull(argv[4], NULL, 10),
                       .bytes = strtoull(argv[5], NULL, 10)};
-    uint8_t *body AUTO_FREE = job.body = malloc(job.bytes);
-    if (body == NULL || w->ops->random(w, body, job.bytes) < 0)
+    /* Touched beforehand: a page that comes into being is no transfer. */
+    size_t room = job.bytes * (job.put ? 1 : streams);
+    uint8_t *body AUTO_FREE = job.body = malloc(room);
+    if (body == NULL || w->ops->random(w, body, room) < 0)
         return 1;
     uint64_t begun = w->ops->boottime_ns(w);
     for (unsigned long i = 0; i < streams; i++)

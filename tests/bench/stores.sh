@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Object transfers against real servers, farshore's own and curl's in turn: one stream and eight
 # parallel ones of 8 MiB objects, up and down, as medians and ratios (bound 0.9). Then the project's
-# faulty store with 80 ms before each answer: eight parts in flight against one (bound 6).
+# own HTTP store without and with 80 ms before each answer: one part in flight and eight (with the
+# delay 6 times as much, or as much as without it).
 #   stores.sh SOURCE_FOLDER BINARY [ROUNDS]
 set -euo pipefail
 WITH=$1/tests/servers/with.sh
@@ -14,9 +15,13 @@ COUNT=16
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
 if [ -z "${FARSHORE_TEST_SERVER:-}" ]; then
-    for server in azurite radosgw; do bash "$WITH" "$server" bash "$0" "$@"; done
-    FAULTY_OPTIONS='--delay 80' FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
-        bash "$WITH" faulty bash "$0" "$@"
+    for server in azurite radosgw; do
+        RADOSGW_BYTES=$((8 << 30)) bash "$WITH" "$server" bash "$0" "$@"
+    done
+    for delay in 0 80; do
+        FAULTY_OPTIONS="--unchecked --delay $delay" FAULTY_STORE=$(dirname "$2")/tests/faulty_store \
+            DELAY=$delay bash "$WITH" faulty bash "$0" "$@"
+    done
     exit
 fi
 
@@ -30,15 +35,23 @@ first=0
 ours() { "$BENCH" "$1" "$CACHE" "$first" "$COUNT" "$BYTES" "$2"; } # put|get STREAMS
 
 if [ "$FARSHORE_TEST_SERVER" = faulty ]; then
-    for streams in 1 8; do
-        for _ in $(seq "$ROUNDS"); do
+    head -c 256M /dev/urandom >"$TMP/disk"
+    for _ in $(seq "$ROUNDS"); do
+        for streams in 1 8; do
             first=$((first + COUNT))
-            ours put "$streams" >>"$TMP/$streams"
+            BYTES=$((1 << 20)) ours put "$streams" >>"$TMP/small.$streams"
+            first=$((first + COUNT))
+            ours put "$streams" >>"$TMP/part.$streams"
+            rm -rf "$TMP/disk.state"
+            "$(dirname "$BENCH")/ship_bench" "$CACHE" "$TMP/disk" "$streams" >>"$TMP/ship.$streams"
         done
     done
-    awk -v one="$(median <"$TMP/1")" -v eight="$(median <"$TMP/8")" 'BEGIN {
-        printf "80 ms per request: one part in flight %.1f MiB/s, eight %.1f, ratio %.2f (bound 6)\n",
-               one, eight, eight / one}'
+    for what in small part ship; do
+        awk -v what="$what" -v delay="$DELAY" -v one="$(median <"$TMP/$what.1")" -v eight="$(median <"$TMP/$what.8")" 'BEGIN {
+            name["small"] = "objects of 1 MiB"; name["part"] = "objects of 8 MiB"; name["ship"] = "initial replication"
+            printf "%2d ms per request, %s: one in flight %.1f MiB/s, eight %.1f, ratio %.2f\n",
+                   delay, name[what], one, eight, eight / one}'
+    done
     exit
 fi
 
@@ -65,25 +78,24 @@ header = \"x-amz-content-sha256: UNSIGNED-PAYLOAD\""
     ;;
 esac
 
-# One curl for all transfers, so that it keeps its connections as farshore does. It wants its
-# options again for each of them.
+# As many curls as streams, each for its share, so that it keeps its connection as farshore does. It
+# wants its options again for each transfer. (One curl --parallel was seen to hang in uploads.)
 curls() { # put|get STREAMS
-    local n begun parallel
+    local n begun stream options=$get_options
+    [ "$1" = get ] || options="upload-file = \"$TMP/body\"
+$put_options"
+    rm -f "$TMP"/curlrc.*
     for n in $(seq "$first" $((first + COUNT - 1))); do
-        [ "$n" -eq "$first" ] || echo next
-        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n' \
-            "$container" "$prefix" "$n" "${sas:+?$sas}"
-        if [ "$1" = put ]; then
-            printf 'upload-file = "%s"\n%s\n' "$TMP/body" "$put_options"
-        else
-            printf '%s\n' "$get_options"
-        fi
-    done >"$TMP/curlrc"
+        stream=$TMP/curlrc.$((n % $2))
+        [ ! -e "$stream" ] || echo next >>"$stream"
+        printf 'url = "%s/%sbench/%s%s"\nsilent\nfail\noutput = "/dev/null"\n%s\n' \
+            "$container" "$prefix" "$n" "${sas:+?$sas}" "$options" >>"$stream"
+    done
     begun=$(date +%s%N)
-    parallel=()
-    [ "$2" -eq 1 ] || parallel=(--parallel --parallel-immediate --parallel-max "$2")
-    curl --no-progress-meter "${parallel[@]}" -K "$TMP/curlrc" || fail "curl $1"
-    awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) 'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
+    printf '%s\0' "$TMP"/curlrc.* | xargs -0 -n 1 -P "$2" curl --no-progress-meter --max-time 60 -K ||
+        fail "curl $1"
+    awk -v ns=$(($(date +%s%N) - begun)) -v bytes=$((COUNT * BYTES)) \
+        'BEGIN {print bytes / 1048576 / (ns / 1e9)}'
 }
 
 ours put 1 >/dev/null # makes the container, warms the server

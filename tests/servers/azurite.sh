@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Azurite, Microsoft's emulator of Azure Blob Storage, from npm; sourced by with.sh. It is kept in
-# build/servers, so that it is fetched once.
+# build/servers, so that it is fetched once. azurite-h2 is Azurite behind nghttpx, which speaks
+# HTTP/2 in its place.
 # shellcheck shell=bash disable=SC2154
 AZURITE_VERSION=3.35.0
 AZURITE_FOLDER=$SERVERS/../../build/servers/azurite-$AZURITE_VERSION
@@ -31,27 +32,47 @@ front_azurite() {
     FRONT=$!
 }
 
+azurite_certificate() {
+    openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+        -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
+        -keyout "$FOLDER/key.pem" -out "$FOLDER/ca.pem" 2>/dev/null
+}
+
+# In front of Azurite, once that answers.
+start_h2() {
+    command -v nghttpx >/dev/null || skip "no nghttpx (nghttp2-proxy)"
+    free_port
+    daemon "$FOLDER/nghttpx.log" nghttpx --single-process --conf=/dev/null --no-ocsp \
+        -f "127.0.0.1,$PORT" -b "127.0.0.1,$azurite_port" --errorlog-file="$FOLDER/nghttpx.log" \
+        --accesslog-file="$FOLDER/access.log" "$FOLDER/key.pem" "$FOLDER/ca.pem"
+    wait_for_answer "https://127.0.0.1:$PORT/" "$FOLDER/nghttpx.log"
+}
+
 start_azurite() {
-    local scheme=http options=
+    local own=http endpoint options=
     azurite_install
     free_port
     azurite_port=$PORT azurite_tls=()
-    if [ "$SERVER" = azurite-https ]; then
-        scheme=https
-        openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-            -addext "subjectAltName=DNS:localhost,IP:127.0.0.1" \
-            -keyout "$FOLDER/key.pem" -out "$FOLDER/ca.pem" 2>/dev/null
-        azurite_tls=(--cert "$FOLDER/ca.pem" --key "$FOLDER/key.pem")
+    if [ "$SERVER" != azurite ]; then
+        azurite_certificate
         options="&ca=$FOLDER/ca.pem"
+    fi
+    if [ "$SERVER" = azurite-https ]; then
+        own=https azurite_tls=(--cert "$FOLDER/ca.pem" --key "$FOLDER/key.pem")
     fi
     # Two accounts, so that nothing of one works for the other.
     azurite_key1=$(openssl rand -base64 64 | tr -d '\n')
     azurite_key2=$(openssl rand -base64 64 | tr -d '\n')
     front_azurite
-    wait_for_answer "$scheme://127.0.0.1:$azurite_port/" "$FOLDER/azurite.log"
+    wait_for_answer "$own://127.0.0.1:$azurite_port/" "$FOLDER/azurite.log"
+    endpoint=$own://127.0.0.1:$azurite_port
+    if [ "$SERVER" = azurite-h2 ]; then
+        start_h2
+        endpoint=https://127.0.0.1:$PORT
+    fi
     credential azure.farcache "AZURE_STORAGE_KEY=$azurite_key1"
     credential azure.fartarget "AZURE_STORAGE_KEY=$azurite_key2"
-    export FARSHORE_TEST_ENDPOINT=$scheme://127.0.0.1:$azurite_port
-    export FARSHORE_TEST_CACHE="azure://farcache/cache/some/prefix?endpoint=$FARSHORE_TEST_ENDPOINT/farcache$options"
-    export FARSHORE_TEST_TARGET="azure://fartarget/target?endpoint=$FARSHORE_TEST_ENDPOINT/fartarget$options"
+    export FARSHORE_TEST_ENDPOINT=$endpoint
+    export FARSHORE_TEST_CACHE="azure://farcache/cache/some/prefix?endpoint=$endpoint/farcache$options"
+    export FARSHORE_TEST_TARGET="azure://fartarget/target?endpoint=$endpoint/fartarget$options"
 }

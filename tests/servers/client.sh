@@ -188,4 +188,4 @@ make_roles_radosgw() {
         "$(statement viewer '["s3:ListBucket"]' "[\"$target\"]")"
 }
 
-make_roles() { "make_roles_${FARSHORE_TEST_SERVER%-https}"; }
+make_roles() { "make_roles_${FARSHORE_TEST_SERVER%%-*}"; }

@@ -28,7 +28,7 @@ static const char *const kinds[HTTP_FAULTS] = {
 
 static const char usage[] =
     "usage: faulty_store [--dialect s3|azure] [--port N] [--delay MS] [--page N] [--seed N]\n"
-    "                    [--skew S] [--lag PUTS] [--ignore-conditions] [--record]\n"
+    "                    [--skew S] [--lag PUTS] [--ignore-conditions] [--record] [--unchecked]\n"
     "                    [--status N] [--retry-after TEXT] [--to-port N]   of faults behind them\n"
     "                    [--fault [METHOD:]KIND=N[%]] ...\n"
     "KIND: lose-reply refuse cut-up cut-down flip-up flip-down redirect stall stall-down trickle\n"
@@ -95,7 +95,22 @@ static void take_fault(struct settings *s, char *text)
     s->on[f] = true;
 }
 
-enum { DIALECT, PORT, DELAY, PAGE, SEED, SKEW, LAG, IGNORE, RECORD, STATUS, AFTER, TO, FAULT };
+enum {
+    DIALECT,
+    PORT,
+    DELAY,
+    PAGE,
+    SEED,
+    SKEW,
+    LAG,
+    IGNORE,
+    RECORD,
+    UNCHECKED,
+    STATUS,
+    AFTER,
+    TO,
+    FAULT
+};
 
 static const struct option options[] = {
     {"dialect", required_argument, NULL, DIALECT},
@@ -107,6 +122,7 @@ static const struct option options[] = {
     {"lag", required_argument, NULL, LAG},
     {"ignore-conditions", no_argument, NULL, IGNORE},
     {"record", no_argument, NULL, RECORD},
+    {"unchecked", no_argument, NULL, UNCHECKED},
     {"status", required_argument, NULL, STATUS},
     {"retry-after", required_argument, NULL, AFTER},
     {"to-port", required_argument, NULL, TO},
@@ -145,6 +161,9 @@ static void take(struct settings *s, int which)
         return;
     case RECORD:
         s->config.record = true;
+        return;
+    case UNCHECKED:
+        s->config.unchecked = true;
         return;
     case STATUS:
         s->rule.status = (unsigned)number(optarg);

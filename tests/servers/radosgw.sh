@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 # Ceph's S3 gateway on a cluster of one monitor and one OSD in memory, all on loopback, without
-# authentication inside; sourced by with.sh. RADOSGW_STORE=bluestore keeps its objects on disk.
+# authentication inside; sourced by with.sh. RADOSGW_STORE=bluestore keeps its objects on disk,
+# RADOSGW_BYTES is how many it has room for.
 # shellcheck shell=bash disable=SC2154
 RADOSGW_KEY=AKFARSHORETEST
 
-# ceph.conf for the cluster in $FOLDER. Without `crc` and `tcp_nodelay` a small request takes long.
+# ceph.conf for the cluster in $FOLDER. Without `crc` and `tcp_nodelay` a small request takes long;
+# without the `paxos` lines each of the start's steps waits a second for nothing.
 radosgw_conf() { # MON-PORT-2 MON-PORT-1 RGW-PORT
     cat <<CONF
 [global]
@@ -35,11 +37,13 @@ osd memory target = 939524096
 mon allow pool size one = true
 mon warn on pool no redundancy = false
 mon max pg per osd = 1000
+paxos propose interval = 0.05
+paxos min wait = 0.01
 mon data avail warn = 2
 mon data avail crit = 1
 mon data = $FOLDER/mon
 osd data = $FOLDER/osd
-memstore device bytes = 2147483648
+memstore device bytes = ${RADOSGW_BYTES:-2147483648}
 bluestore block size = 4294967296
 bluestore block create = true
 log file = $FOLDER/log/\$name.log

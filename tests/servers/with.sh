@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # with.sh SERVER COMMAND...: a real object store on loopback, the command, and nothing left behind.
-# SERVER is file, azurite, azurite-https, radosgw, swift or faulty. The command finds in its
-# environment
+# SERVER is file, azurite, azurite-https, azurite-h2, radosgw, swift or faulty. The command finds in
+# its environment
 #   FARSHORE_TEST_CACHE, FARSHORE_TEST_TARGET   URLs of two stores; on Azure in two accounts
 #   FARSHORE_CREDENTIALS                        folder with their credentials
 #   FARSHORE_TEST_SERVER                        SERVER
 #   FARSHORE_TEST_ENDPOINT                      its URL, for tests that sign requests of their own
 #   FARSHORE_TEST_FOLDER                        folder of the server, for its own tools
 #   FARSHORE_TEST_PID                           SIGUSR1 there stops the server, SIGUSR2 starts it again
-# Exit 77 (skipped) says why the server cannot run here.
+# Exit 77 (skipped) says why the server cannot run here; with FARSHORE_TEST_REQUIRE set, as in the
+# test command, that is a failure.
 set -euo pipefail
 SERVERS=$(cd "$(dirname "$0")" && pwd)
 SERVER=$1
 shift
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/farshore-$SERVER.XXXXXX")
-PIDS=()  # of daemons, in the order of their start
+PIDS=()  # of daemons
 FRONT=   # of the one that answers requests, where it can be started again
 CHILD=   # the command's process group
 WOKEN=   # a signal came while we waited
@@ -28,22 +29,8 @@ daemon() { # LOG COMMAND...
 
 gone() { [ ! -e "/proc/$1/exe" ]; } # a zombie has none
 
-# Politely first: Azurite writes what it holds, Ceph's daemons end their threads.
-end() { # PID...
-    local pid n
-    for pid in "$@"; do kill "$pid" 2>/dev/null || true; done
-    for pid in "$@"; do
-        for n in $(seq 50); do
-            gone "$pid" && break
-            sleep 0.1
-        done
-        gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
-    done
-    return 0
-}
-
 # An Azurite that ends waits for its clients to hang up, and one that is killed forgets what it
-# acknowledged in its last seconds: so its connections are cut.
+# acknowledged in its last seconds: so it is asked politely, and its connections are cut.
 front_down() {
     local pid others=() port=${FARSHORE_TEST_ENDPOINT##*:}
     [ -n "$FRONT" ] || return 0
@@ -53,7 +40,7 @@ front_down() {
         ss -K -Htn sport = ":$port" >/dev/null 2>&1 || true
         sleep 0.1
     done
-    end "$FRONT"
+    gone "$FRONT" || kill -KILL "$FRONT" || true
     for pid in "${PIDS[@]}"; do [ "$pid" = "$FRONT" ] || others+=("$pid"); done
     PIDS=("${others[@]}") FRONT=
 }
@@ -65,16 +52,21 @@ stop() {
     if [ -n "$CHILD" ] && kill -TERM -- "-$CHILD" 2>/dev/null; then
         wait "$CHILD" # it has mounts to take down, and all its waits are bounded
     fi
-    end "${PIDS[@]}"
+    [ ${#PIDS[@]} -eq 0 ] || kill -KILL "${PIDS[@]}" 2>/dev/null # what they hold goes with the folder
+    { wait; } 2>/dev/null # without the shell naming each
     rm -rf --one-file-system "$FOLDER"
     exit $status
 }
 trap stop EXIT
 trap 'exit 1' INT TERM
 trap 'WOKEN=1; front_down' USR1
-trap 'WOKEN=1; "front_${SERVER%-https}"' USR2
+trap 'WOKEN=1; "front_${SERVER%%-*}"' USR2
 
-skip() { echo "SKIP: $*"; exit 77; }
+skip() {
+    [ -z "${FARSHORE_TEST_REQUIRE:-}" ] || { echo "FAILED: $SERVER must run here: $*" >&2; exit 1; }
+    echo "SKIP: $*"
+    exit 77
+}
 
 # Runs at the same time begin at different numbers, as their pids differ; what a stranger holds is
 # passed over.
@@ -113,13 +105,13 @@ start_file() {
 
 case $SERVER in
 file) ;;
-azurite | azurite-https) . "$SERVERS/azurite.sh" ;;
+azurite | azurite-https | azurite-h2) . "$SERVERS/azurite.sh" ;;
 radosgw) . "$SERVERS/radosgw.sh" ;;
 faulty) . "$SERVERS/faulty.sh" ;;
 swift) . "$SERVERS/swift.sh" ;;
 *) echo "no such server: $SERVER" >&2; exit 2 ;;
 esac
-"start_${SERVER%-https}"
+"start_${SERVER%%-*}"
 
 # In the background, so that signals are heard at once, and in a group of its own, so that they
 # reach all of it.

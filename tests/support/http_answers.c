@@ -69,10 +69,12 @@ void exchange_keep_headers(const struct exchange *x, const char *prefix, struct 
 bool exchange_md5_fits(const struct exchange *x)
 {
     const char *wanted = exchange_header(x, "Content-MD5");
-    struct md5 digest = md5_of(buf_span(&x->body));
     char text[BASE64_CHARS(MD5_BYTES) + 1];
+    if (wanted == NULL || x->store->config.unchecked)
+        return true;
+    struct md5 digest = md5_of(buf_span(&x->body));
     base64_write(span_of(digest.bytes, sizeof digest), text);
-    return wanted == NULL || strcmp(wanted, text) == 0;
+    return strcmp(wanted, text) == 0;
 }
 
 void answer_header(struct exchange *x, const char *name, const char *format, ...)

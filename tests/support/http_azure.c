@@ -139,7 +139,7 @@ static void put_locked(struct exchange *x)
     base64_write(span_of(digest.bytes, sizeof digest), text);
     keep(x, &headers);
     keep_md5(&headers, text);
-    made(x, http_object_make(x->name, &x->body, &headers));
+    made(x, http_object_make(x->name, &x->body, &headers, NULL));
 }
 
 /* "http://HOST/ACCOUNT/CONTAINER/KEY[?SAS]" */
@@ -156,6 +156,15 @@ static struct http_object *source_locked(struct exchange *x, const char *where)
     return http_objects_find(&x->store->objects, name);
 }
 
+static void tell_copy_locked(struct exchange *x)
+{
+    const struct http_store *s = x->store;
+    const char *status = s->copy_polls > 0 ? "pending" : s->copy_status;
+    answer_header(x, "x-ms-copy-id", "copy-%llu", (unsigned long long)s->objects.puts);
+    if (status != NULL)
+        answer_header(x, "x-ms-copy-status", "%s", status);
+}
+
 /* Copy Blob is answered 202 and may go on, Put Blob From URL (with a blob type) 201 when done. */
 static void copy_locked(struct exchange *x, const char *from)
 {
@@ -167,9 +176,10 @@ static void copy_locked(struct exchange *x, const char *from)
         return refuse(x, 409, "BlobAlreadyExists");
     buf_put(&body, source->body.data, source->body.length);
     buf_put(&headers, source->headers.data, source->headers.length);
-    made(x, http_object_make(x->name, &body, &headers));
-    answer_header(x, "x-ms-copy-status", "success");
-    answer_header(x, "x-ms-copy-id", "copy-%llu", (unsigned long long)x->store->objects.puts);
+    struct http_object *object = http_object_make(x->name, &body, &headers, NULL);
+    object->copied = true;
+    made(x, object);
+    tell_copy_locked(x);
     if (exchange_header(x, "x-ms-blob-type") == NULL)
         x->status = 202;
 }
@@ -180,6 +190,10 @@ static void get_locked(struct exchange *x)
     const char *range = exchange_header(x, "x-ms-range");
     if (object == NULL)
         return refuse(x, 404, "BlobNotFound");
+    if (object->copied) {
+        x->store->copy_polls -= x->store->copy_polls > 0;
+        tell_copy_locked(x);
+    }
     answer_header(x, "ETag", "\"0x%llX\"", (unsigned long long)object->number);
     if (!answer_object(x, object, range != NULL ? range : exchange_header(x, "Range")))
         refuse(x, 416, "InvalidRange");
@@ -203,7 +217,7 @@ static void put_block_locked(struct exchange *x)
     if (id == NULL)
         return refuse(x, 400, "InvalidQueryParameterValue");
     snprintf(name, sizeof name, "%s %s", x->name, id);
-    http_objects_put_piece(&x->store->objects, http_object_make(name, &x->body, &headers));
+    http_objects_put_piece(&x->store->objects, http_object_make(name, &x->body, &headers, NULL));
     x->status = 201;
 }
 
@@ -238,7 +252,7 @@ static void put_list_locked(struct exchange *x)
     keep(x, &headers);
     if (digest != NULL)
         keep_md5(&headers, digest);
-    made(x, http_object_make(x->name, &body, &headers));
+    made(x, http_object_make(x->name, &body, &headers, NULL));
     snprintf(name, sizeof name, "%s ", x->name);
     http_objects_drop_pieces(&x->store->objects, name);
 }

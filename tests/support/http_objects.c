@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/support/http_objects.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,7 +48,8 @@ void http_objects_add_container(struct http_objects *o, const char *name)
     o->containers[o->container_count++] = copy(name);
 }
 
-struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers)
+struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers,
+                                     const char *etag)
 {
     struct http_object *object = calloc(1, sizeof *object);
     if (object == NULL)
@@ -57,6 +59,10 @@ struct http_object *http_object_make(const char *name, struct buf *body, struct 
     object->body = *body;
     object->headers = *headers;
     *body = *headers = BUF_NONE;
+    if (etag != NULL) {
+        snprintf(object->etag, sizeof object->etag, "%s", etag);
+        return object;
+    }
     struct md5 digest = md5_of(buf_span(&object->body));
     hex_of(digest.bytes, sizeof digest, object->etag);
     return object;
@@ -155,4 +161,12 @@ void http_objects_drop_pieces(struct http_objects *o, const char *prefix)
             o->pieces[kept++] = o->pieces[i];
     }
     o->piece_count = kept;
+}
+
+size_t http_objects_uploads(const struct http_objects *o)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < o->piece_count; i++)
+        count += strcmp(strrchr(o->pieces[i]->name, ' '), " " HTTP_BEGUN) == 0;
+    return count;
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #define HTTP_ETAG_MAX 48u
+#define HTTP_BEGUN    "begun" /* instead of a number: stands for the upload */
 
 struct http_object {
     atomic_uint uses;
@@ -18,6 +19,7 @@ struct http_object {
     struct buf headers; /* "name: value\0" ...: given with the put, sent with every read */
     char etag[HTTP_ETAG_MAX];
     uint64_t number; /* of puts */
+    bool copied;     /* by the service */
 };
 
 struct http_objects {
@@ -26,7 +28,7 @@ struct http_objects {
     uint64_t puts;
     char **containers;
     size_t container_count;
-    struct http_object **pieces; /* named "CONTAINER/KEY UPLOAD NUMBER" */
+    struct http_object **pieces; /* named "CONTAINER/KEY UPLOAD NUMBER"; see HTTP_BEGUN */
     size_t piece_count;
     unsigned uploads; /* begun so far */
 };
@@ -37,7 +39,9 @@ bool http_objects_has_container(const struct http_objects *o, const char *name);
 void http_objects_add_container(struct http_objects *o, const char *name);
 
 /* Takes over `body` and `headers`; the entity tag is the body's MD5. */
-struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers);
+/* `etag` NULL: the MD5 of the body. */
+struct http_object *http_object_make(const char *name, struct buf *body, struct buf *headers,
+                                     const char *etag);
 void http_object_use(struct http_object *object);
 void http_object_drop(struct http_object *object);
 
@@ -53,5 +57,6 @@ void http_objects_put_piece(struct http_objects *o, struct http_object *piece);
 struct http_object *http_objects_piece(const struct http_objects *o, const char *name);
 /* Forgets all whose name starts so. */
 void http_objects_drop_pieces(struct http_objects *o, const char *prefix);
+size_t http_objects_uploads(const struct http_objects *o); /* that are under way */
 
 #endif

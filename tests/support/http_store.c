@@ -9,8 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#define POOL_BYTES ((size_t)1 << 20) /* of one connection */
-#define PAGE       1000u
+#define BODY_BYTES_MAX (64u << 20)       /* reserved beforehand */
+#define POOL_BYTES     ((size_t)1 << 20) /* of one connection */
+#define PAGE           1000u
 
 static const char *const methods[] = {"GET", "PUT", "HEAD", "DELETE", "POST"};
 #define METHODS (sizeof methods / sizeof *methods)
@@ -237,6 +238,15 @@ static enum MHD_Result answer(struct exchange *x)
     return fault_send(x);
 }
 
+/* What is announced, so that a large body is not copied again and again as it grows. */
+static void reserve_body(struct exchange *x)
+{
+    const char *length = exchange_header(x, "Content-Length");
+    unsigned long long bytes = length != NULL ? strtoull(length, NULL, 10) : 0;
+    if (bytes > 0 && bytes <= BODY_BYTES_MAX)
+        (void)!buf_reserve(&x->body, (size_t)bytes); /* else it grows */
+}
+
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *length, void **state)
@@ -251,6 +261,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         return answer(x);
     if (x->fault == HTTP_CUT_UP)
         return MHD_NO;
+    if (x->body.data == NULL)
+        reserve_body(x);
     buf_put(&x->body, data, *length);
     *length = 0;
     return x->body.failed ? MHD_NO : MHD_YES;
@@ -305,6 +317,7 @@ struct http_store *http_store_start(const struct http_store_config *config)
         s->config.page = PAGE;
     s->random = config->seed;
     s->token_lifetime_s = 3600;
+    s->copy_status = "success";
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -366,6 +379,19 @@ void http_store_ignore_conditions(struct http_store *s, bool on)
 {
     LOCK_SCOPE(&s->lock);
     s->conditions_ignored = on;
+}
+
+void http_store_complete_replaces(struct http_store *s, bool on)
+{
+    LOCK_SCOPE(&s->lock);
+    s->complete_replaces = on;
+}
+
+void http_store_copies_end(struct http_store *s, unsigned polls, const char *status)
+{
+    LOCK_SCOPE(&s->lock);
+    s->copy_polls = polls;
+    s->copy_status = status;
 }
 
 void http_store_gather(struct http_store *s, unsigned count)
@@ -432,14 +458,22 @@ bool http_store_record(struct http_store *s, size_t number, struct http_record *
     return true;
 }
 
+size_t http_store_asked(struct http_store *s, const char *method, const char *text)
+{
+    size_t count = 0;
+    LOCK_SCOPE(&s->lock);
+    for (size_t i = 0; i < s->record_count; i++) {
+        const struct http_record *r = s->records + i;
+        bool tells =
+            text == NULL || strstr(r->target, text) != NULL || strstr(r->headers, text) != NULL;
+        count += tells && (method == NULL || strcmp(r->method, method) == 0);
+    }
+    return count;
+}
+
 bool http_store_was_told(struct http_store *s, const char *text)
 {
-    LOCK_SCOPE(&s->lock);
-    for (size_t i = 0; i < s->record_count; i++)
-        if (strstr(s->records[i].target, text) != NULL ||
-            strstr(s->records[i].headers, text) != NULL)
-            return true;
-    return false;
+    return http_store_asked(s, NULL, text) > 0;
 }
 
 /* --- objects, for tests --- */
@@ -448,6 +482,12 @@ size_t http_store_objects(struct http_store *s)
 {
     LOCK_SCOPE(&s->lock);
     return s->objects.count;
+}
+
+size_t http_store_uploads(struct http_store *s)
+{
+    LOCK_SCOPE(&s->lock);
+    return http_objects_uploads(&s->objects);
 }
 
 bool http_store_object(struct http_store *s, const char *name, struct buf *out)
@@ -470,8 +510,7 @@ bool http_store_damage(struct http_store *s, const char *name, uint64_t bit)
     struct buf body = BUF_NONE, headers = BUF_NONE;
     buf_put(&body, old->body.data, old->body.length);
     buf_put(&headers, old->headers.data, old->headers.length);
-    struct http_object *object = http_object_make(name, &body, &headers);
-    memcpy(object->etag, old->etag, sizeof object->etag);
+    struct http_object *object = http_object_make(name, &body, &headers, old->etag);
     object->body.data[bit / 8] ^= (uint8_t)(1 << bit % 8);
     http_objects_put(&s->objects, object);
     return true;

@@ -22,6 +22,7 @@ struct http_store_config {
     uint64_t seed;                         /* of all that is left to chance */
     const char *tls_key, *tls_certificate; /* PEM; NULL: plain http */
     bool record;                           /* keep what was asked, without bodies */
+    bool unchecked;                        /* no digest is computed: for measuring clients */
 };
 
 /* NULL: this libmicrohttpd cannot do what was asked (TLS). */
@@ -34,13 +35,17 @@ void http_store_delay(struct http_store *s, uint32_t ms);         /* before each
 void http_store_lag_lists(struct http_store *s, uint64_t puts);   /* the newest are not shown */
 void http_store_skew_date(struct http_store *s, int64_t seconds); /* its clock, ahead of ours */
 void http_store_ignore_conditions(struct http_store *s, bool on); /* If-None-Match does nothing */
+void http_store_complete_replaces(struct http_store *s, bool on); /* on S3, as radosgw 16 */
+/* A copy on Azure is pending until it was asked for so often, then has the status, which outlives
+ * the server; NULL: none is told. 0 and "success" at the start. */
+void http_store_copies_end(struct http_store *s, unsigned polls, const char *status);
 /* No request is answered before `count` of them wait at once; 0 or 1: no waiting. */
 void http_store_gather(struct http_store *s, unsigned count);
 
 /* --- single requests that go wrong --- */
 enum http_fault {
     HTTP_LOSE_REPLY,      /* carried out; the connection closes without an answer */
-    HTTP_REFUSE,          /* not carried out; answered with `status` and `retry_after` */
+    HTTP_REFUSE,          /* not carried out; answered with `status`, `retry_after` and `text` */
     HTTP_CUT_UP,          /* the connection closes while the request's body comes */
     HTTP_CUT_DOWN,        /* it closes within the answer's body, or instead of an empty one */
     HTTP_FLIP_UP,         /* bit `at` of the request's body arrives flipped */
@@ -92,11 +97,13 @@ struct http_record {
 bool http_store_record(struct http_store *s, size_t number, struct http_record *out);
 void http_record_release(struct http_record *r);
 #define AUTO_HTTP_RECORD CLEANUP(http_record_release)
-/* Whether any request so far had the text in its target or headers. */
+/* How many requests of that method so far had the text in their target or headers. NULL: any. */
+size_t http_store_asked(struct http_store *s, const char *method, const char *text);
 bool http_store_was_told(struct http_store *s, const char *text);
 
 /* --- its objects, past all faults --- */
 size_t http_store_objects(struct http_store *s);
+size_t http_store_uploads(struct http_store *s); /* on S3: begun, neither completed nor aborted */
 /* `name` is "BUCKET/KEY" or "CONTAINER/KEY"; a fork and a rotten disk do this. */
 bool http_store_damage(struct http_store *s, const char *name, uint64_t bit);
 bool http_store_object(struct http_store *s, const char *name, struct buf *out);

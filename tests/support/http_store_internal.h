@@ -53,7 +53,9 @@ struct http_store {
     uint32_t delay_ms;
     uint64_t list_lag;
     int64_t skew_s;
-    bool conditions_ignored;
+    bool conditions_ignored, complete_replaces;
+    unsigned copy_polls;
+    const char *copy_status;
     unsigned gather, gathered, round;
     struct http_fault_row faults[HTTP_FAULTS];
     uint64_t random;

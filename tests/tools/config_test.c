@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/config.h"
 
+#include "tests/support/tmp_dir.h"
+
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -150,26 +152,23 @@ static void no_bound_is_written_as_nothing_and_shown_as_unlimited(void **state)
 
 struct place {
     struct paths paths;
-    char folder[64];
+    struct tmp_dir dir;
 };
 
 static int setup(void **state)
 {
     static struct place p;
-    snprintf(p.folder, sizeof p.folder, "/tmp/farshore-config-XXXXXX");
-    if (mkdtemp(p.folder) == NULL)
-        return -1;
-    snprintf(p.paths.config, sizeof p.paths.config, "%s/config", p.folder);
+    tmp_dir_make(&p.dir);
+    snprintf(p.paths.config, sizeof p.paths.config, "%s", tmp_dir_path(&p.dir, "config"));
     *state = &p;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    char command[128];
     struct place *p = *state;
-    snprintf(command, sizeof command, "rm -rf %s", p->folder);
-    return system(command);
+    tmp_dir_remove(&p->dir);
+    return 0;
 }
 
 static void saved_settings_are_private_listed_and_loaded(void **state)

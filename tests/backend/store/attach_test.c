@@ -2,6 +2,7 @@
 #include "backend/store/attach.h"
 
 #include "tests/support/test_host.h"
+#include "tests/support/tmp_dir.h"
 
 #include <arpa/inet.h>
 #include <pthread.h>
@@ -16,8 +17,8 @@
 #define CALLERS 6u
 
 struct place {
-    char folder[64];
-    char url[128];
+    struct tmp_dir dir;
+    char url[PATH_MAX + 16];
 };
 
 static bool attach_lazily(const char *url, struct store **out, struct err *err)
@@ -30,20 +31,17 @@ static bool attach_lazily(const char *url, struct store **out, struct err *err)
 static int setup(void **state)
 {
     static struct place p;
-    snprintf(p.folder, sizeof p.folder, "/tmp/farshore-attach-XXXXXX");
-    if (mkdtemp(p.folder) == NULL)
-        return -1;
-    snprintf(p.url, sizeof p.url, "file://%s/store", p.folder);
+    tmp_dir_make(&p.dir);
+    snprintf(p.url, sizeof p.url, "file://%s/store", p.dir.path);
     *state = &p;
     return 0;
 }
 
 static int teardown(void **state)
 {
-    char command[128];
     struct place *p = *state;
-    snprintf(command, sizeof command, "rm -rf %s", p->folder);
-    return system(command);
+    tmp_dir_remove(&p->dir);
+    return 0;
 }
 
 /* Else a folder that is not mounted yet would look like an empty log, and be written to. */

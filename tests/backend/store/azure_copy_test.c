@@ -1,79 +1,23 @@
 /* SPDX-License-Identifier: MIT
- * Copies on Azure that are not done when they are answered, and what goes along with them: against
- * a service of this test's own that copies nothing and says what it is told to. */
+ * Copies on Azure that are not done when they are answered, and what goes along with them. */
 #include "backend/store/azure.h"
 
-#include <microhttpd.h>
-#include <netinet/in.h>
 #include <stdio.h>
 
 #include "tests/support/check.h"
+#include "tests/support/http_store.h"
 
 #define SAS "sv=2021-12-02&sp=rcl&sig=c2VjcmV0"
 #define KEY "c2VjcmV0c2VjcmV0c2VjcmV0"
 
-struct service {
-    struct MHD_Daemon *daemon;
-    pthread_mutex_t lock; /* guards: */
-    unsigned polls_pending;
-    const char *at_last; /* what the copy's status is after so many polls */
-    unsigned puts, polls;
-    char source[2200], condition[16]; /* of the last PUT */
-};
-
-static enum MHD_Result reply(struct MHD_Connection *c, unsigned code, const char *status)
+/* One whose copies are pending for so many questions, and have that status then. */
+static struct http_store *service_start(unsigned polls, const char *at_last)
 {
-    struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-    MHD_add_response_header(r, "x-ms-copy-id", "id-1");
-    if (status != NULL)
-        MHD_add_response_header(r, "x-ms-copy-status", status);
-    enum MHD_Result result = MHD_queue_response(c, code, r);
-    MHD_destroy_response(r);
-    return result;
-}
-
-static void take_header(struct MHD_Connection *c, const char *name, char *out, size_t size)
-{
-    const char *value = MHD_lookup_connection_value(c, MHD_HEADER_KIND, name);
-    snprintf(out, size, "%s", value != NULL ? value : "");
-}
-
-static enum MHD_Result handle(void *context, struct MHD_Connection *c, const char *url,
-                              const char *method, const char *version, const char *data,
-                              size_t *length, void **state)
-{
-    struct service *s = context;
-    (void)url, (void)version, (void)data, (void)length, (void)state;
-    LOCK_SCOPE(&s->lock);
-    if (strcmp(method, "PUT") == 0) {
-        s->puts++;
-        take_header(c, "x-ms-copy-source", s->source, sizeof s->source);
-        take_header(c, "If-None-Match", s->condition, sizeof s->condition);
-        return reply(c, 202, s->polls_pending > 0 ? "pending" : s->at_last);
-    }
-    return reply(c, 200, ++s->polls < s->polls_pending ? "pending" : s->at_last);
-}
-
-static struct service *service_start(unsigned polls_pending, const char *at_last)
-{
-    struct service *s = calloc(1, sizeof *s);
-    struct sockaddr_in loopback = {.sin_family = AF_INET,
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct http_store *s =
+        http_store_start(&(struct http_store_config){.dialect = HTTP_AZURE, .record = true});
     assert_non_null(s);
-    s->polls_pending = polls_pending;
-    s->at_last = at_last;
-    pthread_mutex_init(&s->lock, NULL);
-    s->daemon = MHD_start_daemon(MHD_USE_INTERNAL_POLLING_THREAD, 0, NULL, NULL, handle, s,
-                                 MHD_OPTION_SOCK_ADDR, &loopback, MHD_OPTION_END);
-    assert_non_null(s->daemon);
+    http_store_copies_end(s, polls, at_last);
     return s;
-}
-
-static void service_stop(struct service **service)
-{
-    MHD_stop_daemon((*service)->daemon);
-    pthread_mutex_destroy(&(*service)->lock);
-    free(*service);
 }
 
 static char *key_env(const char *name)
@@ -91,24 +35,25 @@ static char *sas_env(const char *name)
     return strcmp(name, "AZURE_STORAGE_SAS_TOKEN") == 0 ? SAS : NULL;
 }
 
-static struct store *open_container(struct service *s, const char *place,
+static struct store *open_container(struct http_store *s, const char *place,
                                     char *(*env)(const char *))
 {
     char url[200];
     struct store *out = NULL;
     struct err err = ERR_NONE;
     struct store_host host = {.world = world_real(), .env = env};
-    const union MHD_DaemonInfo *info = MHD_get_daemon_info(s->daemon, MHD_DAEMON_INFO_BIND_PORT);
-    snprintf(url, sizeof url, "azure://%s?endpoint=http://127.0.0.1:%u", place, info->port);
-    check_ok(store_open(&host, url, false, &out, &err), err);
+    snprintf(url, sizeof url, "azure://%s?endpoint=http://127.0.0.1:%u/account", place,
+             http_store_port(s));
+    check_ok(store_open(&host, url, true, &out, &err), err);
     return out;
 }
 
 #define BEGIN(polls, at_last, env)                                                                 \
-    struct service *service CLEANUP(service_stop) = service_start(polls, at_last);                 \
+    struct http_store *service CLEANUP(http_store_stop) = service_start(polls, at_last);           \
     struct store *s AUTO_STORE = open_container(service, "account/target", env);                   \
     struct store *from AUTO_STORE = open_container(service, "account/cache/a.b", env);             \
     struct err err = ERR_NONE;                                                                     \
+    check_ok(store_put(from, "vm/parts/1", span_of_text("a part"), &err), err);                    \
     (void)state
 
 static bool copy(struct store *s, struct store *from, bool *proved, struct err *err)
@@ -119,6 +64,19 @@ static bool copy(struct store *s, struct store *from, bool *proved, struct err *
     return store_copy(s, key, from, "vm/parts/1", &digest, proved, err);
 }
 
+/* The request that asked for the copy; AUTO_HTTP_RECORD frees it. */
+static struct http_record copy_asked(struct http_store *s)
+{
+    struct http_record r;
+    for (size_t i = 0; http_store_record(s, i, &r); i++) {
+        if (strstr(r.headers, "x-ms-copy-source: ") != NULL)
+            return r;
+        http_record_release(&r);
+    }
+    fail_msg("no copy was asked for");
+    abort();
+}
+
 static void a_copy_that_is_pending_is_waited_for(void **state)
 {
     BEGIN(3, "success", key_env);
@@ -126,9 +84,9 @@ static void a_copy_that_is_pending_is_waited_for(void **state)
     assert_true(store_can_copy(s, from));
     check_ok(copy(s, from, &proved, &err), err);
     assert_false(proved); /* it has no SHA-256 to prove it by */
-    LOCK_SCOPE(&service->lock);
-    assert_int_equal(service->polls, 3);
-    assert_string_equal(service->condition, "*");
+    assert_int_equal(http_store_requests(service, "HEAD"), 3);
+    struct http_record asked AUTO_HTTP_RECORD = copy_asked(service);
+    assert_non_null(strstr(asked.headers, "\nif-none-match: *\n"));
 }
 
 static void a_copy_that_fails_later_is_an_error(void **state)
@@ -153,13 +111,14 @@ static void a_sas_goes_along_and_a_key_does_not(void **state)
     {
         BEGIN(0, "success", sas_env);
         check_ok(copy(s, from, &proved, &err), err);
-        LOCK_SCOPE(&service->lock);
-        assert_non_null(strstr(service->source, "/cache/a.b/vm/parts/1?" SAS));
+        struct http_record asked AUTO_HTTP_RECORD = copy_asked(service);
+        assert_non_null(strstr(asked.headers, "/cache/a.b/vm/parts/1?" SAS "\n"));
     }
     BEGIN(0, "success", key_env);
     check_ok(copy(s, from, &proved, &err), err);
-    LOCK_SCOPE(&service->lock);
-    assert_null(strchr(service->source, '?'));
+    struct http_record asked AUTO_HTTP_RECORD = copy_asked(service);
+    assert_non_null(strstr(asked.headers, "/cache/a.b/vm/parts/1\n"));
+    assert_null(strchr(asked.headers, '?'));
 }
 
 static void no_error_tells_the_sas(void **state)

@@ -7,30 +7,10 @@
 #include "backend/store/instance.h"
 #include "tests/support/check.h"
 #include "tests/support/clock_world.h"
+#include "tests/support/fake_env.h"
 #include "tests/support/http_store.h"
 
 #define MS 1000000ull
-
-/* What the environment holds; one test at a time. */
-static struct {
-    const char *sas, *key, *account, *client;
-} environment;
-
-static char *env(const char *name)
-{
-    const struct {
-        const char *name, *value;
-    } rows[] = {
-        {"AZURE_STORAGE_SAS_TOKEN", environment.sas},
-        {"AZURE_STORAGE_KEY", environment.key},
-        {"AZURE_STORAGE_ACCOUNT", environment.account},
-        {"AZURE_CLIENT_ID", environment.client},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strcmp(rows[i].name, name) == 0)
-            return (char *)rows[i].value;
-    return NULL;
-}
 
 struct fixture {
     struct clock_world world;
@@ -45,9 +25,9 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    memset(&environment, 0, sizeof environment);
+    fake_env_clear();
     clock_world_init(&f->world);
-    f->host = (struct store_host){.world = &f->world.head, .env = env};
+    f->host = (struct store_host){.world = &f->world.head, .env = fake_env};
     f->server =
         http_store_start(&(struct http_store_config){.dialect = HTTP_AZURE, .record = true});
     unsigned port = http_store_port(f->server);
@@ -86,8 +66,8 @@ static void a_sas_comes_before_a_key_and_loses_its_question_mark(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    environment.sas = "?sv=1&sig=a%2Bb";
-    environment.key = "a2V5";
+    fake_env_set("AZURE_STORAGE_SAS_TOKEN", "?sv=1&sig=a%2Bb");
+    fake_env_set("AZURE_STORAGE_KEY", "a2V5");
     check_ok(make(f, &err), err);
     assert_int_equal(azure_identity_proof(f->identity), AZURE_SAS);
     assert_string_equal(azure_identity_sas(f->identity), "sv=1&sig=a%2Bb");
@@ -98,8 +78,8 @@ static void a_key_is_decoded(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    environment.key = "a2V5";
-    environment.account = "account";
+    fake_env_set("AZURE_STORAGE_KEY", "a2V5");
+    fake_env_set("AZURE_STORAGE_ACCOUNT", "account");
     check_ok(make(f, &err), err);
     assert_int_equal(azure_identity_proof(f->identity), AZURE_KEY);
     assert_true(span_equal(azure_identity_key(f->identity), span_of_text("key")));
@@ -109,7 +89,7 @@ static void a_key_that_is_none_is_refused_without_being_shown(void **state)
 {
     struct fixture *f = *state;
     struct err err;
-    environment.key = "not*base64";
+    fake_env_set("AZURE_STORAGE_KEY", "not*base64");
     check_fails(make(f, &err), err, ERR_INVALID);
     check_says(err, "the environment");
     assert_null(strstr(err.text, "not*base64"));
@@ -119,8 +99,8 @@ static void the_key_of_another_account_is_not_used_for_this_one(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    environment.key = "a2V5";
-    environment.account = "another";
+    fake_env_set("AZURE_STORAGE_KEY", "a2V5");
+    fake_env_set("AZURE_STORAGE_ACCOUNT", "another");
     check_ok(make(f, &err), err);
     assert_int_equal(azure_identity_proof(f->identity), AZURE_TOKEN);
 }
@@ -147,11 +127,11 @@ static void one_of_several_identities_is_chosen_by_its_client_id(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    environment.client = "01234567-89ab-cdef";
+    fake_env_set("AZURE_CLIENT_ID", "01234567-89ab-cdef");
     check_ok(make(f, &err), err);
     check_token(f, "secret-token-1");
     assert_true(http_store_was_told(f->server, "client_id=01234567-89ab-cdef"));
-    environment.client = "x&resource=other";
+    fake_env_set("AZURE_CLIENT_ID", "x&resource=other");
     check_ok(make(f, &err), err);
     check_token(f, "secret-token-2");
     assert_false(http_store_was_told(f->server, "resource=other"));

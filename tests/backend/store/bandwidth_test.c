@@ -6,10 +6,9 @@
 
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
+#include "tests/support/zone.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
 
 #define KIB 1024u
 #define MIB (1024u * KIB)
@@ -171,12 +170,6 @@ static void check_rate_at(struct rig *r, unsigned minute, uint64_t rate)
     assert_int_equal(bandwidth_now(r->bandwidth), rate);
 }
 
-static void set_zone(const char *zone)
-{
-    setenv("TZ", zone, 1);
-    tzset();
-}
-
 static void a_window_holds_from_its_first_minute_up_to_its_last(void **state)
 {
     (void)state;
@@ -229,18 +222,11 @@ static void the_time_of_day_is_local(void **state)
     (void)state;
     struct rig r AUTO_RIG;
     rig_make(&r, "20M,08:00-18:00=5M");
-    set_zone("EAST-05:30"); /* five and a half hours ahead of UTC */
+    zone_set("EAST-05:30"); /* five and a half hours ahead of UTC */
     check_rate_at(&r, 2 * 60 + 29, 20 * MIB);
     check_rate_at(&r, 2 * 60 + 30, 5 * MIB);
     check_rate_at(&r, 12 * 60 + 30, 20 * MIB);
-    set_zone("UTC0");
-}
-
-static int use_utc(void **state)
-{
-    (void)state;
-    set_zone("UTC0");
-    return 0;
+    zone_set("UTC0");
 }
 
 int main(void)
@@ -258,5 +244,5 @@ int main(void)
         cmocka_unit_test(the_first_window_that_holds_now_counts),
         cmocka_unit_test(the_time_of_day_is_local),
     };
-    return cmocka_run_group_tests(tests, use_utc, NULL);
+    return cmocka_run_group_tests(tests, zone_use_utc, NULL);
 }

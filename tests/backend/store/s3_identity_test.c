@@ -8,41 +8,18 @@
 #include "common/file.h"
 #include "tests/support/check.h"
 #include "tests/support/clock_world.h"
+#include "tests/support/fake_env.h"
 #include "tests/support/http_store.h"
 #include "tests/support/tmp_dir.h"
 
 #define MS 1000000ull
-
-/* What the environment holds; one test at a time. */
-static struct {
-    const char *key_id, *secret, *session, *shared, *profile, *disabled, *endpoint, *region;
-} environment;
-
-static char *env(const char *name)
-{
-    const struct {
-        const char *name, *value;
-    } rows[] = {
-        {"AWS_ACCESS_KEY_ID", environment.key_id},
-        {"AWS_SECRET_ACCESS_KEY", environment.secret},
-        {"AWS_SESSION_TOKEN", environment.session},
-        {"AWS_SHARED_CREDENTIALS_FILE", environment.shared},
-        {"AWS_REGION", environment.region},
-        {"AWS_PROFILE", environment.profile},
-        {"AWS_EC2_METADATA_DISABLED", environment.disabled},
-        {"AWS_EC2_METADATA_SERVICE_ENDPOINT", environment.endpoint},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strcmp(rows[i].name, name) == 0)
-            return (char *)rows[i].value;
-    return NULL;
-}
 
 struct fixture {
     struct clock_world world;
     struct store_host host;
     struct http_store *server;
     struct tmp_dir dir;
+    char shared[PATH_MAX + 8];
     char endpoint[64], url[200];
     struct s3_identity *identity;
 };
@@ -52,10 +29,10 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     if (f == NULL)
         return -1;
-    memset(&environment, 0, sizeof environment);
+    fake_env_clear();
     tmp_dir_make(&f->dir);
     clock_world_init(&f->world);
-    f->host = (struct store_host){.world = &f->world.head, .env = env};
+    f->host = (struct store_host){.world = &f->world.head, .env = fake_env};
     f->server = http_store_start(&(struct http_store_config){.dialect = HTTP_S3, .record = true});
     unsigned port = http_store_port(f->server);
     snprintf(f->endpoint, sizeof f->endpoint, "http://127.0.0.1:%u", port);
@@ -95,8 +72,9 @@ static void check_gives(struct fixture *f, const char *key_id, const char *secre
 static void write_shared(struct fixture *f, mode_t mode, const char *text)
 {
     struct err err = ERR_NONE;
-    environment.shared = tmp_dir_path(&f->dir, "shared");
-    check_ok(file_replace(world_real(), environment.shared, mode, span_of_text(text), &err), err);
+    snprintf(f->shared, sizeof f->shared, "%s", tmp_dir_path(&f->dir, "shared"));
+    fake_env_set("AWS_SHARED_CREDENTIALS_FILE", f->shared);
+    check_ok(file_replace(world_real(), f->shared, mode, span_of_text(text), &err), err);
 }
 
 static void the_environment_comes_before_the_shared_file(void **state)
@@ -104,9 +82,9 @@ static void the_environment_comes_before_the_shared_file(void **state)
     struct fixture *f = *state;
     struct err err = ERR_NONE;
     write_shared(f, 0600, "[default]\naws_access_key_id=B\naws_secret_access_key=b\n");
-    environment.key_id = "A";
-    environment.secret = "a";
-    environment.session = "t";
+    fake_env_set("AWS_ACCESS_KEY_ID", "A");
+    fake_env_set("AWS_SECRET_ACCESS_KEY", "a");
+    fake_env_set("AWS_SESSION_TOKEN", "t");
     check_ok(make(f, &err), err);
     check_gives(f, "A", "a", "t");
     assert_false(s3_identity_renew(f->identity));
@@ -117,7 +95,7 @@ static void half_a_key_is_refused_without_being_shown(void **state)
 {
     struct fixture *f = *state;
     struct err err;
-    environment.key_id = "HALFAKEY";
+    fake_env_set("AWS_ACCESS_KEY_ID", "HALFAKEY");
     check_fails(make(f, &err), err, ERR_INVALID);
     check_says(err, "AWS_SECRET_ACCESS_KEY");
     assert_null(strstr(err.text, "HALFAKEY"));
@@ -132,10 +110,10 @@ static void a_profile_of_the_shared_file_is_taken_by_its_name(void **state)
                  "[other]\naws_access_key_id=B\naws_secret_access_key=b\naws_session_token=s\n");
     check_ok(make(f, &err), err);
     check_gives(f, "A", "a", "");
-    environment.profile = "other";
+    fake_env_set("AWS_PROFILE", "other");
     check_ok(make(f, &err), err);
     check_gives(f, "B", "b", "s");
-    environment.profile = "third";
+    fake_env_set("AWS_PROFILE", "third");
     check_fails(make(f, &err), err, ERR_INVALID);
     check_says(err, "third");
 }
@@ -177,7 +155,7 @@ static void the_endpoint_can_be_set_as_the_tools_of_aws_do(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    environment.endpoint = f->endpoint;
+    fake_env_set("AWS_EC2_METADATA_SERVICE_ENDPOINT", f->endpoint);
     check_ok(s3_identity_make(&f->host, "s3.bucket", NULL, &f->identity, &err), err);
     check_gives(f, "ASIA1", "secret-key-1", "secret-token-1");
 }
@@ -186,7 +164,7 @@ static void a_role_is_not_asked_for_when_that_is_switched_off(void **state)
 {
     struct fixture *f = *state;
     struct err err;
-    environment.disabled = "True";
+    fake_env_set("AWS_EC2_METADATA_DISABLED", "True");
     check_fails(make(f, &err), err, ERR_DENIED);
     check_says(err, "AWS_ACCESS_KEY_ID");
     assert_int_equal(http_store_requests(f->server, NULL), 0);
@@ -282,7 +260,7 @@ static void a_region_that_is_none_is_refused(void **state)
     struct fixture *f = *state;
     struct store *s AUTO_STORE = NULL;
     struct err err = ERR_NONE;
-    environment.region = "us-east-1\n";
+    fake_env_set("AWS_REGION", "us-east-1\n");
     check_fails(store_open(&f->host, f->url, false, &s, &err), err, ERR_INVALID);
     check_says(err, "AWS_REGION");
 }
@@ -293,9 +271,9 @@ static void a_session_token_that_has_expired_is_said(void **state)
     struct fixture *f = *state;
     struct store *s AUTO_STORE = NULL;
     struct err err = ERR_NONE;
-    environment.key_id = "A";
-    environment.secret = "a";
-    environment.session = "secret-token-7"; /* of which this server knows nothing */
+    fake_env_set("AWS_ACCESS_KEY_ID", "A");
+    fake_env_set("AWS_SECRET_ACCESS_KEY", "a");
+    fake_env_set("AWS_SESSION_TOKEN", "secret-token-7"); /* of which this server knows nothing */
     check_ok(store_open(&f->host, f->url, false, &s, &err), err);
     check_fails(store_put(s, "a", span_of_text("x"), &err), err, ERR_DENIED);
     check_says(err, "expired");

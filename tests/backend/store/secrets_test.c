@@ -2,6 +2,7 @@
 #include "backend/store/secrets.h"
 
 #include "tests/support/check.h"
+#include "tests/support/fake_env.h"
 #include "tests/support/tmp_dir.h"
 
 #include <fcntl.h>
@@ -12,24 +13,6 @@ static const char *const names[] = {"AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKE
 
 /* --- an environment, a folder, and a world with other owners --- */
 
-static struct {
-    const char *name, *value;
-} variables[4];
-
-static char *env(const char *name)
-{
-    for (size_t i = 0; i < 4 && variables[i].name != NULL; i++)
-        if (strcmp(variables[i].name, name) == 0)
-            return (char *)(uintptr_t)variables[i].value;
-    return NULL;
-}
-
-static void set_env(size_t at, const char *name, const char *value)
-{
-    variables[at].name = name;
-    variables[at].value = value;
-}
-
 struct place {
     struct tmp_dir dir;
     char systemd[PATH_MAX]; /* $CREDENTIALS_DIRECTORY */
@@ -39,11 +22,11 @@ struct place {
 static int setup(void **state)
 {
     static struct place p;
-    memset(variables, 0, sizeof variables);
+    fake_env_clear();
     tmp_dir_make(&p.dir);
     snprintf(p.systemd, sizeof p.systemd, "%s", tmp_dir_path(&p.dir, "systemd"));
     assert_int_equal(mkdir(p.systemd, 0700), 0);
-    p.host = (struct store_host){.world = world_real(), .credentials = p.dir.path, .env = env};
+    p.host = (struct store_host){.world = world_real(), .credentials = p.dir.path, .env = fake_env};
     *state = &p;
     return 0;
 }
@@ -105,8 +88,8 @@ static void the_units_credential_comes_before_the_file_and_that_before_the_envir
     struct place *p = *state;
     struct secrets s AUTO_SECRETS = {.text = BUF_NONE};
     struct err err = ERR_NONE;
-    set_env(0, "AZURE_STORAGE_KEY", "of-environment");
-    set_env(1, "CREDENTIALS_DIRECTORY", p->systemd);
+    fake_env_set("AZURE_STORAGE_KEY", "of-environment");
+    fake_env_set("CREDENTIALS_DIRECTORY", p->systemd);
     check_value(p, "of-environment");
     write_ours(p, "AZURE_STORAGE_KEY=of-file\n");
     check_value(p, "of-file");
@@ -122,7 +105,7 @@ static void a_set_is_taken_whole_from_one_place(void **state)
     struct place *p = *state;
     struct secrets s AUTO_SECRETS;
     struct err err = ERR_NONE;
-    set_env(0, "AZURE_STORAGE_KEY", "of-environment");
+    fake_env_set("AZURE_STORAGE_KEY", "of-environment");
     write_ours(p, "AZURE_STORAGE_SAS_TOKEN=of-file\n");
     check_ok(find(p, &s, &err), err);
     assert_string_equal(secrets_value(&s, "AZURE_STORAGE_SAS_TOKEN"), "of-file");
@@ -134,7 +117,7 @@ static void a_file_without_any_of_the_names_is_passed_over(void **state)
     struct place *p = *state;
     struct secrets s AUTO_SECRETS;
     struct err err = ERR_NONE;
-    set_env(0, "AZURE_STORAGE_KEY", "of-environment");
+    fake_env_set("AZURE_STORAGE_KEY", "of-environment");
     write_ours(p, "AWS_ACCESS_KEY_ID=of-file\n# AZURE_STORAGE_KEY=no\n");
     check_ok(find(p, &s, &err), err);
     assert_string_equal(secrets_value(&s, "AZURE_STORAGE_KEY"), "of-environment");
@@ -143,7 +126,7 @@ static void a_file_without_any_of_the_names_is_passed_over(void **state)
 
 static void an_empty_variable_is_none(void **state)
 {
-    set_env(0, "AZURE_STORAGE_KEY", "");
+    fake_env_set("AZURE_STORAGE_KEY", "");
     check_value(*state, NULL);
 }
 
@@ -201,7 +184,7 @@ static void a_units_credential_may_have_an_access_list_to_read_and_no_more(void 
     struct place *p = *state;
     struct secrets s AUTO_SECRETS;
     struct err err;
-    set_env(0, "CREDENTIALS_DIRECTORY", p->systemd);
+    fake_env_set("CREDENTIALS_DIRECTORY", p->systemd);
     write_file(p->systemd, "azure.acct", "AZURE_STORAGE_KEY=x\n", 20, 0440);
     check_value(p, "x");
     write_file(p->systemd, "azure.acct", "AZURE_STORAGE_KEY=x\n", 20, 0460);
@@ -335,7 +318,7 @@ static void a_line_end_in_a_variable_is_refused_by_its_name(void **state)
 {
     struct secrets s AUTO_SECRETS;
     struct err err;
-    set_env(0, "AZURE_STORAGE_KEY", "SeCrEt\n");
+    fake_env_set("AZURE_STORAGE_KEY", "SeCrEt\n");
     check_fails(find(*state, &s, &err), err, ERR_INVALID);
     check_says(err, "AZURE_STORAGE_KEY in the environment");
     assert_null(strstr(err.text, "SeCrEt"));

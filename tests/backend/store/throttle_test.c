@@ -5,9 +5,9 @@
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/memory_store.h"
+#include "tests/support/zone.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #define KIB 1024u
 #define MIB (1024u * KIB)
@@ -57,12 +57,6 @@ static bool put(struct store *s, const char *key, size_t length, struct err *err
 {
     *err = ERR_NONE;
     return store_put(s, key, span_of(bytes, length), err);
-}
-
-static void set_zone(const char *zone)
-{
-    setenv("TZ", zone, 1);
-    tzset();
 }
 
 /* --- turns --- */
@@ -434,13 +428,6 @@ static void who_gives_up_leaves_the_queue_at_once(void **state)
     assert_string_equal(g.order, "ac");
 }
 
-static int use_utc(void **state)
-{
-    (void)state;
-    set_zone("UTC0");
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -460,5 +447,5 @@ int main(void)
         cmocka_unit_test(turns_come_in_the_order_of_asking),
         cmocka_unit_test(who_gives_up_leaves_the_queue_at_once),
     };
-    return cmocka_run_group_tests(tests, use_utc, NULL);
+    return cmocka_run_group_tests(tests, zone_use_utc, NULL);
 }

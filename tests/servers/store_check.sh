@@ -1,14 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Over a real Azure emulator: what store check and enable say of every kind of trouble, that no
+# Over Azurite: what store check and enable say of every kind of trouble, that no
 # secret is in what is said or kept, that a store which hangs holds no process, and that a purge
 # leaves nothing behind.
-if [ -z "${FARSHORE_TEST_SERVER-}" ]; then
-    exec bash "$1/tests/servers/with.sh" azurite bash "$0" "$@"
-fi
-. "$(dirname "$0")/lib.sh" "$@"
+. "$(dirname "$0")/../e2e/lib.sh" "$@"
 FAILED=1 USAGE=2 UNREACHABLE=5
-CACHE=$FARSHORE_TEST_CACHE TARGET=$FARSHORE_TEST_TARGET
 account=$FARSHORE_TEST_ENDPOINT/farcache
 (umask 077; printf 'AZURE_STORAGE_KEY=%s\n' "$(head -c 64 /dev/urandom | base64 -w0)" >"$FARSHORE_CREDENTIALS/wrong")
 
@@ -50,7 +46,7 @@ cmp "$TMP/rec/web/points/$point/os.img" "$TMP/disks/os.raw"
 said A status web --json
 said B status web
 for pid in $(pgrep -f "$TMP/"); do tr '\0' ' ' <"/proc/$pid/cmdline" >>"$TMP/said.log"; done
-server=$(pgrep -P "${FARSHORE_TEST_PID:-$PPID}" node)
+server=$(pgrep -P "$FARSHORE_TEST_PID" node)
 kill -STOP "$server"
 sleep 2 # for both to have asked it something
 kill -TERM $processor
