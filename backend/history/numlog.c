@@ -26,19 +26,27 @@ static bool load(const struct numlog *log, uint64_t n, struct buf *out, struct e
 }
 
 /* Loads entry n until two answers in a row agree, or one is `wanted` (its digest): one bit flipped
- * on the way must not fence a writer. */
+ * on the way must not fence a writer, nor one answer that is no entry at all. */
 static bool load_surely(const struct numlog *log, uint64_t n, const struct sha256 *wanted,
                         struct buf *out, bool *as_wanted, struct err *err)
 {
     struct sha256 digest, before = {{0}};
+    bool any = false, corrupt = false; /* what the answer before was */
     for (int attempt = 0; attempt < 3; attempt++) {
-        if (!load(log, n, out, err))
-            return false;
+        if (!load(log, n, out, err)) {
+            if (err->kind != ERR_CORRUPT || corrupt)
+                return false;
+            corrupt = true;
+            any = false;
+            continue;
+        }
         digest = sha256_of(buf_span(out));
         *as_wanted = digests_equal(&digest, wanted, sizeof digest);
-        if (*as_wanted || (attempt > 0 && digests_equal(&digest, &before, sizeof digest)))
+        if (*as_wanted || (any && digests_equal(&digest, &before, sizeof digest)))
             return true;
         before = digest;
+        any = true;
+        corrupt = false;
     }
     return err_set(err, ERR_TRANSIENT, "entry %llu of the log in %s reads differently each time",
                    (unsigned long long)n, log->store->url);
@@ -124,7 +132,7 @@ static enum numlog_result read_back(struct numlog *log, uint64_t n, struct span 
         enum numlog_result result = look_back(log, n, previous, NUMLOG_DOUBT, err);
         return result == NUMLOG_DOUBT ? give_up(NUMLOG_DOUBT, put_err, err) : result;
     }
-    return give_up(why.kind == ERR_CORRUPT ? NUMLOG_FAILED : NUMLOG_DOUBT, &why, err);
+    return give_up(NUMLOG_DOUBT, &why, err);
 }
 
 /* Ours, or loaded: what the next look back will look for. */

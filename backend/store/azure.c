@@ -88,11 +88,6 @@ static void add_md5(struct cloud_call *call)
     cloud_header(call, "content-md5", "%s", text);
 }
 
-static bool azure_made(const struct http_answer *answer)
-{
-    return answer->status == 201;
-}
-
 /* The service keeps the digest of what came in one request, and the one that came with a block
  * list.
  */
@@ -273,7 +268,7 @@ static bool put_block_list(struct cloud *c, const char *key, struct span list, c
     cloud_header(&call, "if-none-match", "*");
     cloud_header(&call, "x-ms-blob-content-md5", "%s", md5);
     add_md5(&call);
-    return cloud_send_put(c, &call, &answer, err);
+    return cloud_send_object(c, &call, &answer, err);
 }
 
 /* Blocks that are not yet part of anything, then the list that makes the object, if there is none.
@@ -415,7 +410,6 @@ static const struct cloud_dialect azure_dialect = {
     .list = azure_list,
     .sign = azure_sign,
     .describe_put = azure_describe_put,
-    .made = azure_made,
     .fits = azure_fits,
     .refuse = azure_refuse,
     .put_large = azure_put_large,

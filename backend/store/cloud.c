@@ -209,11 +209,11 @@ enum err_kind cloud_kind_of_status(unsigned status)
 
 /* --- the contract --- */
 
-bool cloud_send_put(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
-                    struct err *err)
+bool cloud_send_object(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
+                       struct err *err)
 {
     return cloud_send(c, call, answer, err) &&
-           (c->dialect->made(answer) ||
+           (http_answer_header(answer, "ETag") != NULL ||
             cloud_refuse(c, call, answer, "", ERR_TRANSIENT,
                          "this is no answer of such a store: does a proxy or portal stand between?",
                          err));
@@ -225,7 +225,7 @@ bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct 
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
     cloud_header(&call, "if-none-match", "*");
-    return c->dialect->describe_put(c, &call, err) && cloud_send_put(c, &call, &answer, err);
+    return c->dialect->describe_put(c, &call, err) && cloud_send_object(c, &call, &answer, err);
 }
 
 static bool cloud_put(struct store *s, const char *key, struct span body, struct err *err)
@@ -262,7 +262,7 @@ static bool cloud_get(struct store *s, const char *key, uint64_t offset, struct 
 
     cloud_header(&call, "range", "bytes=%llu-%llu", (unsigned long long)offset,
                  (unsigned long long)(offset + out.length - 1));
-    if (!cloud_send(c, &call, &answer, &why)) {
+    if (!cloud_send_object(c, &call, &answer, &why)) {
         if (answer.status == 416)
             return ends_early(c, key, offset, out.length, err);
         if (err != NULL)
@@ -285,7 +285,7 @@ static bool cloud_size(struct store *s, const char *key, uint64_t *bytes, struct
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "HEAD", .key = key};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
-    if (!cloud_send(c, &call, &answer, err))
+    if (!cloud_send_object(c, &call, &answer, err))
         return false;
     *bytes = answer.content_length;
     return answer.content_length != UINT64_MAX ||
@@ -309,7 +309,7 @@ static bool load_once(struct cloud *c, const char *key, size_t bytes_max, struct
     struct cloud_call call AUTO_CLOUD_CALL = {.method = "GET", .key = key, .body_max = bytes_max};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
-    if (!cloud_send(c, &call, &answer, err))
+    if (!cloud_send_object(c, &call, &answer, err))
         return false;
     *fits = c->dialect->fits(&answer);
     *out = answer.body;

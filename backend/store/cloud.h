@@ -48,9 +48,6 @@ struct cloud_dialect {
     bool (*sign)(struct cloud *c, struct cloud_call *call, struct err *err);
     /* Adds what makes a PUT of an object one. */
     bool (*describe_put)(struct cloud *c, struct cloud_call *call, struct err *err);
-    /* Whether the answer 2xx to a PUT of an object is one that such a service gives: what stands in
-     * the way (a proxy, a portal) may answer 200 for it. */
-    bool (*made)(const struct http_answer *answer);
     /* Whether the whole object that came is what was put, as far as the answer tells. */
     bool (*fits)(const struct http_answer *answer);
     /* Sets err for an answer that is not 2xx. True: what was wrong is mended (a clock, a token),
@@ -105,9 +102,11 @@ void cloud_call_release(struct cloud_call *call);
 bool cloud_send(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
                 struct err *err) MUST_CHECK;
 
-/* As cloud_send, of the PUT that makes an object: true only when the service itself said so. */
-bool cloud_send_put(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
-                    struct err *err) MUST_CHECK;
+/* As cloud_send, of an object: true only when the service itself answers. What stands in its place
+ * (a portal that wants a login, a gateway with its maintenance page) may say 200, too; but each of
+ * these services gives an object's entity tag with it. */
+bool cloud_send_object(struct cloud *c, struct cloud_call *call, struct http_answer *answer,
+                       struct err *err) MUST_CHECK;
 
 /* A conditional PUT of the whole body, whatever its size. */
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body,

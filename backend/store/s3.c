@@ -74,11 +74,6 @@ static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err
     return true;
 }
 
-static bool s3_made(const struct http_answer *answer)
-{
-    return http_answer_header(answer, "ETag") != NULL;
-}
-
 static bool s3_fits(const struct http_answer *answer)
 {
     const char *wanted = http_answer_header(answer, S3_DIGEST_HEADER);
@@ -321,7 +316,6 @@ static const struct cloud_dialect s3_dialect = {
     .list = s3_list,
     .sign = s3_sign,
     .describe_put = s3_describe_put,
-    .made = s3_made,
     .fits = s3_fits,
     .refuse = s3_refuse,
     .cancel = s3_cancel,
@@ -418,6 +412,21 @@ static bool make_bucket(struct s3 *s, struct err *err)
     return false;
 }
 
+/* It goes into headers and XML. */
+static bool take_region(struct s3 *s, const char *region, struct err *err)
+{
+    static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    size_t length = strlen(region);
+    if (length >= sizeof s->region || strspn(region, chars) != length)
+        return err_set(
+            err, ERR_INVALID,
+            "region= of its URL, AWS_REGION or AWS_DEFAULT_REGION is no region: it is of "
+            "letters, digits, - _ . and shorter than %u",
+            REGION_MAX);
+    memcpy(s->region, region, length + 1);
+    return true;
+}
+
 static void name_identity(struct s3 *s, const struct store_host *host, const struct store_url *u)
 {
     const char *credential = store_url_option(u, "credential");
@@ -438,12 +447,12 @@ static bool open_s3(struct s3 *s, const struct store_host *host, const char *url
     if (!store_url_parse(url, "s3://", options, &u, err))
         return false;
     snprintf(s->bucket, sizeof s->bucket, "%s", u.authority);
-    snprintf(s->region, sizeof s->region, "%s",
-             first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
-                      host->env("AWS_DEFAULT_REGION"), "us-east-1"));
+    const char *region = first_of(store_url_option(&u, "region"), host->env("AWS_REGION"),
+                                  host->env("AWS_DEFAULT_REGION"), "us-east-1");
     name_identity(s, host, &u);
     s->cloud.large_bytes = S3_LARGE_BYTES;
-    return (bucket_url(s, &u, base, err) || err_wrap(err, "store %s", url)) &&
+    return ((take_region(s, region, err) && bucket_url(s, &u, base, err)) ||
+            err_wrap(err, "store %s", url)) &&
            cloud_init(&s->cloud, &s3_dialect, host, url, &u, base, u.path, err) &&
            (rotation_make(&identity_ops, s, &s->identity, err) || err_wrap(err, "store %s", url)) &&
            (!create || make_bucket(s, err));

@@ -29,7 +29,8 @@ static const struct scheme *scheme_of(const char *url, struct err *err)
     for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
         if (strncmp(url, schemes[i].name, strlen(schemes[i].name)) == 0)
             return &schemes[i];
-    size_t length = strcspn(url, ":/?");
+    /* Not further: somebody may have given a connection string, with its key. */
+    size_t length = strcspn(url, ":/?=;");
     err_set(
         err, ERR_INVALID,
         "\"%.*s\" is no kind of store that is known: write file:///DIR, azure://... or s3://...",

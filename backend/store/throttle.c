@@ -13,6 +13,7 @@
 #define DAY_MINUTES   1440u
 #define PAUSE_MAX_MS  500u /* how late a change of the bound is noticed */
 #define BURST_SECONDS 1u   /* what may be saved up while idle */
+#define SMALL_SECONDS 10u  /* what small ones alone may owe before they wait, too */
 
 struct window {
     unsigned from_minute, to_minute; /* of the local day; to <= from spans midnight */
@@ -32,7 +33,8 @@ struct bandwidth {
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t change;
     struct plan plan;
-    int64_t tokens; /* bytes that may go now; below zero: owed */
+    int64_t tokens;      /* bytes that may go now; below zero: owed */
+    uint64_t small_owed; /* the part of it that small transfers made, and time has not paid yet */
     uint64_t filled_ns;
     struct waiter *first, *last; /* in the order of coming */
 };
@@ -151,31 +153,44 @@ static void fill_locked(struct bandwidth *b, uint64_t rate)
     int64_t most = (int64_t)(rate * BURST_SECONDS);
     if (earned >= (double)(most - b->tokens)) {
         b->tokens = most;
+        b->small_owed = 0;
         b->filled_ns = now_ns;
         return;
     }
     int64_t whole = (int64_t)earned;
     uint64_t spent_ns = (uint64_t)((double)whole / (double)rate * 1e9);
     b->tokens += whole;
+    b->small_owed -= (uint64_t)whole < b->small_owed ? (uint64_t)whole : b->small_owed;
     b->filled_ns += spent_ns < now_ns - b->filled_ns ? spent_ns : now_ns - b->filled_ns;
 }
 
+static uint32_t pause_ms(uint64_t owed, uint64_t rate)
+{
+    uint64_t ms = owed * 1000 / rate + 1;
+    return (uint32_t)(ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS);
+}
+
 /* Ms until `bytes` may go, and they are paid for when that is now. A transfer may go as soon as
- * nothing is owed: it pays afterwards, so that one larger than a second's worth is not stuck. */
+ * nothing is owed: it pays afterwards, so that one larger than a second's worth is not stuck. A
+ * small one may go before, unless small ones alone exceed the bound: what they owe would grow for
+ * ever, and the next large one would wait for it. */
 static uint32_t ask_locked(struct bandwidth *b, uint64_t bytes)
 {
     uint64_t rate = rate_now_locked(b);
     if (rate == UNLIMITED) {
         b->tokens = 0;
+        b->small_owed = 0;
         b->filled_ns = b->world->ops->boottime_ns(b->world);
         return 0;
     }
     fill_locked(b, rate);
-    if (b->tokens < 0 && bytes >= SMALL_BYTES) {
-        uint64_t ms = (uint64_t)-b->tokens * 1000 / rate + 1;
-        return (uint32_t)(ms < PAUSE_MAX_MS ? ms : PAUSE_MAX_MS);
-    }
+    bool small = bytes < SMALL_BYTES;
+    if (small && b->small_owed > rate * SMALL_SECONDS)
+        return pause_ms(b->small_owed - rate * SMALL_SECONDS, rate);
+    if (!small && b->tokens < 0)
+        return pause_ms((uint64_t)-b->tokens, rate);
     b->tokens -= (int64_t)bytes;
+    b->small_owed += small ? bytes : 0;
     return 0;
 }
 
@@ -218,19 +233,21 @@ static void leave_locked(struct bandwidth *b, const struct waiter *me)
 static bool take_turn(struct bandwidth *b, uint64_t bytes, const atomic_bool *cancelled)
 {
     struct waiter me = {.next = NULL};
+    bool queues = bytes >= SMALL_BYTES;
     LOCK_SCOPE(&b->lock);
-    if (bytes < SMALL_BYTES)
-        return ask_locked(b, bytes) == 0;
-    queue_locked(b, &me);
+    if (queues)
+        queue_locked(b, &me);
     bool go_on = true, paid = false;
     while (go_on && !paid) {
         go_on = !atomic_load(cancelled);
-        uint32_t wait_ms = go_on && b->first == &me ? ask_locked(b, bytes) : PAUSE_MAX_MS;
+        uint32_t wait_ms =
+            go_on && (!queues || b->first == &me) ? ask_locked(b, bytes) : PAUSE_MAX_MS;
         paid = wait_ms == 0;
         if (go_on && !paid)
             go_on = pause_locked(b, wait_ms);
     }
-    leave_locked(b, &me);
+    if (queues)
+        leave_locked(b, &me);
     return paid;
 }
 

@@ -2,7 +2,7 @@
  * A bound on bytes per second, as a wrapper of any store, shared by all stores that were given the
  * same `struct bandwidth`. Puts and gets wait for their turn before they start, in the order in
  * which they came; small ones (under 64 KiB) pass at once and are paid for by the next, so that end
- * objects and progress do not queue behind parts.
+ * objects and progress do not queue behind parts, until small ones alone owe ten seconds.
  * Spec: RATE or RATE,HH:MM-HH:MM=RATE,...: a rate and, by local time of day, others; the first
  * window that holds now counts, one may span midnight. RATE is bytes per second with k, M or G
  * (powers of 1024), or `unlimited`; `0` is refused: `pause` is the verb for that. */

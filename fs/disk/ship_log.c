@@ -11,6 +11,7 @@
 #define RETRY_MAX_MS   30000u
 #define LOOK_MIN_MS    2000u
 #define LOOK_MAX_MS    10000u
+#define SLOT_READS_MAX 3u
 #define LOOK_IDLE_MS   60000u /* a look costs requests, and nothing is waited for */
 
 uint64_t ship_stall(struct shipper *s, const struct err *err)
@@ -109,6 +110,28 @@ static const struct journal_attempt *find_ours(const struct shipper *s, struct s
     return NULL;
 }
 
+/* What the slot holds. *ours: which attempt of ours that is, NULL for another source's entry, which
+ * is believed when it comes twice: one bit flipped on the way fences nobody. */
+static enum numlog_result read_slot(struct shipper *s, uint64_t slot,
+                                    const struct journal_attempt **ours, struct err *err)
+{
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct sha256 digest, before = {{0}};
+    for (unsigned i = 0; i < SLOT_READS_MAX; i++) {
+        enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, &stored, err);
+        if (result != NUMLOG_DONE)
+            return result;
+        *ours = find_ours(s, buf_span(&stored));
+        digest = sha256_of(buf_span(&stored));
+        if (*ours != NULL || (i > 0 && digests_equal(&digest, &before, sizeof digest)))
+            return NUMLOG_DONE;
+        before = digest;
+    }
+    err_set(err, ERR_TRANSIENT, "epoch %llu in the cache store reads differently each time",
+            (unsigned long long)slot);
+    return NUMLOG_DOUBT;
+}
+
 static bool begin_log(struct shipper *s, struct err *err)
 {
     if (s->state.begun)
@@ -139,7 +162,6 @@ static void fence_overtaken(struct shipper *s)
 
 uint64_t ship_settle(struct shipper *s)
 {
-    struct buf stored AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     if (!begin_log(s, &err)) {
         if (err.kind != ERR_NOT_FOUND)
@@ -153,12 +175,11 @@ uint64_t ship_settle(struct shipper *s)
         if (!journal_clear(s->journal, &err))
             return ship_stall(s, &err);
     uint64_t slot = s->state.epoch + 1;
-    enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, &stored, &err);
     const struct journal_attempt *ours = NULL;
+    enum numlog_result result = read_slot(s, slot, &ours, &err);
     bool ok = true, was_cut;
     switch (result) {
     case NUMLOG_DONE:
-        ours = find_ours(s, buf_span(&stored));
         if (ours == NULL) {
             fence_foreign(s, slot);
             return 0;

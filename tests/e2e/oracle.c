@@ -270,6 +270,7 @@ static int do_check(int argc, char **argv)
     printf("oracle: good, %llu of %u writes\n", (unsigned long long)contained, count);
     for (uint32_t i = 0; i < images; i++)
         free(shown[i]);
+    free(records);
     return 0;
 }
 

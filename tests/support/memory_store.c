@@ -319,6 +319,8 @@ static bool memory_size(struct store *s, const char *key, uint64_t *bytes, struc
     bool ok;
     if (goes_on(m, &call, fault, &ok, err))
         ok = do_size(m, key, bytes, err);
+    if (ok && fault == MEMORY_SWELL)
+        *bytes = UINT64_MAX;
     return end(m, &call, fault, ok, err);
 }
 

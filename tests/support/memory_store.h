@@ -35,6 +35,7 @@ enum memory_fault {
     MEMORY_CUT,        /* put, copy: the last byte is lost, success */
     MEMORY_DENY,       /* nothing happens; ERR_DENIED */
     MEMORY_FILL,       /* nothing happens; ERR_FULL */
+    MEMORY_SWELL,      /* size: a number that no object has */
 };
 
 struct memory_call {

@@ -268,6 +268,12 @@ static void a_log_that_moves_on_during_the_put_overtakes_it(void **state)
     check_put(f, 3, text_of(3), NUMLOG_OVERTAKEN, ERR_FENCED);
 }
 
+/* From now on, one answer to the question for a size. */
+static void lose_answers(struct fixture *f)
+{
+    fault(f, MEMORY_SIZE, MEMORY_SWELL, 1, 1);
+}
+
 static void one_bit_flipped_on_the_way_fences_nobody(void **state)
 {
     struct fixture *f = *state;
@@ -276,6 +282,30 @@ static void one_bit_flipped_on_the_way_fences_nobody(void **state)
     check_put(f, 3, text_of(3), NUMLOG_DONE, ERR_OK);
     fault(f, MEMORY_GET, MEMORY_DAMAGE, 1, 1); /* the read back */
     check_put(f, 3, text_of(3), NUMLOG_DONE, ERR_OK);
+}
+
+/* A gateway's answer in the store's place, for once. */
+static void one_answer_longer_than_any_entry_fences_nobody(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 0, 2);
+    fault(f, MEMORY_SIZE, MEMORY_SWELL, 1, 1); /* the look back */
+    check_put(f, 3, text_of(3), NUMLOG_DONE, ERR_OK);
+    drop(f, 3);
+    f->after_put = lose_answers;
+    fault(f, MEMORY_PUT, MEMORY_LOSE_REPLY, 1, 1); /* the read back */
+    check_put(f, 3, text_of(3), NUMLOG_DONE, ERR_OK);
+}
+
+/* Whose it is nobody knows, so it may be ours: not refused. */
+static void what_is_in_the_slot_and_cannot_be_read_is_doubt(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 0, 2);
+    set(f, 3,
+        "much longer than any entry of this log may ever be, so that it is not even loaded, "
+        "and perhaps ours after all");
+    check_put(f, 3, text_of(3), NUMLOG_DOUBT, ERR_CORRUPT);
 }
 
 static void a_store_that_answers_differently_each_time_is_doubt(void **state)
@@ -455,6 +485,8 @@ int main(void)
         EACH(a_put_is_overtaken_when_the_entry_before_differs),
         EACH(a_log_that_moves_on_during_the_put_overtakes_it),
         EACH(one_bit_flipped_on_the_way_fences_nobody),
+        EACH(one_answer_longer_than_any_entry_fences_nobody),
+        EACH(what_is_in_the_slot_and_cannot_be_read_is_doubt),
         EACH(a_store_that_answers_differently_each_time_is_doubt),
         EACH(the_look_back_at_an_entry_seen_whole_reads_its_head_alone),
         EACH(an_entry_seen_whole_that_was_replaced_overtakes),

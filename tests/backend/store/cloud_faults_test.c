@@ -146,6 +146,25 @@ static void an_answer_200_that_is_not_the_stores_is_no_put(void **state)
     cloud_fixture_check(f, "k", cloud_fixture_body(f));
 }
 
+/* A log's writer would take the page for another writer's entry. */
+static void an_answer_200_that_is_not_the_stores_is_no_object(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct http_rule rule = {.per_mille = 1000, .status = 200};
+    struct buf out AUTO_BUF = BUF_NONE;
+    uint8_t page[CLOUD_BODY_BYTES];
+    uint64_t bytes;
+    struct err err;
+    cloud_fixture_put(f, "k");
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_fails(store_load(f->store, "k", 1000, &out, &err), err, ERR_TRANSIENT);
+    check_fails(store_size(f->store, "k", &bytes, &err), err, ERR_TRANSIENT);
+    rule.text = "a page that is as long as what was put there: it is of 64 bytes.";
+    assert_int_equal(strlen(rule.text), sizeof page);
+    http_store_fault(f->rig.server, HTTP_REFUSE, &rule);
+    check_fails(store_get(f->store, "k", 0, mspan_of(page, sizeof page), &err), err, ERR_TRANSIENT);
+}
+
 static void refuse(struct cloud_fixture *f, const char *method, unsigned status)
 {
     struct http_rule rule = {.method = method, .per_mille = 1000, .status = status};
@@ -517,6 +536,7 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(a_put_without_an_answer_is_in_doubt),
         EACH(a_put_whose_answer_has_no_end_is_in_doubt),
         EACH(an_answer_200_that_is_not_the_stores_is_no_put),
+        EACH(an_answer_200_that_is_not_the_stores_is_no_object),
         EACH(a_put_without_an_answer_stays_in_doubt_where_reading_is_denied),
         EACH(a_put_in_doubt_stays_so_when_the_next_try_is_denied),
         EACH(a_large_put_survives_the_loss_of_replies),

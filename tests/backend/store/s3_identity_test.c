@@ -255,6 +255,16 @@ static void credentials_that_expired_are_renewed_when_head_is_refused(void **sta
     assert_int_equal(http_store_tokens(f->server), 2);
 }
 
+static void a_region_that_is_none_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    struct err err = ERR_NONE;
+    fake_env_set("AWS_REGION", "us-east-1\n");
+    check_fails(store_open(&f->host, f->url, false, &s, &err), err, ERR_INVALID);
+    check_says(err, "AWS_REGION");
+}
+
 /* It cannot be renewed here: who gave it must. */
 static void a_session_token_that_has_expired_is_said(void **state)
 {
@@ -338,6 +348,7 @@ int main(void)
         EACH(credentials_that_hold_are_used_while_the_endpoint_is_down),
         EACH(credentials_called_expired_are_renewed_once_and_the_request_repeated),
         EACH(credentials_that_expired_are_renewed_when_head_is_refused),
+        EACH(a_region_that_is_none_is_refused),
         EACH(a_session_token_that_has_expired_is_said),
         EACH(a_cancel_reaches_a_call_that_waits_for_the_endpoint),
         EACH(an_answer_that_is_no_token_is_refused),

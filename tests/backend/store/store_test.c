@@ -90,6 +90,19 @@ static enum memory_fault by_plan(void *context, const struct memory_call *call)
 }
 
 /* Attaches to a store that goes wrong by the plan; the text must name what it lacks. */
+static void a_connection_string_is_not_shown(void **state)
+{
+    static const char *const given[] = {"AccountKey=Secret1;AccountName=me", "Secret=Secret1"};
+    (void)state;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        struct store *s = NULL;
+        struct err err = ERR_NONE;
+        check_fails(store_open(TEST_HOST(world_real()), given[i], false, &s, &err), err,
+                    ERR_INVALID);
+        assert_null(strstr(err.text, "Secret1"));
+    }
+}
+
 static void check_refused(struct plan plan, enum err_kind kind, const char *word)
 {
     struct memory_bucket *b CLEANUP(memory_bucket_release) = memory_bucket_make();
@@ -155,6 +168,7 @@ int main(void)
         cmocka_unit_test(keys_follow_the_rule),
         cmocka_unit_test(what_breaks_the_rules_never_reaches_the_store),
         cmocka_unit_test(an_unknown_scheme_is_named),
+        cmocka_unit_test(a_connection_string_is_not_shown),
         cmocka_unit_test(attaching_refuses_a_store_by_the_property_it_lacks),
         cmocka_unit_test(a_store_out_of_reach_is_asked_no_second_time),
         cmocka_unit_test(attaching_without_the_right_to_remove_removes_nothing),

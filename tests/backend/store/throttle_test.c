@@ -80,6 +80,24 @@ static void many_transfers_take_the_time_that_the_rate_gives_them(void **state)
     assert_in_range(r.paused_ms, 19500, 19600);
 }
 
+/* Else what they owe grows for ever, and the next large one waits for all of it. */
+static void small_transfers_alone_keep_to_the_rate_but_for_ten_seconds(void **state)
+{
+    (void)state;
+    struct rig r AUTO_RIG;
+    struct err err = ERR_NONE;
+    char key[16];
+    rig_make(&r, "64k");
+    for (unsigned i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "p%u", i);
+        check_ok(put(r.store, key, 32 * KIB, &err), err);
+    }
+    assert_in_range(r.paused_ms, 88000, 91000); /* 100 seconds' worth, less what they may owe */
+    r.paused_ms = 0;
+    check_ok(put(r.store, "large", MIB, &err), err);
+    assert_in_range(r.paused_ms, 8000, 11000);
+}
+
 static void no_bound_is_no_pause(void **state)
 {
     (void)state;
@@ -414,6 +432,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(many_transfers_take_the_time_that_the_rate_gives_them),
+        cmocka_unit_test(small_transfers_alone_keep_to_the_rate_but_for_ten_seconds),
         cmocka_unit_test(no_bound_is_no_pause),
         cmocka_unit_test(what_was_owed_is_forgiven_when_the_bound_goes),
         cmocka_unit_test(no_more_than_a_second_is_saved_up),

@@ -383,6 +383,25 @@ static void an_end_object_in_doubt_is_found_again_and_not_put_twice(void **state
     check_chain(r);
 }
 
+static void one_bit_flipped_on_the_way_while_settling_fences_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    uint64_t epoch = r->shipper->state.epoch;
+    char key[KEY_MAX];
+    epoch_key(r, epoch + 1, key);
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper);
+    assert_int_equal(r->shipper->phase, SHIP_SETTLE);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = key, .left = 1, .fault = MEMORY_DAMAGE};
+    rig_ship_all(r);
+    assert_int_equal(f->trouble.left, 0);
+    assert_int_equal(r->shipper->state.epoch, epoch + 1);
+    check_chain(r);
+}
+
 static void a_store_that_is_down_stalls_and_then_goes_on(void **state)
 {
     struct fixture *f = *state;
@@ -936,6 +955,7 @@ int main(void)
         T(a_cut_after_passes_that_was_settled_late_leaves_no_lag),
         T(a_lost_reply_on_the_end_object_is_settled_as_committed),
         T(an_end_object_in_doubt_is_found_again_and_not_put_twice),
+        T(one_bit_flipped_on_the_way_while_settling_fences_nobody),
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),
         T(puts_that_are_in_doubt_for_long_do_not_end_replication),
