@@ -20,8 +20,12 @@
 #define HTTP_FIRST_BYTE_MS_DEFAULT 30000u
 #define HTTP_STALL_MS_DEFAULT      20000u
 #define HTTP_CONNECTIONS_DEFAULT   32u
-#define HTTP_HEADERS_BYTES_MAX     (64u << 10) /* of an answer; more is ERR_CORRUPT */
-#define HTTP_REFUSAL_BYTES_MAX     (64u << 10) /* of the body that explains a failure */
+/* A call may take so long, and a second more for so many bytes that moved: a byte now and then does
+ * not hold it for ever. */
+#define HTTP_GRACE_MS          120000u
+#define HTTP_BYTES_PER_S_LEAST 1024u
+#define HTTP_HEADERS_BYTES_MAX (64u << 10) /* of an answer; more is ERR_CORRUPT */
+#define HTTP_REFUSAL_BYTES_MAX (64u << 10) /* of the body that explains a failure */
 
 struct http;
 

@@ -29,6 +29,7 @@ struct http_exchange {
     bool cut;                /* what came of a refusal's body is enough */
     uint64_t moved;          /* bytes in both directions, as libcurl counts them */
     uint64_t last_move_ns;   /* when that last changed */
+    uint64_t begun_ns;       /* when it got its connection */
     bool done;               /* guarded by http.lock */
     pthread_cond_t finished; /* with http.lock */
     struct http_exchange *next;

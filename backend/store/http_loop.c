@@ -98,6 +98,7 @@ static int begin(void *context, char *ip, char *local_ip, int port, int local_po
         return CURL_PREREQFUNC_ABORT;
     x->connected = true;
     x->last_move_ns = now_ns(x);
+    x->begun_ns = x->last_move_ns;
     return CURL_PREREQFUNC_OK;
 }
 
@@ -354,18 +355,29 @@ static uint32_t bound_ms(const struct http_exchange *x)
     return waits ? c->first_byte_ms : c->stall_ms;
 }
 
+/* Why it may go on no longer; NULL: it may. */
+static const char *late(const struct http_exchange *x)
+{
+    uint64_t now = now_ns(x), most_ms = HTTP_GRACE_MS + x->moved * 1000 / HTTP_BYTES_PER_S_LEAST;
+    uint32_t bound = bound_ms(x);
+    if (bound == 0)
+        return NULL;
+    if (now > x->last_move_ns + (uint64_t)bound * 1000000)
+        return x->answered ? "nothing more came" : "no answer";
+    return now > x->begun_ns + most_ms * 1000000 ? "next to nothing came" : NULL;
+}
+
 static void finish_late(struct http *h, bool cancelled)
 {
     for (struct http_exchange *x = h->active, *next; x != NULL; x = next) {
         next = x->next;
-        uint32_t bound = bound_ms(x);
-        bool late = bound > 0 && now_ns(x) > x->last_move_ns + (uint64_t)bound * 1000000;
+        const char *why = late(x);
         if (cancelled)
             err_set(&x->err, ERR_CANCELLED, "%s: asked to stop", x->shown);
-        else if (late)
-            err_set(&x->err, ERR_TRANSIENT, "%s: %s for %u s", x->shown,
-                    x->answered ? "nothing more came" : "no answer", bound / 1000);
-        if (cancelled || late)
+        else if (why != NULL)
+            err_set(&x->err, ERR_TRANSIENT, "%s: %s for %llu s", x->shown, why,
+                    (unsigned long long)((now_ns(x) - x->begun_ns) / 1000000000));
+        if (cancelled || why != NULL)
             finish(h, x);
     }
 }

@@ -268,6 +268,22 @@ static void an_answer_that_stops_ends_by_its_bound(void **state)
     check_ok(get(f, &answer, &err), err);
 }
 
+/* However small its pace, it never stops. */
+static void an_answer_that_creeps_ends_in_the_end(void **state)
+{
+    struct fixture *f = *state;
+    struct caller waiting = {.fixture = f};
+    put_object(f);
+    fault(f, HTTP_TRICKLE, (struct http_rule){.method = "GET", .ms = NO_SUCH_END});
+    assert_int_equal(pthread_create(&waiting.thread, NULL, get_once, &waiting), 0);
+    while (http_store_faulted(f->server, HTTP_TRICKLE) == 0)
+        sched_yield();
+    atomic_store(&f->world.passed_ns, 3 * MINUTE_NS);
+    assert_int_equal(pthread_join(waiting.thread, NULL), 0);
+    assert_int_equal(waiting.err.kind, ERR_TRANSIENT);
+    check_says(waiting.err, "next to nothing came");
+}
+
 static void an_answer_cut_in_its_middle_is_no_answer(void **state)
 {
     struct fixture *f = *state;
@@ -592,6 +608,7 @@ int main(void)
         EACH(a_connection_that_is_not_taken_ends_by_its_bound),
         EACH(an_answer_that_does_not_begin_ends_by_its_bound),
         EACH(an_answer_that_stops_ends_by_its_bound),
+        EACH(an_answer_that_creeps_ends_in_the_end),
         EACH(an_answer_cut_in_its_middle_is_no_answer),
         EACH(an_answer_byte_by_byte_is_as_good),
         EACH(a_body_cut_on_its_way_up_is_no_answer),
