@@ -68,7 +68,7 @@ bool apply_object_put(const struct processor_config *config, uint16_t store, str
         struct sha256 digest = sha256_of(buf_span(bytes));
         hex_of(digest.bytes, SHA256_BYTES, hex);
         key_segment(key, config->vm, hex);
-        if (store_put(target, key, buf_span(bytes), err))
+        if (store_put_digested(target, key, buf_span(bytes), &digest, err))
             return true;
         if (err->kind != ERR_EXISTS)
             return err_wrap(err, "putting a segment of %s", config->vm);

@@ -122,10 +122,11 @@ static struct store *inner(struct store *s, struct err *err)
     return open;
 }
 
-static bool lazy_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool lazy_put(struct store *s, const char *key, struct span body,
+                     const struct sha256 *digest, struct err *err)
 {
     struct store *open = inner(s, err);
-    return open && store_put(open, key, body, err);
+    return open && store_put_digested(open, key, body, digest, err);
 }
 
 static bool lazy_get(struct store *s, const char *key, uint64_t offset, struct mspan out,

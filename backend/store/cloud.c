@@ -219,21 +219,24 @@ bool cloud_send_object(struct cloud *c, struct cloud_call *call, struct http_ans
                          err));
 }
 
-bool cloud_put_whole(struct cloud *c, const char *key, struct span body, struct err *err)
+bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
+                     const struct sha256 *digest, struct err *err)
 {
-    struct cloud_call call AUTO_CLOUD_CALL = {.method = "PUT", .key = key, .body = body};
+    struct cloud_call call AUTO_CLOUD_CALL = {
+        .method = "PUT", .key = key, .body = body, .digest = digest};
     struct http_answer answer AUTO_HTTP_ANSWER = HTTP_ANSWER_NONE;
 
     cloud_header(&call, "if-none-match", "*");
     return c->dialect->describe_put(c, &call, err) && cloud_send_object(c, &call, &answer, err);
 }
 
-static bool cloud_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool cloud_put(struct store *s, const char *key, struct span body,
+                      const struct sha256 *digest, struct err *err)
 {
     struct cloud *c = cloud_of(s);
     return c->dialect->put_large != NULL && body.length > c->large_bytes
                ? c->dialect->put_large(c, key, body, err)
-               : cloud_put_whole(c, key, body, err);
+               : cloud_put_whole(c, key, body, digest, err);
 }
 
 static bool ends_early(const struct cloud *c, const char *key, uint64_t offset, size_t length,

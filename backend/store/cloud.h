@@ -31,7 +31,8 @@ struct cloud_call {
     const void *identity;     /* the dialect's: with what the last try was signed */
     const char *secret_query; /* goes behind the query unescaped and unsigned: a SAS token */
     struct span body;
-    const char *body_sha256; /* in hex, when it is known; NULL: whoever needs it takes it */
+    const struct sha256 *digest; /* of the body, when the caller has it */
+    const char *body_sha256;     /* in hex, once somebody took it; NULL: whoever needs it does */
     struct mspan into;
     size_t body_max;
     /* --- filled by cloud_send for the dialect's `sign` --- */
@@ -110,7 +111,7 @@ bool cloud_send_object(struct cloud *c, struct cloud_call *call, struct http_ans
 
 /* A conditional PUT of the whole body, whatever its size. */
 bool cloud_put_whole(struct cloud *c, const char *key, struct span body,
-                     struct err *err) MUST_CHECK;
+                     const struct sha256 *digest, struct err *err) MUST_CHECK;
 
 /* Parts of the refusals' texts: "store URL: PUT of KEY: 403 Code". Returns false. */
 bool cloud_refuse(const struct cloud *c, const struct cloud_call *call,

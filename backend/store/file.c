@@ -227,11 +227,13 @@ static bool link_in(struct file_store *fs, const char *tmp, const char *key, str
 
 /* Content synced, then the name, then the name synced: a power cut leaves a whole object or none,
  * and true means that it stays. */
-static bool file_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool file_put(struct store *s, const char *key, struct span body,
+                     const struct sha256 *digest, struct err *err)
 {
     struct file_store *fs = file_store_of(s);
     char path[PATH_MAX], name[sizeof TMP_NAME + TMP_CHARS + 1] = TMP_NAME "/";
     uint8_t random[TMP_RANDOM_BYTES];
+    (void)digest; /* nothing here keeps one */
 
     if (!check_name(fs, key, err))
         return false;

@@ -170,13 +170,14 @@ static bool settle(struct attempt *a, const char *key, struct span body, bool *s
     return slot == SLOT_OURS;
 }
 
-static bool retry_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool retry_put(struct store *s, const char *key, struct span body,
+                      const struct sha256 *digest, struct err *err)
 {
     struct attempt a = attempt_begin(s);
     for (;;) {
         struct err why = ERR_NONE;
         bool settled, in_doubt = a.tries > 1;
-        if (store_put(a.retry->inner, key, body, &why))
+        if (store_put_digested(a.retry->inner, key, body, digest, &why))
             return end(&a, true, &why, err);
         /* Taken after a try that got no answer: by that try? */
         bool taken = in_doubt && why.kind == ERR_EXISTS;

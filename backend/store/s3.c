@@ -67,7 +67,10 @@ static bool s3_describe_put(struct cloud *c, struct cloud_call *call, struct err
 {
     char hex[2 * SHA256_BYTES + 1];
     (void)c, (void)err;
-    sha256_hex(call->body, hex);
+    if (call->digest != NULL)
+        hex_of(call->digest->bytes, sizeof *call->digest, hex);
+    else
+        sha256_hex(call->body, hex);
     cloud_header(call, "content-type", "application/octet-stream");
     cloud_header(call, S3_DIGEST_HEADER, "%s", hex);
     call->body_sha256 = cloud_header_value(call, S3_DIGEST_HEADER);
@@ -262,7 +265,7 @@ static const char *s3_metadata(struct cloud *c)
 static bool s3_put_large(struct cloud *c, const char *key, struct span body, struct err *err)
 {
     return s3_parts_safe(c, &s3_of(c)->parts, key) ? s3_put_parts(c, key, body, err)
-                                                   : cloud_put_whole(c, key, body, err);
+                                                   : cloud_put_whole(c, key, body, NULL, err);
 }
 
 /* The target's credentials read the source: they must be those that may. */

@@ -185,7 +185,7 @@ static enum s3_proof prove(struct cloud *c, const char *key)
 
     snprintf(proof_key, sizeof proof_key, "%.*scheck-parts",
              slash != NULL ? (int)(slash - key + 1) : 0, key);
-    if (!cloud_put_whole(c, proof_key, body, &err) && err.kind != ERR_EXISTS)
+    if (!cloud_put_whole(c, proof_key, body, NULL, &err) && err.kind != ERR_EXISTS)
         return err.kind == ERR_TRANSIENT ? S3_PARTS_UNKNOWN : S3_PARTS_UNSAFE;
     if (s3_put_parts(c, proof_key, body, &err))
         return S3_PARTS_UNSAFE;

@@ -119,12 +119,18 @@ static bool check_key(const struct store *s, const char *key, struct err *err)
 
 bool store_put(struct store *s, const char *key, struct span body, struct err *err)
 {
+    return store_put_digested(s, key, body, NULL, err);
+}
+
+bool store_put_digested(struct store *s, const char *key, struct span body,
+                        const struct sha256 *digest, struct err *err)
+{
     if (!check_key(s, key, err))
         return false;
     if (body.length > STORE_OBJECT_MAX)
         return err_set(err, ERR_INVALID, "object %s has %zu bytes, more than %u", key, body.length,
                        STORE_OBJECT_MAX);
-    return s->ops->put(s, key, body, err);
+    return s->ops->put(s, key, body, digest, err);
 }
 
 bool store_get(struct store *s, const char *key, uint64_t offset, struct mspan out, struct err *err)

@@ -35,7 +35,9 @@ struct store_endpoint {
 typedef bool store_list_fn(void *context, const char *key, uint64_t bytes);
 
 struct store_ops {
-    bool (*put)(struct store *s, const char *key, struct span body, struct err *err);
+    /* `digest`: of the body, NULL when it is not known. */
+    bool (*put)(struct store *s, const char *key, struct span body, const struct sha256 *digest,
+                struct err *err);
     /* Fills `out` whole from `offset`, or fails; an object that ends before it is ERR_CORRUPT. */
     bool (*get)(struct store *s, const char *key, uint64_t offset, struct mspan out,
                 struct err *err);
@@ -89,6 +91,10 @@ void store_close(struct store **s); /* NULL inside is fine; leaves NULL */
 #define AUTO_STORE CLEANUP(store_close)
 
 bool store_put(struct store *s, const char *key, struct span body, struct err *err) MUST_CHECK;
+/* The same, where the caller has the body's SHA-256 anyway: a store that sends it need not take it
+ * again. A wrong one makes a put that the service refuses. */
+bool store_put_digested(struct store *s, const char *key, struct span body,
+                        const struct sha256 *digest, struct err *err) MUST_CHECK;
 /* An empty `out` asks nothing of the store and succeeds. */
 bool store_get(struct store *s, const char *key, uint64_t offset, struct mspan out,
                struct err *err) MUST_CHECK;

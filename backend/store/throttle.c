@@ -330,10 +330,11 @@ static bool turn(struct throttle *t, uint64_t bytes, struct err *err)
            err_set(err, ERR_CANCELLED, "store %s: asked to stop", t->head.url);
 }
 
-static bool throttle_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool throttle_put(struct store *s, const char *key, struct span body,
+                         const struct sha256 *digest, struct err *err)
 {
     struct throttle *t = throttle_of(s);
-    return turn(t, body.length, err) && store_put(t->inner, key, body, err);
+    return turn(t, body.length, err) && store_put_digested(t->inner, key, body, digest, err);
 }
 
 static bool throttle_get(struct store *s, const char *key, uint64_t offset, struct mspan out,

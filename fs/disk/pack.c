@@ -147,7 +147,8 @@ static void part_upload(struct pack *p, uint16_t store)
     char key[KEY_MAX];
     part_describe(p, part);
     key_part(key, p->config.vm, p->config.generation, p->epoch, p->attempt, part->index);
-    uploads_add(p->config.uploads, p->config.caches[store], key, &part->body);
+    uploads_add(p->config.uploads, p->config.caches[store], key, &part->body,
+                &p->parts[part->index].digest);
 }
 
 /* The salt binds everything that is sealed under it, so that a host copied with its memory, random

@@ -12,6 +12,7 @@ struct upload {
     struct store *store;
     char key[STORE_KEY_MAX + 1];
     struct buf body;
+    struct sha256 digest;
     bool taken; /* by a thread; the place is free when body.data is NULL */
 };
 
@@ -33,7 +34,7 @@ struct uploads {
  * cut must go under another name. */
 static bool put(const struct upload *part, struct err *err)
 {
-    return store_put(part->store, part->key, buf_span(&part->body), err);
+    return store_put_digested(part->store, part->key, buf_span(&part->body), &part->digest, err);
 }
 
 static void note_failure_locked(struct uploads *u, const struct err *err)
@@ -128,9 +129,10 @@ static void add_inline(struct uploads *u, struct upload *part)
     buf_release(&part->body);
 }
 
-void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body)
+void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body,
+                 const struct sha256 *digest)
 {
-    struct upload part = {.store = s, .body = *body};
+    struct upload part = {.store = s, .body = *body, .digest = *digest};
     *body = BUF_NONE;
     assert(part.body.data != NULL);
     snprintf(part.key, sizeof part.key, "%s", key);

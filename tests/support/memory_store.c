@@ -283,10 +283,14 @@ static bool end(struct memory_store *m, const struct memory_call *call, enum mem
     return ok;
 }
 
-static bool memory_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool memory_put(struct store *s, const char *key, struct span body,
+                       const struct sha256 *digest, struct err *err)
 {
     struct memory_store *m = memory_of(s);
     struct memory_call call = {.op = MEMORY_PUT, .key = key};
+    struct sha256 true_digest = sha256_of(body);
+    if (digest != NULL && !digests_equal(digest, &true_digest, sizeof *digest))
+        abort(); /* a service would refuse it: the caller's mistake */
     enum memory_fault fault = begin(m, &call);
     bool ok;
     if (goes_on(m, &call, fault, &ok, err)) {

@@ -255,9 +255,10 @@ static bool padded_get(struct store *s, const char *key, uint64_t offset, struct
     return store_get(inner, key, offset, mspan_of(out.data, part), err);
 }
 
-static bool pass_put(struct store *s, const char *key, struct span body, struct err *err)
+static bool pass_put(struct store *s, const char *key, struct span body,
+                     const struct sha256 *digest, struct err *err)
 {
-    return store_put(((struct padding *)s)->inner, key, body, err);
+    return store_put_digested(((struct padding *)s)->inner, key, body, digest, err);
 }
 
 static bool pass_size(struct store *s, const char *key, uint64_t *bytes, struct err *err)

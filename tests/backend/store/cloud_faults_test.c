@@ -470,6 +470,34 @@ static void a_wrong_date_is_learned_from_an_answer_to_head_too(void **state)
     assert_int_equal(bytes, CLOUD_BODY_BYTES);
 }
 
+/* --- digests that callers have --- */
+
+/* Through all wrappers: S3's service refuses a body with another one, and nothing else takes it. */
+static void a_digest_that_is_told_is_what_is_sent(void **state)
+{
+    struct cloud_fixture *f = *state;
+    struct bandwidth *bandwidth AUTO_BANDWIDTH = NULL;
+    struct store *s AUTO_STORE = NULL;
+    struct err err = ERR_NONE;
+    struct sha256 digest = sha256_of(cloud_fixture_body(f)), wrong = digest;
+    check_ok(bandwidth_make(&f->rig.world.head, "1G", NULL, NULL, &bandwidth, &err), err);
+    struct attach_config config = {.host = f->rig.host,
+                                   .url = f->rig.url,
+                                   .create = true,
+                                   .lazily = true,
+                                   .deadline_ms = 1,
+                                   .bandwidth = bandwidth};
+    check_ok(store_attach(&config, &s, &err), err);
+    check_ok(store_put_digested(s, "right", cloud_fixture_body(f), &digest, &err), err);
+    cloud_fixture_check(f, "right", cloud_fixture_body(f));
+    wrong.bytes[7] ^= 1;
+    if (f->rig.dialect == HTTP_S3)
+        check_fails(store_put_digested(s, "wrong", cloud_fixture_body(f), &wrong, &err), err,
+                    ERR_TRANSIENT);
+    else /* it has an MD5 of its own */
+        check_ok(store_put_digested(s, "wrong", cloud_fixture_body(f), &wrong, &err), err);
+}
+
 /* --- 24: what must not be told --- */
 
 /* It ends up on a terminal. */
@@ -552,6 +580,7 @@ static int run(enum http_dialect dialect, const char *name)
         EACH(a_clock_that_is_set_does_not_spoil_signatures),
         EACH(a_wrong_date_is_learned_from_an_answer_to_head_too),
         EACH(what_a_store_says_is_shown_in_printable_characters),
+        EACH(a_digest_that_is_told_is_what_is_sent),
         EACH(a_redirected_put_tells_nothing_to_anyone_else),
         EACH(neither_requests_nor_errors_hold_the_secret),
     };

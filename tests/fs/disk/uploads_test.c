@@ -89,7 +89,8 @@ static void add(struct rig *r, const char *key)
 {
     struct buf body = BUF_NONE;
     buf_put(&body, key, strlen(key));
-    uploads_add(r->uploads, r->store, key, &body);
+    struct sha256 digest = sha256_of(buf_span(&body));
+    uploads_add(r->uploads, r->store, key, &body, &digest);
     assert_null(body.data);
 }
 
