@@ -35,7 +35,8 @@ first=0
 ours() { "$BENCH" "$1" "$CACHE" "$first" "$COUNT" "$BYTES" "$2"; } # put|get STREAMS
 
 if [ "$FARSHORE_TEST_SERVER" = faulty ]; then
-    head -c 256M /dev/urandom >"$TMP/disk"
+    head -c 512M /dev/urandom >"$TMP/disk"
+    COUNT=32
     for _ in $(seq "$ROUNDS"); do
         for streams in 1 8; do
             first=$((first + COUNT))
