@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ * What a host does when a job says so: a table by verb, one handler per file
+ * tools/failover/handle_NAME.c or beside the verb that it belongs to. A handler is run by the agent
+ * (`farshore host`) in a process of its own, or by the verb itself when it was given on the right
+ * host; both through tools/failover/dispatch.h, and it cannot tell the two apart. */
+#ifndef TOOLS_FAILOVER_HANDLERS_H
+#define TOOLS_FAILOVER_HANDLERS_H
+
+#include "tools/failover/job.h"
+#include "tools/vm.h"
+
+struct handler {
+    const char *verb;
+    /* Begun again from the start after its process died, it ends in the same state. Others get the
+     * result "its process died: run it again", and a person decides. */
+    bool resumable;
+    /* `vm` has settings, key and open targets; a handler opens what else it needs. What it was
+     * asked is in job_run_job(job)->args (job_arg); `call->options` belong to somebody else: not to
+     * be used. *values (made by the handler, freed by the caller) goes into the result. Steps by
+     * job_step, whose false ends the handler. The caller puts the result. */
+    bool (*run)(const struct verb_call *call, struct vm *vm, struct job_run *job, cJSON **values,
+                struct err *err);
+};
+
+/* NULL ends it. A row each: add yours in handlers.c. */
+extern const struct handler *const handlers[];
+const struct handler *handler_find(const char *verb); /* or NULL */
+
+extern const struct handler handler_ping;
+
+#endif
