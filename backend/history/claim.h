@@ -57,6 +57,10 @@ bool history_begin_generation(const struct claim_config *config, const struct cl
 bool history_fence(const struct claim_config *config, struct claim_result *out,
                    struct err *err) MUST_CHECK;
 
+/* The same with a history that is open: a processor's. */
+bool history_fence_in(const struct claim_config *config, struct history *h,
+                      struct claim_result *out, struct err *err) MUST_CHECK;
+
 /* What waits in the log of a generation behind its newest applied epoch. */
 struct history_tail {
     uint64_t epochs, points;

@@ -40,6 +40,7 @@ bool history_append_verified(struct history *h, const struct history_point *p,
                              struct err *err) MUST_CHECK;
 
 const struct vault *history_vault(const struct history *h);
+struct world *history_world(const struct history *h);
 /* Points of the line that leads to the head; what a generation left behind in its parent, a branch,
  * is not among them. */
 size_t history_points(struct history *h);
@@ -63,6 +64,9 @@ bool history_branches(struct history *h, struct history_point **out, size_t *cou
 /* The point that this epoch made, wherever it lies. ERR_NOT_FOUND: not applied, or no point. */
 bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
                       struct history_point *out, struct err *err) MUST_CHECK;
+/* The point of exactly that id among those of one generation. */
+bool history_find_in(struct history *h, struct generation generation, uint64_t ms,
+                     struct history_point *out);
 /* `GENERATION/ID`. */
 #define POINT_NAME_MAX 64u
 void history_point_name(const struct history_point *p, char out[POINT_NAME_MAX]);
@@ -72,7 +76,7 @@ size_t history_generations(struct history *h);
 struct history_generation {
     struct generation generation;
     struct generation parent; /* id 0: none */
-    uint64_t parent_epoch;    /* as resolved: 0 only when nothing lies below */
+    uint64_t parent_epoch;    /* 0: where the parent itself begins */
     uint64_t epoch;           /* newest applied; 0 none yet */
 };
 struct history_generation history_generation(struct history *h, size_t i);
