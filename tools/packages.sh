@@ -6,6 +6,7 @@
 PACKAGES=(
     gcc cmake ninja-build pkg-config
     libssl-dev libzstd-dev libcjson-dev libfuse3-dev libcurl4-openssl-dev libxml2-dev
+    libvirt-dev # optional
     fuse3 e2fsprogs util-linux procps jq
 )
 TEST_PACKAGES=(
@@ -13,6 +14,9 @@ TEST_PACKAGES=(
     xfsprogs iproute2 mandoc xxd fio curl openssl ca-certificates
     radosgw ceph-mon ceph-osd ceph-common # a real S3; its daemons are started by the tests alone
     nghttp2-proxy                         # speaks HTTP/2 before a server
+    libvirt-daemon-system libvirt-clients # virtual machines, emulated where there is no KVM
+    qemu-system-x86 qemu-utils dnsmasq-base iptables
+    busybox-static linux-image-cloud-amd64 cpio qemu-guest-agent # what runs in them
 )
 LONG_PACKAGES=(
     swift-proxy swift-account swift-container swift-object # a store that must be refused
