@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/drain.h"
+
+#include "backend/history/processor.h"
+
+static void cleanup_processor(struct processor **p)
+{
+    processor_close(p);
+}
+
+static bool step_until_idle(struct vm *vm, struct processor *p, uint64_t deadline_ns,
+                            struct err *err)
+{
+    struct world *w = vm->call->world;
+    for (;;) {
+        enum processor_result result = processor_step(p, err);
+        if (result == PROCESSOR_IDLE)
+            return true;
+        if (result == PROCESSOR_FAILED)
+            return err_wrap(err, "%s: applying what waits in the cache store", vm->settings.name);
+        if (w->ops->boottime_ns(w) >= deadline_ns)
+            return err_set(err, ERR_TRANSIENT,
+                           "%s: not all that waits in the cache store was applied in time: run it "
+                           "again, it goes on from there",
+                           vm->settings.name);
+    }
+}
+
+bool drain_cache(struct vm *vm, uint64_t deadline_ns, struct err *err)
+{
+    struct processor *p CLEANUP(cleanup_processor) = NULL;
+    struct processor_config config = {
+        .world = vm->call->world,
+        .vm = vm->settings.name,
+        .keys = vm->keys,
+        .targets = vm->targets,
+        .caches = vm->caches,
+        .store_count = vm->settings.store_count,
+        .fetches = PROCESSOR_FETCHES,
+    };
+    return processor_open(&config, &p, err) && step_until_idle(vm, p, deadline_ns, err) &&
+           history_refresh(vm->history, err);
+}
