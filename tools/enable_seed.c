@@ -4,10 +4,11 @@
 #include "fs/disk/seed.h"
 #include "tools/disk_lock.h"
 #include "tools/output.h"
+#include "tools/seed_copies.h"
+#include "tools/tree.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 
 #define VAULT_BYTES_MAX (1u << 20)
 
@@ -104,61 +105,16 @@ bool seed_claim(struct vm *vm, const struct keys *keys, struct err *err)
 
 /* --- making one --- */
 
-struct copies {
-    struct seed_copy rows[VM_DISKS_MAX];
-    int locks[VM_DISKS_MAX];
-    size_t count;
-};
-
-static void copies_release(struct copies *c)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        file_close(&c->rows[i].file);
-        if (c->locks[i] >= 0)
-            close(c->locks[i]);
-    }
-}
-
-/* Held against QEMU and other mounts while it is read; on a read-only file system nobody writes. */
-static bool copies_add(struct copies *c, struct world *w, const struct settings_disk *d,
-                       const char *path, struct err *err)
-{
-    struct settings_disk copy = {.number = d->number};
-    size_t at = c->count;
-    int fd AUTO_FD = open(path, O_RDWR | O_CLOEXEC);
-    bool read_only = fd < 0 && errno == EROFS;
-
-    snprintf(copy.name, sizeof copy.name, "%s", d->name);
-    snprintf(copy.path, sizeof copy.path, "%s", path);
-    c->locks[at] = -1;
-    if ((!read_only && !disk_lock(&copy, &c->locks[at], err)) ||
-        !file_open(w, path, O_RDONLY, 0, &c->rows[at].file, err)) {
-        if (c->locks[at] >= 0)
-            close(c->locks[at]);
-        return err_wrap(err, "the seed");
-    }
-    c->rows[at].disk = d->number;
-    c->count++;
-    return true;
-}
-
 static void path_seeds(const struct verb_call *call, const char *vm, char out[PATH_BYTES_MAX])
 {
     snprintf(out, PATH_BYTES_MAX, "%s/seeds/%.*s", call->paths->state, (int)VM_NAME_MAX, vm);
-}
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    (void)st, (void)kind, (void)ftw;
-    return remove(path);
 }
 
 bool seed_tidy(const struct verb_call *call, const char *vm, struct err *err)
 {
     char folder[PATH_BYTES_MAX];
     path_seeds(call, vm, folder);
-    return nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT ||
-           err_errno(err, errno, "%s cannot be removed", folder);
+    return tree_remove(folder, err);
 }
 
 static bool write_seed(struct vm *vm, struct err *err)
@@ -166,14 +122,14 @@ static bool write_seed(struct vm *vm, struct err *err)
     const struct verb_call *call = vm->call;
     struct settings *s = &vm->settings;
     struct seed_config config = config_of(vm);
-    struct copies copies CLEANUP(copies_release) = {.count = 0};
+    struct seed_copies copies CLEANUP(seed_copies_release) = {.count = 0};
     struct store *staging AUTO_STORE = NULL;
     char seeds[PATH_BYTES_MAX], generation[GENERATION_NAME_MAX];
     char folder[PATH_BYTES_MAX], url[PATH_BYTES_MAX + 32];
 
     for (uint16_t i = 0; i < s->disk_count; i++) {
         const char *path = seed_path(call->options, &s->disks[i]);
-        if (path != NULL && !copies_add(&copies, call->world, &s->disks[i], path, err))
+        if (path != NULL && !seed_copies_add(&copies, call->world, &s->disks[i], path, err))
             return false;
     }
     /* By generation: what an older VM of the same name left may be under another key. */

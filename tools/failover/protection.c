@@ -403,6 +403,20 @@ bool protection_write(const struct protection *p, struct buf *out, struct err *e
            json_write(j, false, out, err);
 }
 
+bool protection_copy(struct protection *to, const struct protection *from, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    struct protection *copy AUTO_PROTECTION = NULL;
+    if (!protection_write(from, &text, err) || !protection_make(&copy, err) ||
+        !protection_parse(buf_span(&text), copy, err))
+        return false;
+    copy->number = to->number;
+    struct protection was = *to; /* what it owned goes with the copy */
+    *to = *copy;
+    *copy = was;
+    return true;
+}
+
 const struct buf *protection_network(const struct protection *p, const char *name)
 {
     for (size_t i = 0; i < p->network_count; i++)

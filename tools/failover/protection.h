@@ -121,6 +121,9 @@ bool protection_make(struct protection **out, struct err *err) MUST_CHECK; /* st
 void protection_release(struct protection **p); /* NULL inside is fine; leaves NULL */
 #define AUTO_PROTECTION CLEANUP(protection_release)
 
+/* `to` becomes the same in all but its number. */
+bool protection_copy(struct protection *to, const struct protection *from,
+                     struct err *err) MUST_CHECK;
 bool protection_parse(struct span text, struct protection *out, struct err *err) MUST_CHECK;
 bool protection_write(const struct protection *p, struct buf *out, struct err *err) MUST_CHECK;
 

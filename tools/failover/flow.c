@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/flow.h"
+
+#include "tools/disk_lock.h"
+#include "tools/self_run.h"
+
+#define RESTART_MS 60000u
+
+bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,
+               struct err *err)
+{
+    *out = (struct flow){.call = call, .vm = vm, .job = job, .vault = vm_vault(vm)};
+    return host_config_load(call->world, call->paths, &out->host, err) &&
+           protection_load(&out->vault, &out->protection, err);
+}
+
+void flow_close(struct flow *f)
+{
+    protection_release(&f->protection);
+}
+
+const char *flow_arg(const struct flow *f, const char *name)
+{
+    const char *value = f->job ? job_arg(job_run_job(f->job), name) : NULL;
+    return value ? value : "";
+}
+
+bool flow_step(struct flow *f, const char *name, struct err *err, const char *format, ...)
+{
+    char text[JOB_TEXT_MAX];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return job_step(f->job, name, 0, 0, err, "%s", text);
+}
+
+bool flow_notes(struct flow *f, const struct buf *notes, struct err *err)
+{
+    const char *at = (const char *)notes->data, *end = at + notes->length;
+    while (at < end) {
+        const char *stop = memchr(at, '\n', (size_t)(end - at));
+        int length = (int)((stop ? stop : end) - at);
+        if (!flow_step(f, "machine", err, "%.*s", length, at))
+            return false;
+        at += length + 1;
+    }
+    return true;
+}
+
+bool flow_history(struct flow *f, struct err *err)
+{
+    if (f->vm->history)
+        return history_refresh(f->vm->history, err);
+    return vm_open_history(f->vm, err);
+}
+
+bool flow_caches(struct flow *f, struct err *err)
+{
+    return f->vm->caches[0] != NULL || vm_open_caches(f->vm, VM_GLANCES, err);
+}
+
+/* A point of the generation that is shipped now. */
+static bool has_point(struct flow *f, bool *out, struct err *err)
+{
+    if (!flow_history(f, err))
+        return false;
+    struct history_head head = history_head(f->vm->history);
+    size_t count = history_points(f->vm->history);
+    *out = count > 0 &&
+           history_point(f->vm->history, count - 1).generation.id == head.generation.id;
+    return true;
+}
+
+bool flow_allows(struct flow *f, enum states_verb verb, const struct protection *p,
+                 struct err *err)
+{
+    struct states_facts facts = {.drills = p->test_count > 0};
+    if (p->state == PROTECTION_REPROTECTING && !has_point(f, &facts.points, err))
+        return false;
+    return states_check(verb, f->vm->settings.name, p->state, facts, err);
+}
+
+bool flow_check(struct flow *f, enum states_verb verb, struct err *err)
+{
+    return flow_allows(f, verb, f->protection, err);
+}
+
+bool flow_change(struct flow *f, protection_change_fn *change, void *context, struct err *err)
+{
+    struct protection *now = NULL;
+    if (!protection_change(&f->vault, change, context, &now, err))
+        return false;
+    protection_release(&f->protection);
+    f->protection = now;
+    return true;
+}
+
+void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX])
+{
+    const struct settings *s = &f->vm->settings;
+    if (s->machine->mount[0] != '\0')
+        snprintf(out, PATH_BYTES_MAX, "%s", s->machine->mount);
+    else
+        snprintf(out, PATH_BYTES_MAX, "%.1000s/mounts/%s", f->call->paths->state, s->name);
+}
+
+bool flow_mount(struct flow *f, struct err *err)
+{
+    char folder[PATH_BYTES_MAX], at[PATH_MAX];
+    const char *vm = f->vm->settings.name;
+    if (vm_locked(f->call->paths, vm, at))
+        return true;
+    flow_mount_point(f, folder);
+    return dir_make(f->call->world, folder, 0755, err) &&
+           self_run((const char *const[]){"mount", vm, folder, NULL}, err);
+}
+
+bool flow_unmount(struct flow *f, bool ship, struct err *err)
+{
+    char at[PATH_MAX];
+    if (!vm_locked(f->call->paths, f->vm->settings.name, at) || at[0] == '\0')
+        return true;
+    return ship ? self_run((const char *const[]){"unmount", at, "--wait", "--timeout", "600", NULL},
+                           err)
+                : self_run((const char *const[]){"unmount", at, "--timeout", "5", NULL}, err);
+}
+
+bool flow_restart(struct flow *f, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL;
+    return command_make("restart", &request, err) &&
+           vm_ask(f->call, f->vm->settings.name, request, RESTART_MS, NULL, err);
+}
+
+void flow_machine(struct flow *f, const struct runner *r, const char *folder,
+                  struct runner_machine *out)
+{
+    *out = (struct runner_machine){.folder = folder, .point = f->protection->failover.point};
+    const char *known = f->vm->settings.machine->domain;
+    if (known[0] != '\0')
+        snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, known);
+    else
+        runner_name(r, NULL, out->name);
+}

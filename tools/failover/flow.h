@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ * What the handlers of the failover verbs share: the VM, its job, its protection document and this
+ * host's name. One thread. */
+#ifndef TOOLS_FAILOVER_FLOW_H
+#define TOOLS_FAILOVER_FLOW_H
+
+#include "tools/failover/dispatch.h"
+#include "tools/failover/machine.h"
+#include "tools/failover/moved.h"
+#include "tools/failover/runner.h"
+#include "tools/failover/states.h"
+
+struct flow {
+    const struct verb_call *call;
+    struct vm *vm; /* targets open */
+    struct job_run *job;
+    struct doclog_vault vault;
+    struct host_config host;
+    struct protection *protection; /* as it was last read */
+};
+
+bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,
+               struct err *err) MUST_CHECK;
+void flow_close(struct flow *f);
+#define AUTO_FLOW CLEANUP(flow_close)
+
+/* An argument of the job; "" when it was not given. */
+const char *flow_arg(const struct flow *f, const char *name);
+/* One step without measure; false: the job was taken over by another process. */
+bool flow_step(struct flow *f, const char *name, struct err *err, const char *format, ...)
+    __attribute__((format(printf, 4, 5))) MUST_CHECK;
+/* Each line of `notes` as a step's text. */
+bool flow_notes(struct flow *f, const struct buf *notes, struct err *err) MUST_CHECK;
+
+/* Refuses in the wrong state; looks into the history for what the state alone does not tell. */
+bool flow_check(struct flow *f, enum states_verb verb, struct err *err) MUST_CHECK;
+/* The same for a document at hand. */
+bool flow_allows(struct flow *f, enum states_verb verb, const struct protection *p,
+                 struct err *err) MUST_CHECK;
+/* Reads the document anew, lets `change` alter it, and appends: see protection_change. */
+bool flow_change(struct flow *f, protection_change_fn *change, void *context,
+                 struct err *err) MUST_CHECK;
+
+/* Opens and refreshes the history. */
+bool flow_history(struct flow *f, struct err *err) MUST_CHECK;
+/* Opens the caches for a while only; false, with the reason in `err`: out of reach. */
+bool flow_caches(struct flow *f, struct err *err) MUST_CHECK;
+
+/* Where this host mounts the VM: its setting, else a folder of its own. */
+void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX]);
+/* Mounts unless it is; unmounts if it is, waiting for what is dirty when `ship`. */
+bool flow_mount(struct flow *f, struct err *err) MUST_CHECK;
+bool flow_unmount(struct flow *f, bool ship, struct err *err) MUST_CHECK;
+/* The mount's worker begins anew, with the settings as they are now; the guest does not notice. */
+bool flow_restart(struct flow *f, struct err *err) MUST_CHECK;
+/* The machine that runs on the mount, under the name that it has or gets here. */
+void flow_machine(struct flow *f, const struct runner *r, const char *folder,
+                  struct runner_machine *out);
+
+#endif

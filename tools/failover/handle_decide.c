@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ * commit and cancel: what becomes of a failover. */
+#include "tools/failover/handlers.h"
+
+#include "backend/history/claim.h"
+#include "tools/failover/takeover.h"
+
+static bool change_commit(void *context, struct protection *p, bool *same, struct err *err)
+{
+    (void)same;
+    if (!flow_allows(context, STATES_COMMIT, p, err))
+        return false;
+    p->state = PROTECTION_COMMITTED;
+    return true;
+}
+
+static bool run_commit(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                       cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    return flow_open(call, vm, job, &f, err) && flow_change(&f, change_commit, &f, err) &&
+           json_make(values, err) &&
+           json_add_text(*values, "point", f.protection->failover.point, err);
+}
+
+const struct handler handler_commit = {.verb = "commit", .resumable = true, .run = run_commit};
+
+/* --- cancel: the old source goes on where it was, in a generation of its own --- */
+
+struct back {
+    struct flow *flow;
+    struct generation generation;
+};
+
+/* The document holds the generation that the old source gets before it is begun, so that a repeat
+ * finds it. */
+static bool change_back(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct back *b = context;
+    struct protection_failover *o = &p->failover;
+    *same = o->started_ms == 0 && o->host[0] == '\0';
+    if (*same)
+        return true;
+    if (!flow_allows(b->flow, STATES_CANCEL, p, err))
+        return false;
+    snprintf(p->source_host, sizeof p->source_host, "%s", o->from);
+    o->host[0] = '\0';
+    o->started_ms = 0;
+    o->parent = o->ends;
+    o->generation = b->generation;
+    return true;
+}
+
+static bool change_none(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct back *b = context;
+    (void)err;
+    *same = p->failover.generation.id != b->generation.id;
+    if (!*same)
+        p->state = PROTECTION_NONE;
+    return true;
+}
+
+/* Begins it behind the newest epoch that was applied of the old source's own. */
+static bool begin_back(struct flow *f, struct generation generation, struct err *err)
+{
+    struct err cache = ERR_NONE;
+    struct history_head tip;
+    struct claim_result result;
+    struct vm *vm = f->vm;
+
+    if (!flow_history(f, err))
+        return false;
+    if (!history_line(vm->history, f->protection->failover.ends, &tip))
+        return err_set(err, ERR_CORRUPT, "the vault knows nothing of the generation that %s had",
+                       vm->settings.name);
+    if (!flow_caches(f, &cache)) {
+        *err = cache;
+        return err_wrap(err, "the old source cannot go on without its cache store");
+    }
+    const struct claim_config config = {.world = f->call->world,
+                                        .target = vm->targets[0],
+                                        .cache = vm->caches[0],
+                                        .vm = vm->settings.name,
+                                        .keys = vm->keys,
+                                        .label = "failover cancelled"};
+    const struct claim claim = {.generation = generation,
+                                .ends = history_head(vm->history).generation,
+                                .parent = f->protection->failover.ends,
+                                .parent_epoch = tip.epoch};
+    return history_begin_generation(&config, &claim, &result, err) &&
+           (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason));
+}
+
+/* Its host may be away: then the job waits there for it. */
+static bool post_resume(struct flow *f, struct generation generation, struct err *err)
+{
+    char name[GENERATION_NAME_MAX], id[JOB_ID_MAX];
+    cJSON *args AUTO_JSON = NULL;
+    generation_name(generation, name);
+    if (!json_make(&args, err) || !json_add_text(args, "generation", name, err))
+        return false;
+    const struct job_request r = {.verb = "resume-source",
+                                  .host = f->protection->source_host,
+                                  .by = f->host.name,
+                                  .args = args};
+    return job_post(&f->vault, &r, id, err) &&
+           flow_step(f, "resume", err, "job %s for host %s", id, r.host);
+}
+
+static bool run_cancel(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                       cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    struct back b = {.flow = &f};
+    bool half;
+
+    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_CANCEL, err))
+        return false;
+    half = f.protection->failover.host[0] == '\0'; /* an earlier cancel came so far */
+    if (half)
+        b.generation = f.protection->failover.generation;
+    else if (f.protection->failover.from[0] == '\0')
+        return err_set(err, ERR_INVALID, "it is not known where %s ran before", vm->settings.name);
+    else if (!takeover_undo(&f, err) || !flow_history(&f, err) ||
+             !claim_generation(vm->history, &b.generation, err) ||
+             !flow_change(&f, change_back, &b, err))
+        return false;
+    return flow_step(&f, "claim", err, "for host %s", f.protection->source_host) &&
+           begin_back(&f, b.generation, err) && post_resume(&f, b.generation, err) &&
+           flow_change(&f, change_none, &b, err) && json_make(values, err) &&
+           json_add_text(*values, "source", f.protection->source_host, err);
+}
+
+const struct handler handler_cancel = {.verb = "cancel", .resumable = true, .run = run_cancel};

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT
+ * test-failover and cleanup, on the target host. A drill is written down before anything of it is
+ * made, so that cleanup finds all of one that died half way. */
+#include "tools/failover/handlers.h"
+
+#include "common/rfc3339.h"
+#include "tools/failover/flow.h"
+#include "tools/failover/scratch.h"
+#include "tools/mounts.h"
+#include "tools/self_run.h"
+#include "tools/tree.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define STOP_MS 60000u
+
+struct drill {
+    struct flow *flow;
+    struct protection_test test;
+    struct history_point point;
+    char folder[PATH_BYTES_MAX]; /* STATE/tests/VM/ID: the mount and the consoles' output */
+    char scratch[PROTECTION_JOB_MAX + 8];
+};
+
+static void drill_paths(struct drill *d)
+{
+    snprintf(d->folder, sizeof d->folder, "%.900s/tests/%.63s/%.31s", d->flow->call->paths->state,
+             d->flow->vm->settings.name, d->test.id);
+    snprintf(d->test.mount, sizeof d->test.mount, "%.1000s/mount", d->folder);
+    snprintf(d->scratch, sizeof d->scratch, "test-%s", d->test.id);
+}
+
+static void drill_machine(const struct drill *d, char folder[PATH_MAX], struct runner_machine *out)
+{
+    snprintf(folder, PATH_MAX, "%.1100s/%s/points/%s", d->test.mount, d->flow->vm->settings.name,
+             d->test.point);
+    *out = (struct runner_machine){
+        .folder = folder, .point = d->test.point, .drill = d->test.id, .logs = d->folder};
+    snprintf(out->name, sizeof out->name, "%s", d->test.domain);
+}
+
+/* --- beginning --- */
+
+/* The smallest number that no drill has. */
+static bool change_add(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct drill *d = context;
+    struct runner r = {.vm = d->flow->vm, .protection = p, .host = d->flow->host};
+    unsigned number = 1;
+    (void)same;
+    if (!flow_allows(d->flow, STATES_TEST_FAILOVER, p, err))
+        return false;
+    do
+        snprintf(d->test.id, sizeof d->test.id, "%u", number++);
+    while (protection_test_find(p, d->test.id));
+    drill_paths(d);
+    d->test.domain[0] = '\0';
+    if (p->xml.length > 0)
+        runner_name(&r, d->test.id, d->test.domain);
+    return protection_test_add(p, &d->test, err);
+}
+
+static bool choose_point(struct drill *d, struct err *err)
+{
+    struct flow *f = d->flow;
+    const char *asked = flow_arg(f, "point");
+    if (!flow_history(f, err) ||
+        !history_resolve(f->vm->history, asked[0] ? asked : "latest", &d->point, err))
+        return false;
+    point_time_format(d->point.ms, d->test.point);
+    snprintf(d->test.host, sizeof d->test.host, "%s", f->host.name);
+    d->test.started_ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000;
+    return true;
+}
+
+static bool mount_drill(struct drill *d, struct err *err)
+{
+    struct flow *f = d->flow;
+    return dir_make(f->call->world, d->test.mount, 0755, err) &&
+           self_run((const char *const[]){"recover", d->test.mount, "--vm", f->vm->settings.name,
+                                          "--writable", d->scratch, NULL},
+                    err);
+}
+
+static bool start_drill(struct drill *d, uint64_t *resumed_ms, struct err *err)
+{
+    struct flow *f = d->flow;
+    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct runner_machine m;
+    struct protection_nic nics[PROTECTION_NICS_MAX];
+    struct buf notes AUTO_BUF = BUF_NONE;
+    char folder[PATH_MAX];
+    drill_machine(d, folder, &m);
+    return runner_open(f->vm, f->protection, &r, err) &&
+           flow_step(f, "machine", err, "%s", r.virt ? m.name : "by the start command") &&
+           runner_make(&r, &m, nics, &notes, err) && flow_notes(f, &notes, err) &&
+           flow_step(f, "start", err, "%s", m.name) && runner_start(&r, &m, resumed_ms, err);
+}
+
+/* --- ending --- */
+
+static bool change_remove(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct drill *d = context;
+    (void)err;
+    *same = protection_test_find(p, d->test.id) == NULL;
+    protection_test_remove(p, d->test.id);
+    return true;
+}
+
+static bool unmount_drill(const struct drill *d, struct err *err)
+{
+    struct mount_entry e;
+    return !mount_find(d->test.mount, &e) ||
+           self_run((const char *const[]){"unmount", d->test.mount, NULL}, err);
+}
+
+static bool remove_folder(const char *path, struct err *err)
+{
+    return rmdir(path) == 0 || errno == ENOENT || err_errno(err, errno, "%s", path);
+}
+
+/* Everything that the drill made, whatever of it is there. The document last. */
+static bool end_drill(struct drill *d, struct err *err)
+{
+    struct flow *f = d->flow;
+    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct runner_machine m;
+    char folder[PATH_MAX];
+    drill_machine(d, folder, &m);
+    return flow_step(f, "stop", err, "drill %s", d->test.id) &&
+           runner_open(f->vm, f->protection, &r, err) && runner_stop(&r, &m, true, STOP_MS, err) &&
+           runner_remove(&r, &m, err) && flow_step(f, "unmount", err, "%s", d->test.mount) &&
+           unmount_drill(d, err) && remove_folder(d->test.mount, err) &&
+           scratch_discard(f->vm, d->scratch, err) && tree_remove(d->folder, err) &&
+           flow_change(f, change_remove, d, err);
+}
+
+/* --- the handlers --- */
+
+static bool result(const struct drill *d, uint64_t resumed_ms, cJSON **values, struct err *err)
+{
+    const struct job *job = job_run_job(d->flow->job);
+    uint64_t rto_ms = resumed_ms > job->posted_ms ? resumed_ms - job->posted_ms : 0;
+    return json_make(values, err) && json_add_text(*values, "test", d->test.id, err) &&
+           json_add_text(*values, "point", d->test.point, err) &&
+           json_add_text(*values, "host", d->test.host, err) &&
+           json_add_text(*values, "domain", d->test.domain, err) &&
+           json_add_text(*values, "mount", d->test.mount, err) &&
+           json_add_u64(*values, "rto_ms", rto_ms, err);
+}
+
+/* A drill that cannot be started leaves nothing behind. */
+static bool begin_drill(struct drill *d, cJSON **values, struct err *err)
+{
+    uint64_t resumed_ms;
+    struct err undone = ERR_NONE;
+    if (!flow_change(d->flow, change_add, d, err))
+        return false;
+    if (flow_step(d->flow, "mount", err, "%s at %s", d->test.point, d->test.mount) &&
+        mount_drill(d, err) && start_drill(d, &resumed_ms, err))
+        return result(d, resumed_ms, values, err);
+    if (err->kind != ERR_FENCED && !end_drill(d, &undone))
+        err_wrap(err, "drill %s is half made, and so far it stays (%.120s): farshore cleanup %s",
+                 d->test.id, undone.text, d->flow->vm->settings.name);
+    return false;
+}
+
+static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                     cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    struct drill *d AUTO_FREE = calloc(1, sizeof *d);
+    if (d == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    d->flow = &f;
+    return flow_open(call, vm, job, &f, err) && flow_check(&f, STATES_TEST_FAILOVER, err) &&
+           choose_point(d, err) && begin_drill(d, values, err);
+}
+
+const struct handler handler_test_failover = {
+    .verb = "test-failover", .resumable = false, .run = run_test};
+
+/* One drill, or all of this host. */
+static bool run_cleanup(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                        cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    struct drill *d AUTO_FREE = calloc(1, sizeof *d);
+    uint64_t ended = 0;
+    if (d == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_CLEANUP, err))
+        return false;
+    d->flow = &f;
+    const char *only = flow_arg(&f, "test");
+    if (only[0] != '\0' && protection_test_find(f.protection, only) == NULL)
+        return err_set(err, ERR_NOT_FOUND, "%s has no drill %s", vm->settings.name, only);
+    for (size_t i = f.protection->test_count; i-- > 0;) {
+        d->test = f.protection->tests[i];
+        if (strcmp(d->test.host, f.host.name) != 0 ||
+            (only[0] != '\0' && strcmp(d->test.id, only) != 0))
+            continue;
+        drill_paths(d);
+        if (!end_drill(d, err))
+            return err_wrap(err, "drill %s", d->test.id);
+        ended++;
+    }
+    return json_make(values, err) && json_add_u64(*values, "ended", ended, err) &&
+           json_add_text(*values, "note", flow_arg(&f, "note"), err);
+}
+
+const struct handler handler_cleanup = {.verb = "cleanup", .resumable = true, .run = run_cleanup};

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT
+ * reprotect, on the host where the VM runs: it is replicated the other way, into the vault of the
+ * other region, and goes on running meanwhile. The new document there is written before anything
+ * else is changed; a repeat goes on where the last one stopped. */
+#include "tools/failover/handlers.h"
+
+#include "backend/history/claim.h"
+#include "fs/disk/seed.h"
+#include "tools/failover/flow.h"
+#include "tools/failover/other_vault.h"
+
+#include <time.h>
+
+#define SEED_CLAIM_S   30u
+#define FIRST_POINT_MS 1000u /* between looks */
+
+struct reprotect {
+    struct flow *flow;
+    struct vm other; /* the VM in its next vault */
+    struct doclog_vault vault;
+    struct vault_stores stores;
+    struct generation generation;
+};
+
+static void reprotect_release(struct reprotect *r)
+{
+    vm_release(&r->other);
+}
+
+/* --- the next vault --- */
+
+/* Higher than any that either vault knows. */
+static bool first_generation(struct flow *f, struct generation *out, struct err *err)
+{
+    return flow_history(f, err) && claim_generation(f->vm->history, out, err);
+}
+
+/* A vault that is there already goes on behind what it has. */
+static bool claim_next(struct reprotect *r, struct err *err)
+{
+    struct vm *vm = &r->other;
+    struct history_head head = history_head(vm->history);
+    struct claim_result result;
+    char label[POINT_LABEL_MAX + 1];
+    if (!claim_generation(vm->history, &r->generation, err))
+        return false;
+    snprintf(label, sizeof label, "reprotected from host %s", r->flow->host.name);
+    const struct claim_config config = {.world = r->flow->call->world,
+                                        .target = vm->targets[0],
+                                        .cache = vm->caches[0],
+                                        .vm = vm->settings.name,
+                                        .keys = vm->keys,
+                                        .label = label};
+    const struct claim claim = {.generation = r->generation,
+                                .ends = head.generation,
+                                .parent = head.generation,
+                                .parent_epoch = head.epoch};
+    return history_begin_generation(&config, &claim, &result, err) &&
+           (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason)) &&
+           history_refresh(vm->history, err);
+}
+
+/* The document of the next vault says, once written, which generation is ours. */
+struct next {
+    const struct reprotect *reprotect;
+    const struct protection *now;
+};
+
+static bool change_next(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct next *n = context;
+    const struct protection *now = n->now;
+    const struct flow *f = n->reprotect->flow;
+    const struct vault_stores *back = &f->vm->settings.stores[0];
+    (void)same;
+
+    if (!protection_copy(p, now, err))
+        return false;
+    p->state = PROTECTION_REPROTECTING;
+    snprintf(p->source_host, sizeof p->source_host, "%s", f->host.name);
+    snprintf(p->target_host, sizeof p->target_host, "%s", now->failover.from);
+    p->failover.generation = n->reprotect->generation;
+    p->test_count = 0;
+    memset(&p->successor, 0, sizeof p->successor);
+    return target_setting_set(&p->settings, "back-cache", back->cache, err) &&
+           target_setting_set(&p->settings, "back-target", back->target, err);
+}
+
+static bool change_state(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct reprotect *r = context;
+    (void)same;
+    if (p->state != PROTECTION_REPROTECTING && !flow_allows(r->flow, STATES_REPROTECT, p, err))
+        return false;
+    p->state = PROTECTION_REPROTECTING;
+    p->successor = r->stores;
+    return true;
+}
+
+/* A repeat finds the document and its generation. */
+static bool begin_next(struct reprotect *r, struct err *err)
+{
+    struct flow *f = r->flow;
+    struct next n = {.reprotect = r, .now = f->protection};
+    struct protection *there AUTO_PROTECTION = NULL;
+    struct generation first;
+    bool made;
+
+    if (!other_vault_stores(f, &r->stores, err) || !first_generation(f, &first, err) ||
+        !other_vault_open(f, &r->stores, &first, &r->other, &made, err))
+        return err_wrap(err, "the stores of the way back");
+    r->vault = vm_vault(&r->other);
+    r->generation = history_head(r->other.history).generation;
+    if (!protection_load(&r->vault, &there, err))
+        return false;
+    if (there->state == PROTECTION_REPROTECTING && there->successor.target[0] == '\0' &&
+        there->failover.generation.id == r->generation.id)
+        return flow_change(f, change_state, r, err);
+    return (made || claim_next(r, err)) &&
+           protection_change(&r->vault, change_next, &n, NULL, err) &&
+           flow_change(f, change_state, r, err);
+}
+
+/* --- the old source's disks --- */
+
+/* What is there already need not cross. Without that host all of it does. */
+static bool seed_there(struct reprotect *r, struct err *err)
+{
+    struct flow *f = r->flow;
+    struct err why = ERR_NONE;
+    cJSON *args AUTO_JSON = NULL;
+    const char *host = f->protection->failover.from;
+    struct job *done AUTO_JOB = NULL;
+
+    if (host[0] == '\0')
+        return flow_step(f, "seed", err, "the old source is not known: all blocks are sent");
+    if (!json_make(&args, err) || !json_add_text(args, "cache", r->stores.cache, err) ||
+        !json_add_text(args, "target", r->stores.target, err) ||
+        !flow_step(f, "seed", err, "from the old disks on host %s", host))
+        return false;
+    const struct dispatch d = {
+        .verb = "seed", .host = host, .args = args, .claim_s = SEED_CLAIM_S, .quiet = true};
+    if (dispatch(f->call, f->vm, &d, &done, &why))
+        return true;
+    return flow_step(f, "seed", err, "left out, all blocks are sent: %s", why.text);
+}
+
+/* --- shipping --- */
+
+static bool adopt(struct reprotect *r, struct err *err)
+{
+    struct settings *s = &r->other.settings;
+    char state[PATH_BYTES_MAX];
+    struct seed_config config = {.world = r->flow->call->world,
+                                 .vm = s->name,
+                                 .keys = r->other.keys,
+                                 .encrypt = s->encrypted,
+                                 .targets = r->other.targets,
+                                 .store_count = s->store_count,
+                                 .cache = r->other.caches[0]};
+    path_state(r->flow->call->paths, s->name, state);
+    return seed_adopt(&config, state, err);
+}
+
+/* From the worker's next start on it ships there. */
+static bool ship(struct reprotect *r, struct err *err)
+{
+    struct flow *f = r->flow;
+    struct settings *s = &r->other.settings;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    if (s->replicate && s->generation.id == r->generation.id)
+        return true; /* an earlier try came so far */
+    if (!flow_step(f, "adopt", err, "what the other vault has of the disks") || !adopt(r, err) ||
+        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
+        return false;
+    s->generation = r->generation;
+    s->replicate = true;
+    /* Hydration may have ended meanwhile. */
+    if (now.origin.generation.number == 0)
+        s->origin.generation = now.origin.generation;
+    return settings_save(f->call->world, f->call->paths, s, err) &&
+           flow_step(f, "ship", err, "what differs") && flow_restart(f, err);
+}
+
+/* The generation whose first point ends it, in the vault that has it. */
+struct waiting {
+    struct flow *flow;
+    struct history *history;
+    const struct doclog_vault *vault;
+    struct generation generation;
+};
+
+static bool change_protected(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct waiting *w = context;
+    (void)err;
+    *same =
+        p->state != PROTECTION_REPROTECTING || p->failover.generation.id != w->generation.id;
+    if (!*same)
+        p->state = PROTECTION_NONE;
+    return true;
+}
+
+static bool has_point(const struct waiting *w, bool *out, struct err *err)
+{
+    if (!history_refresh(w->history, err))
+        return false;
+    size_t count = history_points(w->history);
+    *out = count > 0 &&
+           history_point(w->history, count - 1).generation.id == w->generation.id;
+    return true;
+}
+
+/* The first point of the new direction, applied over there. */
+static bool wait_protected(struct waiting *w, struct err *err)
+{
+    const struct timespec pause = {.tv_sec = FIRST_POINT_MS / 1000};
+    for (bool there = false; !there;) {
+        if (!flow_step(w->flow, "protect", err, "until the first point is applied") ||
+            !has_point(w, &there, err))
+            return false;
+        if (!there)
+            nanosleep(&pause, NULL);
+    }
+    return protection_change(w->vault, change_protected, w, NULL, err);
+}
+
+static bool result(const struct vault_stores *stores, struct generation generation, cJSON **values,
+                   struct err *err)
+{
+    char name[GENERATION_NAME_MAX];
+    generation_name(generation, name);
+    return json_make(values, err) && json_add_text(*values, "cache", stores->cache, err) &&
+           json_add_text(*values, "target", stores->target, err) &&
+           json_add_text(*values, "generation", name, err);
+}
+
+static bool turn_round(struct flow *f, cJSON **values, struct err *err)
+{
+    struct reprotect r CLEANUP(reprotect_release) = {.flow = f, .other = VM_NONE};
+    if (!flow_step(f, "vault", err, "of the way back") || !begin_next(&r, err) ||
+        !seed_there(&r, err) || !history_refresh(r.other.history, err) || !ship(&r, err))
+        return false;
+    struct waiting w = {.flow = f,
+                        .history = r.other.history,
+                        .vault = &r.vault,
+                        .generation = r.generation};
+    return wait_protected(&w, err) && result(&r.stores, r.generation, values, err);
+}
+
+/* It ships into the next vault already, which is therefore the one that was opened. */
+static bool wait_only(struct flow *f, cJSON **values, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    if (!flow_history(f, err))
+        return false;
+    struct waiting w = {.flow = f,
+                        .history = f->vm->history,
+                        .vault = &f->vault,
+                        .generation = s->generation};
+    return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
+}
+
+static bool run_reprotect(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                          cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_REPROTECT, err))
+        return false;
+    if (vm->settings.role != ROLE_SOURCE)
+        return err_set(err, ERR_INVALID, "%s does not run on host %s", vm->settings.name,
+                       f.host.name);
+    return vm->settings.replicate ? wait_only(&f, values, err) : turn_round(&f, values, err);
+}
+
+const struct handler handler_reprotect = {
+    .verb = "reprotect", .resumable = true, .run = run_reprotect};

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ * revert, on the source host: the VM goes on from an earlier point, in place. What it is now becomes
+ * the last point of a branch, and is in the vault before anything changes. */
+#include "tools/failover/handlers.h"
+
+#include "backend/history/claim.h"
+#include "common/rfc3339.h"
+#include "fs/disk/seed.h"
+#include "tools/disk_lock.h"
+#include "tools/failover/drain.h"
+#include "tools/failover/source_end.h"
+#include "tools/failover/takeover.h"
+
+#define APPLY_S 600u
+
+struct reverting {
+    struct flow *flow;
+    struct protection_failover failover;
+};
+
+/* A revert is a failover to the same host: the document says how far it is. */
+static bool change_begin(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct reverting *r = context;
+    (void)same;
+    if (!flow_allows(r->flow, STATES_REVERT, p, err))
+        return false;
+    p->failover = r->failover;
+    return true;
+}
+
+static bool is_ours(const struct flow *f)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    return f->protection->state == PROTECTION_NONE && o->started_ms == 0 &&
+           strcmp(o->host, f->host.name) == 0 && strcmp(o->from, f->host.name) == 0;
+}
+
+static bool fill(struct reverting *r, const struct history_point *p, struct err *err)
+{
+    struct flow *f = r->flow;
+    struct protection_failover *o = &r->failover;
+    snprintf(o->host, sizeof o->host, "%s", f->host.name);
+    snprintf(o->from, sizeof o->from, "%s", f->host.name);
+    snprintf(o->job, sizeof o->job, "%s", job_run_job(f->job)->id);
+    point_time_format(p->ms, o->point);
+    o->planned = true;
+    o->parent = p->generation;
+    o->parent_epoch = p->epoch;
+    o->ends = history_head(f->vm->history).generation;
+    o->begun_ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000;
+    return claim_generation(f->vm->history, &o->generation, err);
+}
+
+/* Stops the guest, and has its last state applied: from then on the present is kept. */
+static bool keep_present(struct flow *f, struct err *err)
+{
+    struct world *w = f->call->world;
+    struct source_end end;
+    uint64_t deadline_ns = w->ops->boottime_ns(w) + APPLY_S * 1000000000ull;
+    struct history_point last;
+    return source_end(f, "before a revert", &end, err) &&
+           flow_step(f, "apply", err, "the present state, as a branch") && flow_caches(f, err) &&
+           drain_cache(f->vm, deadline_ns, err) &&
+           history_point_at(f->vm->history, end.generation, end.epoch, &last, err);
+}
+
+static bool begin(struct flow *f, struct err *err)
+{
+    struct reverting *r AUTO_FREE = calloc(1, sizeof *r);
+    struct history_point point;
+    if (r == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    r->flow = f;
+    if (!flow_check(f, STATES_REVERT, err))
+        return false;
+    if (f->vm->settings.role != ROLE_SOURCE)
+        return err_set(err, ERR_INVALID, "%s does not run on host %s", f->vm->settings.name,
+                       f->host.name);
+    return flow_history(f, err) &&
+           history_resolve(f->vm->history, flow_arg(f, "point"), &point, err) &&
+           keep_present(f, err) && fill(r, &point, err) &&
+           flow_step(f, "point", err, "%s", r->failover.point) &&
+           flow_change(f, change_begin, r, err);
+}
+
+/* The replica is the point itself: only what is written from now on is shipped. Once mounted it is
+ * the shipper's. */
+static bool adopt(struct flow *f, struct err *err)
+{
+    struct vm *vm = f->vm;
+    char state[PATH_BYTES_MAX], at[PATH_MAX];
+    struct seed_config config = {.world = f->call->world,
+                                 .vm = vm->settings.name,
+                                 .keys = vm->keys,
+                                 .encrypt = vm->settings.encrypted,
+                                 .targets = vm->targets,
+                                 .store_count = vm->settings.store_count};
+    if (vm_locked(f->call->paths, vm->settings.name, at))
+        return true;
+    if (!flow_caches(f, err))
+        return false;
+    config.cache = vm->caches[0];
+    path_state(f->call->paths, vm->settings.name, state);
+    return seed_adopt(&config, state, err);
+}
+
+static bool run_revert(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                       cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    bool pending = false;
+    uint64_t resumed_ms;
+    if (!flow_open(call, vm, job, &f, err) || !(is_ours(&f) || begin(&f, err)) ||
+        !takeover_claim(&f, &pending, err))
+        return false;
+    if (pending)
+        return err_set(err, ERR_TRANSIENT,
+                       "the cache store does not answer: the same command goes on");
+    return takeover_disks(&f, true, err) && adopt(&f, err) &&
+           takeover_start(&f, &resumed_ms, err) && json_make(values, err) &&
+           json_add_text(*values, "point", f.protection->failover.point, err);
+}
+
+const struct handler handler_revert = {.verb = "revert", .resumable = true, .run = run_revert};

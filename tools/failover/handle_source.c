@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT
+ * What a source host does for a failover: shutdown before a planned one, resume-source when one was
+ * cancelled. */
+#include "tools/failover/handlers.h"
+
+#include "fs/disk/seed.h"
+#include "tools/disk_lock.h"
+#include "tools/failover/source_end.h"
+
+/* The fence comes last: until then the guest is ours to start again. */
+static bool shut_down(struct flow *f, cJSON **values, struct err *err)
+{
+    const struct settings *s = &f->vm->settings;
+    char generation[GENERATION_NAME_MAX];
+    struct moved moved = {.ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000};
+    struct source_end end;
+
+    snprintf(moved.host, sizeof moved.host, "%s", job_run_job(f->job)->by);
+    snprintf(moved.reason, sizeof moved.reason, "planned failover");
+    if (!source_end(f, "planned failover", &end, err) ||
+        !moved_write(f->call->world, f->call->paths, s->name, &moved, err))
+        return false;
+    generation_name(end.generation, generation);
+    return json_make(values, err) && json_add_text(*values, "point", end.point, err) &&
+           json_add_u64(*values, "epoch", end.epoch, err) &&
+           json_add_text(*values, "generation", generation, err);
+}
+
+static bool run_shutdown(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                         cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    if (!flow_open(call, vm, job, &f, err))
+        return false;
+    if (vm->settings.role != ROLE_SOURCE || !vm->settings.replicate)
+        return err_set(err, ERR_INVALID, "%s is not replicated from host %s", vm->settings.name,
+                       f.host.name);
+    /* A shutdown that was done before, and whose failover was not: it may mount once more. */
+    return moved_remove(call->world, call->paths, vm->settings.name, err) &&
+           shut_down(&f, values, err);
+}
+
+const struct handler handler_shutdown = {
+    .verb = "shutdown", .resumable = true, .run = run_shutdown};
+
+/* --- resume-source --- */
+
+/* The local disks are all there; what the vault has of them is learnt anew. */
+static bool adopt(struct flow *f, struct generation generation, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    char state[PATH_BYTES_MAX];
+    struct seed_config config = {.world = f->call->world,
+                                 .vm = s->name,
+                                 .keys = f->vm->keys,
+                                 .encrypt = s->encrypted,
+                                 .targets = f->vm->targets,
+                                 .store_count = s->store_count};
+    path_state(f->call->paths, s->name, state);
+    if (!vm_open_caches(f->vm, VM_LOOKS, err))
+        return false;
+    config.cache = f->vm->caches[0];
+    if (!seed_adopt(&config, state, err))
+        return false;
+    s->generation = generation;
+    return settings_save(f->call->world, f->call->paths, s, err);
+}
+
+static bool start_guest(struct flow *f, struct err *err)
+{
+    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct runner_machine m;
+    char folder[PATH_BYTES_MAX];
+    uint64_t resumed_ms;
+
+    if (f->protection->xml.length == 0 && f->vm->settings.machine->start[0] == '\0')
+        return true; /* the user's own to start */
+    flow_mount_point(f, folder);
+    if (!runner_open(f->vm, f->protection, &r, err))
+        return false;
+    flow_machine(f, &r, folder, &m);
+    return flow_step(f, "start", err, "%s", m.name) && runner_start(&r, &m, &resumed_ms, err);
+}
+
+/* A source that ran on all the time is told by its worker's restart. */
+static bool restart_worker(struct flow *f, struct err *err)
+{
+    char at[PATH_MAX];
+    return !vm_locked(f->call->paths, f->vm->settings.name, at) ||
+           flow_restart(f, err);
+}
+
+static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_run *job,
+                       cJSON **values, struct err *err)
+{
+    struct flow f AUTO_FLOW = {.call = NULL};
+    struct generation generation;
+    (void)values;
+    if (!flow_open(call, vm, job, &f, err))
+        return false;
+    if (!generation_parse(flow_arg(&f, "generation"), &generation))
+        return err_set(err, ERR_INVALID, "the job names no generation");
+    if (vm->settings.role != ROLE_SOURCE)
+        return err_set(err, ERR_INVALID, "the disks of %s are not on host %s", vm->settings.name,
+                       f.host.name);
+    return flow_step(&f, "adopt", err, "what the vault has of the disks") &&
+           adopt(&f, generation, err) &&
+           moved_remove(call->world, call->paths, vm->settings.name, err) &&
+           restart_worker(&f, err) && flow_step(&f, "mount", err, "and ship what differs") &&
+           flow_mount(&f, err) && start_guest(&f, err);
+}
+
+const struct handler handler_resume_source = {
+    .verb = "resume-source", .resumable = true, .run = run_resume};

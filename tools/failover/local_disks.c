@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/local_disks.h"
+
+#include "fs/view/presence.h"
+
+#include <errno.h>
+#include <fcntl.h>
+
+static void folder_of(const struct flow *f, char out[PATH_BYTES_MAX])
+{
+    const char *given = target_setting(&f->protection->settings, "folder");
+    bool home = strcmp(f->host.name, f->protection->home_host) == 0;
+    if (given && !home)
+        snprintf(out, PATH_BYTES_MAX, "%s", given);
+    else
+        snprintf(out, PATH_BYTES_MAX, "%.1000s/disks/%s", f->call->paths->state,
+                 f->vm->settings.name);
+}
+
+/* The suffix by which files of a generation are told from anybody's. */
+static void suffix_of(const struct generation g, char out[GENERATION_NAME_MAX + 8])
+{
+    char generation[GENERATION_NAME_MAX];
+    generation_name(g, generation);
+    snprintf(out, GENERATION_NAME_MAX + 8, ".%s.img", generation);
+}
+
+/* A new file of that size with nothing in it; whatever lies there is of an earlier try. */
+static bool make_sparse(struct world *w, const char *path, uint64_t bytes, struct err *err)
+{
+    struct world_file *file AUTO_FILE = NULL;
+    if (!file_remove(w, path, err) ||
+        !file_open(w, path, O_RDWR | O_CREAT | O_EXCL, 0600, &file, err))
+        return false;
+    int rc = w->ops->truncate(file, bytes);
+    return rc == 0 ? file_sync(file, err) : err_errno(err, -rc, "%s", path);
+}
+
+static bool make_one(struct flow *f, const char *folder, const struct history_point *point,
+                     const struct epoch_disk *disk, struct settings_disk *out, struct err *err)
+{
+    char suffix[GENERATION_NAME_MAX + 8];
+    char record[PATH_MAX];
+    struct world *w = f->call->world;
+    struct presence_head head = {.generation_id = point->generation.id,
+                                 .epoch = point->epoch,
+                                 .disk = disk->disk,
+                                 .disk_bytes = disk->size_bytes};
+
+    suffix_of(f->protection->failover.generation, suffix);
+    memcpy(head.vm, f->vm->settings.vm, sizeof head.vm);
+    *out = (struct settings_disk){
+        .number = disk->disk, .store = disk->store, .size_bytes = disk->size_bytes};
+    snprintf(out->name, sizeof out->name, "%s", disk->name);
+    snprintf(out->path, sizeof out->path, "%.2000s/%s%s", folder, disk->name, suffix);
+    snprintf(record, sizeof record, "%.4000s.map", out->path);
+    return make_sparse(w, out->path, disk->size_bytes, err) && file_remove(w, record, err) &&
+           presence_create(w, record, &head, err);
+}
+
+bool local_disks_make(struct flow *f, const struct history_point *point, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    struct epoch_disk disks[VM_DISKS_MAX];
+    char folder[PATH_BYTES_MAX];
+    size_t count = history_disks(f->vm->history, point->index, disks);
+
+    folder_of(f, folder);
+    if (!dir_make(f->call->world, folder, 0711, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!make_one(f, folder, point, &disks[i], &s->disks[i], err))
+            return err_wrap(err, "the local file of disk %s", disks[i].name);
+    s->disk_count = (uint16_t)count;
+    return true;
+}
+
+bool local_disks_remove(struct flow *f, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    char suffix[GENERATION_NAME_MAX + 8], record[PATH_MAX];
+    suffix_of(s->generation, suffix);
+    for (uint16_t i = 0; i < s->disk_count; i++) {
+        const char *path = s->disks[i].path;
+        size_t length = strlen(path), tail = strlen(suffix);
+        if (length < tail || strcmp(path + length - tail, suffix) != 0)
+            continue;
+        snprintf(record, sizeof record, "%.4000s.map", path);
+        if (!file_remove(f->call->world, path, err) || !file_remove(f->call->world, record, err))
+            return false;
+    }
+    return true;
+}
+
+static bool forget(struct flow *f, const char *state, const char *name, const char *suffix,
+                   struct err *err)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s%s", state, name, suffix);
+    return file_remove(f->call->world, path, err);
+}
+
+bool local_disks_forget(struct flow *f, struct err *err)
+{
+    const struct settings *s = &f->vm->settings;
+    char state[PATH_BYTES_MAX];
+    path_state(f->call->paths, s->name, state);
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        if (!forget(f, state, s->disks[i].name, ".marks", err) ||
+            !forget(f, state, s->disks[i].name, ".digests", err))
+            return false;
+    return forget(f, state, "ship", ".json", err) && forget(f, state, "journal", "", err) &&
+           forget(f, state, "undo", "", err);
+}

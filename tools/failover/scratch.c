@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/scratch.h"
+
+#include "backend/history/pin.h"
+#include "tools/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/file.h>
+
+static void cleanup_dir(DIR **d)
+{
+    if (*d)
+        closedir(*d);
+}
+
+/* The hold first: its name is known here alone. */
+static bool release_hold(struct vm *vm, const char *folder, const char *point, struct err *err)
+{
+    struct buf name AUTO_BUF = BUF_NONE;
+    char path[PATH_MAX], pin[PIN_NAME_MAX + 1];
+    snprintf(path, sizeof path, "%s/%s/hold", folder, point);
+    if (!file_load(vm->call->world, path, PIN_NAME_MAX, &name, err)) {
+        bool none = err->kind == ERR_NOT_FOUND;
+        if (none)
+            *err = ERR_NONE;
+        return none;
+    }
+    snprintf(pin, sizeof pin, "%.*s", (int)name.length, (const char *)name.data);
+    return pin_remove(vm->targets[0], vm->settings.name, pin, err);
+}
+
+static bool release_holds(struct vm *vm, const char *folder, struct err *err)
+{
+    DIR *d CLEANUP(cleanup_dir) = opendir(folder);
+    if (d == NULL)
+        return err_errno(err, errno, "%s", folder);
+    for (struct dirent *e; (e = readdir(d));)
+        if (e->d_name[0] != '.' && strcmp(e->d_name, "lock") != 0 &&
+            !release_hold(vm, folder, e->d_name, err))
+            return false;
+    return true;
+}
+
+bool scratch_discard(struct vm *vm, const char *name, struct err *err)
+{
+    char above[PATH_BYTES_MAX], folder[PATH_MAX], lock[PATH_MAX];
+    snprintf(above, sizeof above, "%.900s/scratch/%.100s", vm->call->paths->state, name);
+    snprintf(folder, sizeof folder, "%s/%s", above, vm->settings.name);
+    snprintf(lock, sizeof lock, "%.3000s/lock", folder);
+    int fd AUTO_FD = open(lock, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT || err_errno(err, errno, "%s", lock);
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+        return err_set(err, ERR_BUSY, "the overlays of %s under %s are in use by a mount",
+                       vm->settings.name, name);
+    if (!release_holds(vm, folder, err) || !tree_remove(folder, err))
+        return false;
+    rmdir(above); /* other VMs may have overlays under that name */
+    return true;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/takeover.h"
+
+#include "backend/history/claim.h"
+#include "backend/history/pin.h"
+#include "common/rfc3339.h"
+#include "tools/failover/local_disks.h"
+
+static void hold_name(const struct generation *g, char out[PIN_NAME_MAX + 1])
+{
+    char generation[GENERATION_NAME_MAX];
+    generation_name(*g, generation);
+    snprintf(out, PIN_NAME_MAX + 1, "failover-%s", generation);
+}
+
+static bool parent_point(struct flow *f, struct history_point *out, struct err *err)
+{
+    const struct protection_failover *w = &f->protection->failover;
+    return flow_history(f, err) &&
+           history_point_at(f->vm->history, w->parent, w->parent_epoch, out, err);
+}
+
+bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
+{
+    const struct protection_failover *w = &f->protection->failover;
+    char label[POINT_LABEL_MAX + 1], hold[PIN_NAME_MAX + 1];
+    struct history_point point;
+    struct claim_result result;
+    struct err cache = ERR_NONE;
+    struct vm *vm = f->vm;
+
+    if (!parent_point(f, &point, err))
+        return false;
+    hold_name(&w->generation, hold);
+    if (!pin_hold(f->call->world, vm->targets[0], vm->history, hold, &point, err))
+        return err_wrap(err, "keeping the point");
+    snprintf(label, sizeof label, "failed over to host %s", w->host);
+    bool reachable = flow_caches(f, &cache);
+    const struct claim_config config = {.world = f->call->world,
+                                        .target = vm->targets[0],
+                                        .cache = reachable ? vm->caches[0] : NULL,
+                                        .vm = vm->settings.name,
+                                        .keys = vm->keys,
+                                        .label = label};
+    const struct claim claim = {.generation = w->generation,
+                                .ends = w->ends,
+                                .parent = w->parent,
+                                .parent_epoch = w->parent_epoch};
+    if (!history_begin_generation(&config, &claim, &result, err))
+        return false;
+    *fence_pending = result.fence_pending;
+    if (result.fence_pending)
+        return flow_step(f, "claim", err, "the old source is not fenced yet: %s",
+                         reachable ? result.reason : cache.text);
+    return result.tail_epochs == 0 ||
+           flow_step(f, "claim", err,
+                     "%llu epochs that the old source had shipped besides stay as a branch",
+                     (unsigned long long)result.tail_epochs);
+}
+
+/* --- settings --- */
+
+static bool settings_apply(struct flow *f, const struct history_point *point, bool replicate,
+                           struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    const struct protection_failover *w = &f->protection->failover;
+    char mount[PATH_BYTES_MAX];
+    const char *given = target_setting(&f->protection->settings, "mount");
+    bool home = strcmp(f->host.name, f->protection->home_host) == 0;
+
+    s->role = ROLE_SOURCE;
+    s->generation = w->generation;
+    s->replicate = replicate;
+    s->origin.generation = point->generation;
+    s->origin.epoch = point->epoch;
+    s->origin.point_ms = point->ms;
+    s->origin.target_count = s->store_count;
+    for (uint16_t i = 0; i < s->store_count; i++)
+        snprintf(s->origin.targets[i], STORE_URL_MAX, "%s", s->stores[i].target);
+    if (given && !home)
+        snprintf(s->machine->mount, sizeof s->machine->mount, "%s", given);
+    flow_mount_point(f, mount);
+    snprintf(s->machine->mount, sizeof s->machine->mount, "%.*s",
+             (int)sizeof s->machine->mount - 1, mount);
+    return settings_save(f->call->world, f->call->paths, s, err);
+}
+
+bool takeover_disks(struct flow *f, bool replicate, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    const struct protection_failover *w = &f->protection->failover;
+    struct history_point point;
+    if (s->role == ROLE_SOURCE && s->generation.id == w->generation.id)
+        return true; /* an earlier try came so far: the files may be in use */
+    return parent_point(f, &point, err) && local_disks_make(f, &point, err) &&
+           local_disks_forget(f, err) && settings_apply(f, &point, replicate, err) &&
+           moved_remove(f->call->world, f->call->paths, s->name, err);
+}
+
+/* --- machine --- */
+
+/* What was learnt of networks and addresses goes into the document when the failover is recorded.
+ */
+struct started {
+    struct flow *flow;
+    uint64_t resumed_ms;
+    uint16_t nic_count;
+    struct protection_nic nics[PROTECTION_NICS_MAX];
+};
+
+static bool map_network(struct protection *p, const struct protection_nic *was,
+                        const struct protection_nic *now, bool home)
+{
+    struct protection_mapping row;
+    memset(&row, 0, sizeof row);
+    const struct protection_nic *h = home ? now : was, *a = home ? was : now;
+    snprintf(row.home_network, sizeof row.home_network, "%s", h->network);
+    snprintf(row.home_subnet, sizeof row.home_subnet, "%s", h->subnet);
+    snprintf(row.away_network, sizeof row.away_network, "%s", a->network);
+    snprintf(row.away_subnet, sizeof row.away_subnet, "%s", a->subnet);
+    for (uint16_t i = 0; i < p->mapping_count; i++)
+        if (memcmp(&p->mappings[i], &row, sizeof row) == 0)
+            return true;
+    if (p->mapping_count == PROTECTION_MAPPINGS_MAX)
+        return false;
+    p->mappings[p->mapping_count++] = row;
+    return true;
+}
+
+static bool change_started(void *context, struct protection *p, bool *same, struct err *err)
+{
+    const struct started *s = context;
+    const struct flow *f = s->flow;
+    bool home = strcmp(f->host.name, p->home_host) == 0;
+    (void)same;
+    if (p->failover.generation.id != f->protection->failover.generation.id)
+        return err_set(err, ERR_FENCED, "another failover of %s has begun meanwhile",
+                       f->vm->settings.name);
+    for (uint16_t i = 0; i < s->nic_count; i++)
+        if (s->nics[i].network[0] != '\0' && !map_network(p, &p->nics[i], &s->nics[i], home))
+            return err_set(err, ERR_FULL, "more than %u rows of network mapping",
+                           PROTECTION_MAPPINGS_MAX);
+    p->nic_count = s->nic_count;
+    memcpy(p->nics, s->nics, sizeof p->nics);
+    snprintf(p->source_host, sizeof p->source_host, "%s", f->host.name);
+    p->failover.started_ms = s->resumed_ms;
+    p->failover.disk_count = f->vm->settings.disk_count;
+    for (uint16_t i = 0; i < p->failover.disk_count; i++) {
+        const struct settings_disk *d = &f->vm->settings.disks[i];
+        snprintf(p->failover.disks[i].name, sizeof p->failover.disks[i].name, "%s", d->name);
+        snprintf(p->failover.disks[i].path, sizeof p->failover.disks[i].path, "%.*s",
+                 (int)sizeof p->failover.disks[i].path - 1, d->path);
+    }
+    return true;
+}
+
+/* The domain as it stands here, for the settings: hook and agent know it by that name. */
+static bool note_domain(struct flow *f, const char *name, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    if (strcmp(s->machine->domain, name) == 0)
+        return true;
+    snprintf(s->machine->domain, sizeof s->machine->domain, "%s", name);
+    return settings_save(f->call->world, f->call->paths, s, err);
+}
+
+bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err)
+{
+    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct buf notes AUTO_BUF = BUF_NONE;
+    struct runner_machine m;
+    char folder[PATH_BYTES_MAX];
+    struct started *s AUTO_FREE = calloc(1, sizeof *s);
+
+    if (s == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    s->flow = f;
+    s->nic_count = f->protection->nic_count;
+    flow_mount_point(f, folder);
+    if (!flow_step(f, "mount", err, "at %s", folder) || !flow_mount(f, err) ||
+        !runner_open(f->vm, f->protection, &r, err))
+        return false;
+    flow_machine(f, &r, folder, &m);
+    if (!flow_step(f, "machine", err, "%s", r.virt ? m.name : "by the start command") ||
+        !runner_make(&r, &m, s->nics, &notes, err) || !flow_notes(f, &notes, err) ||
+        !(r.virt == NULL || note_domain(f, m.name, err)) ||
+        !flow_step(f, "start", err, "%s", m.name) || !runner_start(&r, &m, &s->resumed_ms, err) ||
+        !flow_change(f, change_started, s, err))
+        return false;
+    *resumed_ms = s->resumed_ms;
+    return true;
+}
+
+/* --- undoing --- */
+
+static bool stop_machine(struct flow *f, struct err *err)
+{
+    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct runner_machine m;
+    char folder[PATH_BYTES_MAX];
+    flow_mount_point(f, folder);
+    if (!runner_open(f->vm, f->protection, &r, err))
+        return false;
+    flow_machine(f, &r, folder, &m);
+    return runner_stop(&r, &m, true, 60000, err) && runner_remove(&r, &m, err);
+}
+
+static bool settings_target(struct flow *f, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    s->role = ROLE_TARGET;
+    s->generation = (struct generation){.number = 0};
+    s->replicate = true;
+    s->origin.generation = (struct generation){.number = 0};
+    s->origin.target_count = 0;
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        s->disks[i].path[0] = '\0';
+    return settings_save(f->call->world, f->call->paths, s, err);
+}
+
+bool takeover_undo(struct flow *f, struct err *err)
+{
+    char hold[PIN_NAME_MAX + 1];
+    struct settings *s = &f->vm->settings;
+    const struct protection_failover *w = &f->protection->failover;
+    hold_name(&w->generation, hold);
+    if (s->role == ROLE_SOURCE && s->generation.id == w->generation.id &&
+        !(flow_step(f, "stop", err, "the machine here") && stop_machine(f, err) &&
+          flow_unmount(f, false, err) && local_disks_remove(f, err) && local_disks_forget(f, err) &&
+          settings_target(f, err)))
+        return false;
+    return pin_remove(f->vm->targets[0], s->name, hold, err);
+}
