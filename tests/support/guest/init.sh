@@ -41,7 +41,7 @@ printf '#!/bin/sh\nexec /bin/off\n' >/etc/acpi/PWRF/00000080
 cat >/bin/off <<'OFF'
 #!/bin/sh
 echo "GUEST OFF" >/dev/console
-pkill counter
+kill $(pidof counter)
 while pidof counter >/dev/null; do sleep 0.1; done
 umount /mnt 2>/dev/null
 sync
@@ -50,7 +50,7 @@ OFF
 chmod +x /bin/off /etc/acpi/PWRF/00000080
 ln -sf off /bin/shutdown # what the agent calls
 mkdir -p /sbin && ln -sf /bin/off /sbin/shutdown
-acpid -l /run/acpid.log
+acpid -d >/dev/null 2>&1 &
 
 if [ -x /bin/qemu-ga ]; then
     for port in /sys/class/virtio-ports/*; do
