@@ -47,6 +47,7 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
         .caches = vm->caches,
         .store_count = vm->settings.store_count,
         .fetches = PROCESSOR_FETCHES,
+        .fences = true,
     };
     return processor_open(&config, &k->processor, err);
 }

@@ -374,6 +374,7 @@ void history_close(struct history **h)
         free(x->disk_sets[i]);
     free(x->epochs);
     free(x->points);
+    free(x->left);
     free(x->lines);
     free(x->disk_sets);
     pthread_mutex_destroy(&x->lock);

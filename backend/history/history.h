@@ -58,9 +58,12 @@ bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
                         struct history_point *out, struct err *err) MUST_CHECK;
 
 /* Points that a generation left behind: those that are not on the line of the head. A new array,
- * in the order of generation and epoch; free() it. */
+ * by generation (in the order of their records) and epoch; free() it. */
 bool history_branches(struct history *h, struct history_point **out, size_t *count,
                       struct err *err) MUST_CHECK;
+/* The i-th of them that this generation made, from 0; false past the last. */
+bool history_branch_point(struct history *h, struct generation generation, size_t i,
+                          struct history_point *out);
 /* The point that this epoch made, wherever it lies. ERR_NOT_FOUND: not applied, or no point. */
 bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
                       struct history_point *out, struct err *err) MUST_CHECK;

@@ -59,6 +59,10 @@ struct history {
     size_t epoch_count, epoch_room;
     size_t *points; /* indices of epochs, along the head's line, oldest first */
     size_t point_count, point_room;
+    /* Indices of points beside that line, by generation, then epoch; made when asked for, good for
+     * the counts of epochs and lines that it was made at. */
+    size_t *left;
+    size_t left_count, left_epochs, left_lines;
     struct line *lines;
     size_t line_count, line_room;
     struct disk_set **disk_sets; /* each differs from the one before */

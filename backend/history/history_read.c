@@ -198,39 +198,86 @@ struct history_generation history_generation(struct history *h, size_t i)
 
 /* --- points beside the line of the head --- */
 
-static int point_order(const void *a, const void *b)
+/* Indices in `points` rise, as a newer epoch of a line has a larger one: one walk tells which
+ * points are on that line. Twice: to count by generation, then to place. */
+static bool left_walk_locked(struct history *h, size_t *next, size_t *list)
 {
-    const struct history_point *x = a;
-    const struct history_point *y = b;
-    if (x->generation.number != y->generation.number)
-        return x->generation.number < y->generation.number ? -1 : 1;
-    if (x->generation.id != y->generation.id)
-        return x->generation.id < y->generation.id ? -1 : 1;
-    return x->epoch < y->epoch ? -1 : x->epoch > y->epoch;
+    size_t on_line = 0, found = 0;
+    for (size_t i = 0; i < h->epoch_count; i++) {
+        if (h->epochs[i].kind != EPOCH_CUT)
+            continue;
+        if (on_line < h->point_count && h->points[on_line] == i) {
+            on_line++;
+            continue;
+        }
+        found++;
+        if (list != NULL)
+            list[next[h->epochs[i].line]++] = i;
+        else
+            next[h->epochs[i].line + 1]++;
+    }
+    return found > 0;
+}
+
+static bool left_make_locked(struct history *h)
+{
+    size_t *next AUTO_FREE = NULL;
+    if (h->left != NULL && h->left_epochs == h->epoch_count && h->left_lines == h->line_count)
+        return true;
+    next = calloc(h->line_count + 2, sizeof *next);
+    size_t *list = NULL;
+    if (next == NULL)
+        return false;
+    bool any = left_walk_locked(h, next, NULL);
+    for (size_t i = 1; i <= h->line_count; i++)
+        next[i] += next[i - 1];
+    size_t count = any ? next[h->line_count] : 0;
+    list = calloc(count + 1, sizeof *list);
+    if (list == NULL)
+        return false;
+    if (any)
+        left_walk_locked(h, next, list);
+    free(h->left);
+    h->left = list;
+    h->left_count = count;
+    h->left_epochs = h->epoch_count;
+    h->left_lines = h->line_count;
+    return true;
 }
 
 bool history_branches(struct history *h, struct history_point **out, size_t *count, struct err *err)
 {
     LOCK_SCOPE(&h->lock);
-    /* Indices in `points` rise: a newer epoch of a line has a larger one. */
-    size_t on_line = 0, found = 0;
-    size_t cuts = 0;
-    for (size_t i = 0; i < h->epoch_count; i++)
-        cuts += h->epochs[i].kind == EPOCH_CUT;
-    struct history_point *list = calloc(cuts - h->point_count + 1, sizeof *list);
-    if (!list)
+    struct history_point *list = NULL;
+    if (left_make_locked(h))
+        list = calloc(h->left_count + 1, sizeof *list);
+    if (list == NULL)
         return err_errno(err, ENOMEM, "listing branches");
-    for (size_t i = 0; i < h->epoch_count; i++) {
-        if (h->epochs[i].kind != EPOCH_CUT)
-            continue;
-        if (on_line < h->point_count && h->points[on_line] == i)
-            on_line++;
-        else
-            list[found++] = point_locked(h, i);
-    }
-    qsort(list, found, sizeof *list, point_order);
+    for (size_t i = 0; i < h->left_count; i++)
+        list[i] = point_locked(h, h->left[i]);
     *out = list;
-    *count = found;
+    *count = h->left_count;
+    return true;
+}
+
+bool history_branch_point(struct history *h, struct generation generation, size_t i,
+                          struct history_point *out)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t line = history_line_find(h, generation);
+    if (line == HISTORY_NONE || !left_make_locked(h))
+        return false;
+    size_t low = 0, high = h->left_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (h->epochs[h->left[middle]].line < line)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (i >= h->left_count - low || h->epochs[h->left[low + i]].line != line)
+        return false;
+    *out = point_locked(h, h->left[low + i]);
     return true;
 }
 

@@ -111,6 +111,16 @@ static enum processor_result overtaken(struct processor *p, const struct history
                                                                      : PROCESSOR_FAILED;
 }
 
+/* A seed is applied from a staging store; its newest entries come to the cache when it is whole. */
+static bool being_seeded(struct processor *p, const struct history_head *head)
+{
+    size_t index = history_index(p->history, head->generation, head->epoch);
+    if (index == HISTORY_NONE)
+        return false;
+    struct record_epoch e = history_epoch(p->history, index, NULL);
+    return e.kind == EPOCH_PASS && strcmp(e.label, EPOCH_SEED_LABEL) == 0;
+}
+
 /* The newest applied entry is gone from the cache or is another one, and nobody went on. */
 static enum processor_result head_lost(struct processor *p, const struct history_head *head,
                                        struct err *err)
@@ -123,7 +133,12 @@ static enum processor_result head_lost(struct processor *p, const struct history
     if (result != PROCESSOR_FAILED || err->kind != ERR_OK)
         return result;
     key_epoch(key, p->vm, head->generation, head->epoch);
-    if (store_size(p->config.caches[0], key, &bytes, err))
+    bool there = store_size(p->config.caches[0], key, &bytes, err);
+    if (!there && err->kind == ERR_NOT_FOUND && being_seeded(p, head)) {
+        *err = ERR_NONE;
+        return PROCESSOR_IDLE;
+    }
+    if (there)
         err_set(err, ERR_CORRUPT,
                 "fork at epoch %llu: %s is another entry than the one that was applied",
                 (unsigned long long)head->epoch, key);
