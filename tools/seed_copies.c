@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 void seed_copies_release(struct seed_copies *c)
@@ -18,7 +19,7 @@ void seed_copies_release(struct seed_copies *c)
 }
 
 bool seed_copies_add(struct seed_copies *c, struct world *w, const struct settings_disk *d,
-                       const char *path, struct err *err)
+                     const char *path, struct err *err)
 {
     struct settings_disk copy = {.number = d->number};
     size_t at = c->count;
@@ -38,4 +39,3 @@ bool seed_copies_add(struct seed_copies *c, struct world *w, const struct settin
     c->count++;
     return true;
 }
-

@@ -67,13 +67,12 @@ static bool has_point(struct flow *f, bool *out, struct err *err)
         return false;
     struct history_head head = history_head(f->vm->history);
     size_t count = history_points(f->vm->history);
-    *out = count > 0 &&
-           history_point(f->vm->history, count - 1).generation.id == head.generation.id;
+    *out =
+        count > 0 && history_point(f->vm->history, count - 1).generation.id == head.generation.id;
     return true;
 }
 
-bool flow_allows(struct flow *f, enum states_verb verb, const struct protection *p,
-                 struct err *err)
+bool flow_allows(struct flow *f, enum states_verb verb, const struct protection *p, struct err *err)
 {
     struct states_facts facts = {.drills = p->test_count > 0};
     if (p->state == PROTECTION_REPROTECTING && !has_point(f, &facts.points, err))

@@ -71,8 +71,7 @@ static bool planned_point(struct flow *f, struct history_point *out, struct err 
     struct generation generation;
     uint64_t epoch;
     return shut_source_down(f, &generation, &epoch, err) && flow_history(f, err) &&
-           drain(f, true, err) &&
-           history_point_at(f->vm->history, generation, epoch, out, err);
+           drain(f, true, err) && history_point_at(f->vm->history, generation, epoch, out, err);
 }
 
 /* The one that was asked for; else the newest that was read whole and found right, else the newest.
@@ -148,8 +147,7 @@ static bool begin(struct flow *f, struct err *err)
                        "--host",
                        f->vm->settings.name, f->host.name);
     return (planned ? planned_point(f, &point, err) : unplanned_point(f, &point, err)) &&
-           fill(w, planned, &point, err) &&
-           flow_step(f, "point", err, "%s", w->failover.point) &&
+           fill(w, planned, &point, err) && flow_step(f, "point", err, "%s", w->failover.point) &&
            flow_change(f, change_begin, w, err);
 }
 
@@ -244,8 +242,7 @@ static bool choose_again(struct flow *f, struct err *err)
     memcpy(w->failover.from, was.from, sizeof was.from);
     w->failover.ends = was.ends;
     w->failover.begun_ms = was.begun_ms;
-    w->failover.lost_seconds =
-        was.begun_ms > point.ms ? (was.begun_ms - point.ms + 999) / 1000 : 0;
+    w->failover.lost_seconds = was.begun_ms > point.ms ? (was.begun_ms - point.ms + 999) / 1000 : 0;
     return takeover_undo(f, err) && flow_step(f, "point", err, "%s", w->failover.point) &&
            flow_change(f, change_again, w, err);
 }

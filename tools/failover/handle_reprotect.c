@@ -194,8 +194,7 @@ static bool change_protected(void *context, struct protection *p, bool *same, st
 {
     const struct waiting *w = context;
     (void)err;
-    *same =
-        p->state != PROTECTION_REPROTECTING || p->failover.generation.id != w->generation.id;
+    *same = p->state != PROTECTION_REPROTECTING || p->failover.generation.id != w->generation.id;
     if (!*same)
         p->state = PROTECTION_NONE;
     return true;
@@ -206,8 +205,7 @@ static bool has_point(const struct waiting *w, bool *out, struct err *err)
     if (!history_refresh(w->history, err))
         return false;
     size_t count = history_points(w->history);
-    *out = count > 0 &&
-           history_point(w->history, count - 1).generation.id == w->generation.id;
+    *out = count > 0 && history_point(w->history, count - 1).generation.id == w->generation.id;
     return true;
 }
 
@@ -241,10 +239,8 @@ static bool turn_round(struct flow *f, cJSON **values, struct err *err)
     if (!flow_step(f, "vault", err, "of the way back") || !begin_next(&r, err) ||
         !seed_there(&r, err) || !history_refresh(r.other.history, err) || !ship(&r, err))
         return false;
-    struct waiting w = {.flow = f,
-                        .history = r.other.history,
-                        .vault = &r.vault,
-                        .generation = r.generation};
+    struct waiting w = {
+        .flow = f, .history = r.other.history, .vault = &r.vault, .generation = r.generation};
     return wait_protected(&w, err) && result(&r.stores, r.generation, values, err);
 }
 
@@ -254,10 +250,8 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
     struct settings *s = &f->vm->settings;
     if (!flow_history(f, err))
         return false;
-    struct waiting w = {.flow = f,
-                        .history = f->vm->history,
-                        .vault = &f->vault,
-                        .generation = s->generation};
+    struct waiting w = {
+        .flow = f, .history = f->vm->history, .vault = &f->vault, .generation = s->generation};
     return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * revert, on the source host: the VM goes on from an earlier point, in place. What it is now becomes
- * the last point of a branch, and is in the vault before anything changes. */
+ * revert, on the source host: the VM goes on from an earlier point, in place. What it is now
+ * becomes the last point of a branch, and is in the vault before anything changes. */
 #include "tools/failover/handlers.h"
 
 #include "backend/history/claim.h"

@@ -121,7 +121,8 @@ static bool seed_and_turn(struct flow *f, struct err *err)
     snprintf(stores.target, sizeof stores.target, "%s", flow_arg(f, "target"));
     if (!other_vault_open(f, &stores, NULL, &s.other, &made, err))
         return false;
-    return (f->vm->settings.role != ROLE_SOURCE || (stop_here(f, err) && seed_if_wanted(&s, err))) &&
+    return (f->vm->settings.role != ROLE_SOURCE ||
+            (stop_here(f, err) && seed_if_wanted(&s, err))) &&
            become_target(&s, err);
 }
 

@@ -86,8 +86,7 @@ static bool start_guest(struct flow *f, struct err *err)
 static bool restart_worker(struct flow *f, struct err *err)
 {
     char at[PATH_MAX];
-    return !vm_locked(f->call->paths, f->vm->settings.name, at) ||
-           flow_restart(f, err);
+    return !vm_locked(f->call->paths, f->vm->settings.name, at) || flow_restart(f, err);
 }
 
 static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_run *job,

@@ -13,8 +13,7 @@ static bool below(const char *url, const char *folder, char out[STORE_URL_MAX], 
     size_t bare = path;
     while (bare > 0 && url[bare - 1] == '/')
         bare--;
-    int length =
-        snprintf(out, STORE_URL_MAX, "%.*s/%s%s", (int)bare, url, folder, url + path);
+    int length = snprintf(out, STORE_URL_MAX, "%.*s/%s%s", (int)bare, url, folder, url + path);
     return (length > 0 && length < (int)STORE_URL_MAX) ||
            err_set(err, ERR_INVALID, "the URL of %s is too long: give stores for the way back",
                    folder);
@@ -64,8 +63,8 @@ static bool take_tables(struct vm *out, struct err *err)
     struct settings *s = &out->settings;
     const struct vault *v = history_vault(out->history);
     if (memcmp(v->vm, s->vm, sizeof v->vm) != 0)
-        return err_set(err, ERR_EXISTS, "%s holds the vault of another VM %s",
-                       out->targets[0]->url, s->name);
+        return err_set(err, ERR_EXISTS, "%s holds the vault of another VM %s", out->targets[0]->url,
+                       s->name);
     for (uint16_t i = 0; i < s->disk_count; i++)
         for (uint16_t k = 0; k < v->disk_count; k++)
             if (v->disks[k].disk == s->disks[i].number)

@@ -27,8 +27,8 @@ struct runner_machine {
     char name[PROTECTION_NAME_MAX]; /* of the domain */
     const char *folder;             /* its disks are FOLDER/DISK.img */
     const char *point;              /* for the commands */
-    const char *drill;              /* its id: runs beside the original, alone in its network; NULL */
-    const char *logs;               /* of a drill: folder for what its consoles write */
+    const char *drill; /* its id: runs beside the original, alone in its network; NULL */
+    const char *logs;  /* of a drill: folder for what its consoles write */
 };
 
 /* The name under which it runs here: setting `name`, else the domain's own, else the VM's. */

@@ -14,8 +14,7 @@ void runner_name(const struct runner *r, const char *drill, char out[PROTECTION_
     if (name == NULL || home)
         name = r->vm->settings.name;
     if ((home || !target_setting(&r->protection->settings, "name")) &&
-        r->protection->xml.length > 0 &&
-        machine_parse(buf_span(&r->protection->xml), &m, &ignored))
+        r->protection->xml.length > 0 && machine_parse(buf_span(&r->protection->xml), &m, &ignored))
         name = machine_facts(m)->name;
     if (drill)
         snprintf(out, PROTECTION_NAME_MAX, "%.90s-test-%.20s", name, drill);

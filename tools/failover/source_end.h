@@ -12,7 +12,8 @@ struct source_end {
     char point[PROTECTION_POINT_MAX];
 };
 
-/* `label` is the point's. A guest that does not shut down in time is left running: ERR_TRANSIENT. */
+/* `label` is the point's. A guest that does not shut down in time is left running: ERR_TRANSIENT.
+ */
 bool source_end(struct flow *f, const char *label, struct source_end *out,
                 struct err *err) MUST_CHECK;
 

@@ -32,7 +32,7 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
     if (!parent_point(f, &point, err))
         return false;
     hold_name(&w->generation, hold);
-    if (!pin_hold(f->call->world, vm->targets[0], vm->history, hold, &point, err))
+    if (!pin_hold(f->call->world, vm->targets[0], vm->history, vm->keys, hold, &point, err))
         return err_wrap(err, "keeping the point");
     snprintf(label, sizeof label, "failed over to host %s", w->host);
     bool reachable = flow_caches(f, &cache);
@@ -81,8 +81,8 @@ static bool settings_apply(struct flow *f, const struct history_point *point, bo
     if (given && !home)
         snprintf(s->machine->mount, sizeof s->machine->mount, "%s", given);
     flow_mount_point(f, mount);
-    snprintf(s->machine->mount, sizeof s->machine->mount, "%.*s",
-             (int)sizeof s->machine->mount - 1, mount);
+    snprintf(s->machine->mount, sizeof s->machine->mount, "%.*s", (int)sizeof s->machine->mount - 1,
+             mount);
     return settings_save(f->call->world, f->call->paths, s, err);
 }
 

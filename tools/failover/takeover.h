@@ -8,7 +8,8 @@
 #include "tools/failover/flow.h"
 
 /* Begins protection->failover.generation in the vault behind its parent, fences the writers before,
- * and keeps the point by a hold. *fence_pending: the cache is out of reach, the fence comes later. */
+ * and keeps the point by a hold. *fence_pending: the cache is out of reach, the fence comes later.
+ */
 bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err) MUST_CHECK;
 /* Makes the local files over the point and writes the settings that say so. `replicate`: it ships
  * at once, into the same vault (revert). Nothing is mounted. */

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/ask.h"
+
+static const struct option_spec options[] = {
+    ASK_OPTIONS,
+    OPTIONS_END,
+};
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    const struct ask ask = {
+        .verb = "cancel", .where = ASK_FAILOVER, .done = "cancelled, the old source goes on"};
+    return ask_run(call, &ask, err);
+}
+
+const struct verb verb_cancel = {
+    .name = "cancel",
+    .summary = "Take a failover back, before the commit",
+    .operands = "VM",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};

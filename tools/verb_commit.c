@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#include "tools/failover/ask.h"
+
+static const struct option_spec options[] = {
+    ASK_OPTIONS,
+    OPTIONS_END,
+};
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    const struct ask ask = {.verb = "commit", .where = ASK_HERE, .done = "committed"};
+    return ask_run(call, &ask, err);
+}
+
+const struct verb verb_commit = {
+    .name = "commit",
+    .summary = "Keep a failover; the history stays",
+    .operands = "VM",
+    .operands_least = 1,
+    .operands_most = 1,
+    .options = options,
+    .run = run,
+};
