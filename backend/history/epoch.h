@@ -27,6 +27,9 @@ enum point_kind { POINT_CRASH = 1, POINT_APPLICATION };
 #define POINT_LABEL_MAX    128u
 #define DISK_NAME_MAX      31u
 
+/* Label of the passes of a seed (fs/disk/seed.h): tells them from a source's. */
+#define EPOCH_SEED_LABEL "seed"
+
 /* Well-formed UTF-8 without control characters. */
 bool label_valid(const char *label);
 

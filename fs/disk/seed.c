@@ -12,11 +12,28 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define SEED_LABEL   "seed" /* of its passes: tells them from a source's */
 #define PATH_BYTES   4096u
 #define PACK_ENTRIES 65536u
 
 /* --- what the vault says: digests and the log's head --- */
+
+/* The disks as they are at the head; those of the vault while there is nothing yet. */
+struct disk_table {
+    struct epoch_disk rows[VM_DISKS_MAX];
+    uint16_t count;
+};
+
+static void disks_at_head(struct history *h, struct disk_table *out)
+{
+    const struct vault *vault = history_vault(h);
+    size_t tip = history_tip(h);
+    if (tip != HISTORY_NONE) {
+        out->count = (uint16_t)history_disks(h, tip, out->rows);
+        return;
+    }
+    memcpy(out->rows, vault->disks, sizeof out->rows);
+    out->count = vault->disk_count;
+}
 
 struct digests {
     struct digest_file *files[VM_DISKS_MAX];
@@ -33,17 +50,17 @@ static void digests_release(struct digests *d)
 
 /* New files: what an older one holds may run ahead of this vault. The names are those of a source's
  * state: see fs/disk/source.c. */
-static bool digests_open(const struct seed_config *c, const struct vault *vault, const char *folder,
-                         struct digests *out, struct err *err)
+static bool digests_open(const struct seed_config *c, const struct disk_table *disks,
+                         const char *folder, struct digests *out, struct err *err)
 {
     char path[PATH_BYTES];
-    for (size_t i = 0; i < vault->disk_count; i++) {
-        snprintf(path, sizeof path, "%s/%s.digests", folder, vault->disks[i].name);
+    for (size_t i = 0; i < disks->count; i++) {
+        snprintf(path, sizeof path, "%s/%s.digests", folder, disks->rows[i].name);
         if (!file_remove(c->world, path, err) ||
-            !digest_file_open(c->world, path, keys_id(c->keys), vault->disks[i].disk,
-                              &out->files[i], err))
+            !digest_file_open(c->world, path, keys_id(c->keys), disks->rows[i].disk, &out->files[i],
+                              err))
             return false;
-        out->numbers[i] = vault->disks[i].disk;
+        out->numbers[i] = disks->rows[i].disk;
         out->count++;
     }
     return true;
@@ -90,12 +107,35 @@ static bool digests_take_run(const struct seed_config *c, struct history *h, siz
     return true;
 }
 
-/* Everything in order, the newest last; durable at the end. */
+/* The epochs of the head's line with a run, in order: what others left behind does not count. */
+static size_t *line_of(struct history *h, size_t *count, struct err *err)
+{
+    size_t *list = calloc(history_epochs(h) + 1, sizeof *list);
+    *count = 0;
+    if (list == NULL) {
+        err_set(err, ERR_FULL, "out of memory");
+        return NULL;
+    }
+    for (size_t i = history_tip(h); i != HISTORY_NONE; i = history_before(h, i))
+        list[(*count)++] = i;
+    for (size_t i = 0; i < *count / 2; i++) {
+        size_t other = list[i];
+        list[i] = list[*count - 1 - i];
+        list[*count - 1 - i] = other;
+    }
+    return list;
+}
+
+/* The newest last; durable at the end. */
 static bool digests_fill(const struct seed_config *c, struct history *h, const struct digests *d,
                          struct err *err)
 {
-    for (size_t i = 0; i < history_epochs(h); i++)
-        if (!digests_take_run(c, h, i, d, err))
+    size_t count;
+    size_t *line AUTO_FREE = line_of(h, &count, err);
+    if (line == NULL)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!digests_take_run(c, h, line[i], d, err))
             return false;
     for (size_t i = 0; i < d->count; i++)
         if (!digest_file_sync(d->files[i], err))
@@ -103,14 +143,18 @@ static bool digests_fill(const struct seed_config *c, struct history *h, const s
     return true;
 }
 
+/* What the newest generation made itself is a seed. */
 static bool only_seeded(struct history *h)
 {
-    bool only = true;
-    for (size_t i = 0; only && i < history_epochs(h); i++) {
-        struct record_epoch e = history_epoch(h, i, NULL);
-        only = e.kind == EPOCH_PASS && strcmp(e.label, SEED_LABEL) == 0;
+    struct generation newest = history_head(h).generation, of;
+    for (size_t i = history_tip(h); i != HISTORY_NONE; i = history_before(h, i)) {
+        struct record_epoch e = history_epoch(h, i, &of);
+        if (of.id != newest.id)
+            return true;
+        if (e.kind != EPOCH_PASS || strcmp(e.label, EPOCH_SEED_LABEL) != 0)
+            return false;
     }
-    return only;
+    return true;
 }
 
 static void cleanup_history(struct history **h)
@@ -153,22 +197,44 @@ bool seed_alone(const struct seed_config *c, bool *alone, struct generation *gen
     }
 }
 
+/* The digest that the source's first epoch carries. */
+static bool head_entry(const struct seed_config *c, struct history *h, struct sha256 *out,
+                       struct err *err)
+{
+    struct history_head head = history_head(h);
+    *out = head.entry;
+    if (head.epoch > 0 ||
+        history_entry0(c->cache, c->vm, history_vault(h)->vm, head.generation, c->keys, out, err))
+        return true;
+    if (err->kind == ERR_NOT_FOUND)
+        return err_set(err, ERR_TRANSIENT,
+                       "the log of the newest generation of %s is not opened yet in %s: its claim "
+                       "waits for that store",
+                       c->vm, c->cache->url);
+    return false;
+}
+
 bool seed_adopt(const struct seed_config *c, const char *state_folder, struct err *err)
 {
     struct history *h CLEANUP(cleanup_history) = NULL;
     struct digests digests CLEANUP(digests_release) = {.count = 0};
+    struct disk_table disks;
 
     if (!open_history(c, &h, err))
         return false;
     struct history_head head = history_head(h);
+    /* Its points are later than all of the line: see ship_set_time. */
     struct ship_state state = {.generation = head.generation,
                                .begun = true,
                                .epoch = head.epoch,
-                               .digest = head.entry,
-                               .pass_open = true};
+                               .point_ms = head.point_ms,
+                               .pass_open = true,
+                               .compare_all = true};
+    disks_at_head(h, &disks);
     /* Digests first: a state without them would take every block for new, and the other way round
      * blocks would be left out that the replica lacks. */
-    return digests_open(c, history_vault(h), state_folder, &digests, err) &&
+    return head_entry(c, h, &state.digest, err) && ship_state_forget(c->world, state_folder, err) &&
+           digests_open(c, &disks, state_folder, &digests, err) &&
            digests_fill(c, h, &digests, err) &&
            ship_state_save(c->world, state_folder, &state, err);
 }
@@ -182,6 +248,7 @@ struct writer {
     struct history *history;
     struct processor *processor;
     struct uploads *uploads;
+    struct disk_table disks;
     struct digests digests;
     struct epoch_log log;
     struct sha256 entry0;
@@ -259,11 +326,11 @@ static bool put_epoch(struct writer *w, struct err *err)
         .previous = head.epoch > 0 ? head.entry : w->entry0,
         .clock_ms = w->config->world->ops->realtime_ns(w->config->world) / 1000000,
         .point_kind = POINT_CRASH,
-        .label = SEED_LABEL,
-        .disk_count = vault->disk_count,
+        .label = EPOCH_SEED_LABEL,
+        .disk_count = w->disks.count,
     };
     memcpy(entry.vm, vault->vm, sizeof entry.vm);
-    memcpy(entry.disks, vault->disks, sizeof entry.disks);
+    memcpy(entry.disks, w->disks.rows, sizeof entry.disks);
     if (!pack_finish(w->pack, &entry, &body, err))
         return false;
     return numlog_put(&w->log.log, entry.epoch, buf_span(&body), &entry.previous, NULL, err) ==
@@ -290,6 +357,8 @@ static bool add_chunk(struct writer *w, const struct pack_disk *disk, struct wor
         !pack_add(w->pack, disk, e, span_of_mspan(part), 0, err))
         return false;
     w->done_bytes += part.length;
+    if (w->total_bytes < w->done_bytes) /* holes, where the replica has data */
+        w->total_bytes = w->done_bytes;
     if (w->progress != NULL)
         w->progress(w->context, w->done_bytes, w->total_bytes);
     bool full =
@@ -298,8 +367,8 @@ static bool add_chunk(struct writer *w, const struct pack_disk *disk, struct wor
 }
 
 /* The next blocks of the copy with data in them; *found false at its end, or the disk's. */
-static bool next_chunk(struct world_file *file, uint64_t from, uint64_t disk_bytes,
-                       struct extent *out, bool *found, struct err *err)
+static bool next_data(struct world_file *file, uint64_t from, uint64_t disk_bytes,
+                      struct extent *out, bool *found, struct err *err)
 {
     uint64_t start, end;
     int result = file->world->ops->next_data(file, from * BLOCK_BYTES, &start, &end);
@@ -311,11 +380,32 @@ static bool next_chunk(struct world_file *file, uint64_t from, uint64_t disk_byt
     if (end > disk_bytes)
         end = disk_bytes;
     *out = extent_of_bytes(start, end - start);
+    *found = out->count > 0;
+    return true;
+}
+
+/* The next blocks that may differ from the replica: with data in the copy, or in the replica where
+ * the copy has a hole, or none any more. */
+static bool next_chunk(struct world_file *file, struct digest_file *digests, uint64_t from,
+                       uint64_t disk_bytes, struct extent *out, bool *found, struct err *err)
+{
+    struct extent held;
+    bool holds = false;
+    if (!next_data(file, from, disk_bytes, out, found, err) ||
+        !digest_file_next(digests, from, &held, &holds, err))
+        return false;
+    holds = holds && held.first < blocks_of_bytes(disk_bytes);
+    if (holds && extent_end(held) > blocks_of_bytes(disk_bytes))
+        held.count = blocks_of_bytes(disk_bytes) - held.first;
+    if (holds && (!*found || held.first < out->first))
+        *out = held;
+    *found = *found || holds;
+    if (!*found)
+        return true;
     if (out->first < from)
         *out = (struct extent){.first = from, .count = extent_end(*out) - from};
     if (out->count > CUT_TAKE_BLOCKS_MAX)
         out->count = CUT_TAKE_BLOCKS_MAX;
-    *found = out->count > 0;
     return true;
 }
 
@@ -328,7 +418,7 @@ static bool add_copy(struct writer *w, const struct epoch_disk *disk, struct wor
     bool found = true;
 
     for (;;) {
-        if (!next_chunk(file, extent_end(e), disk->size_bytes, &e, &found, err))
+        if (!next_chunk(file, into.digests, extent_end(e), disk->size_bytes, &e, &found, err))
             return false;
         if (!found)
             return true;
@@ -340,7 +430,6 @@ static bool add_copy(struct writer *w, const struct epoch_disk *disk, struct wor
 static bool add_copies(struct writer *w, const struct seed_copy *copies, size_t count,
                        struct err *err)
 {
-    const struct vault *vault = history_vault(w->history);
     uint8_t *room AUTO_FREE = malloc((size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES);
     if (room == NULL)
         return err_set(err, ERR_FULL, "out of memory");
@@ -350,9 +439,9 @@ static bool add_copies(struct writer *w, const struct seed_copy *copies, size_t 
             w->total_bytes += st.allocated < st.size ? st.allocated : st.size;
     }
     for (size_t i = 0; i < count; i++)
-        for (uint16_t d = 0; d < vault->disk_count; d++)
-            if (vault->disks[d].disk == copies[i].disk &&
-                !add_copy(w, &vault->disks[d], copies[i].file,
+        for (uint16_t d = 0; d < w->disks.count; d++)
+            if (w->disks.rows[d].disk == copies[i].disk &&
+                !add_copy(w, &w->disks.rows[d], copies[i].file,
                           mspan_of(room, (size_t)CUT_TAKE_BLOCKS_MAX * BLOCK_BYTES), err))
                 return false;
     return end_epoch(w, err);
@@ -372,17 +461,19 @@ static bool writer_open(struct writer *w, const char *folder, struct err *err)
     if (!open_history(c, &w->history, err))
         return false;
     if (!only_seeded(w->history))
-        return err_set(err, ERR_EXISTS, "%s has more than a seed in %s: it is replicated already",
+        return err_set(err, ERR_EXISTS,
+                       "the newest generation of %s has more than a seed in %s: it is "
+                       "replicated already",
                        c->vm, c->targets[0]->url);
+    disks_at_head(w->history, &w->disks);
     struct history_head head = history_head(w->history);
     epoch_log_init(&w->log, w->staging, c->vm, head.generation);
-    if (head.epoch == 0 && (!entry_copy(w, c->cache, w->staging, 0, err) ||
-                            !history_entry0(w->staging, c->vm, history_vault(w->history)->vm,
-                                            head.generation, c->keys, &w->entry0, err)))
+    if (head.epoch == 0 && (!head_entry(c, w->history, &w->entry0, err) ||
+                            !entry_copy(w, c->cache, w->staging, 0, err)))
         return false;
     return uploads_make(c->world, 0, &w->uploads, err) &&
            processor_open(&processor, &w->processor, err) && apply(w, err) &&
-           digests_open(c, history_vault(w->history), folder, &w->digests, err) &&
+           digests_open(c, &w->disks, folder, &w->digests, err) &&
            digests_fill(c, w->history, &w->digests, err);
 }
 
@@ -390,6 +481,8 @@ static bool writer_open(struct writer *w, const char *folder, struct err *err)
 static bool hand_over(struct writer *w, struct err *err)
 {
     struct history_head head = history_head(w->history);
+    if (head.epoch == 0 && history_tip(w->history) != HISTORY_NONE)
+        return true; /* the copy is what the parent has */
     if (head.epoch == 0)
         return err_set(err, ERR_INVALID,
                        "the copies hold nothing but zeros: enable %s without --seed",

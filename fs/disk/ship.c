@@ -138,9 +138,12 @@ static bool apply_requests(struct shipper *s, struct err *err)
     return true;
 }
 
-/* The target's progress is looked at meanwhile, however long the cut interval is. */
+/* The target's progress, and whether we are fenced, is looked at meanwhile, however long the cut
+ * interval is. */
 static uint64_t idle_wait(const struct shipper *s, uint64_t now, uint64_t wait_ms)
 {
+    if (wait_ms > HEARTBEAT_MS)
+        wait_ms = HEARTBEAT_MS;
     uint64_t look_ms = s->next_look_ms > now ? s->next_look_ms - now : 1;
     return s->unapplied_count > 0 && look_ms < wait_ms ? look_ms : wait_ms;
 }
@@ -153,6 +156,13 @@ static uint64_t step_idle(struct shipper *s)
         return ship_stall(s, &err);
     if (now >= s->next_look_ms)
         ship_look(s);
+    /* Who ships nothing for long, because it is paused or cuts seldom, must learn all the same that
+     * the VM was claimed elsewhere: settling looks at the slot. A heartbeat would meet the fence.
+     */
+    if (now >= s->slot_seen_ms + HEARTBEAT_MS + HEARTBEAT_MS / 10) {
+        s->phase = SHIP_SETTLE;
+        return 0;
+    }
     if (s->state.paused)
         return idle_wait(s, now, s->config.cut_interval_ms);
     uint64_t clock = clock_ms(s); /* before the look at what is dirty: a heartbeat vouches for it */

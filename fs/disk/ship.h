@@ -77,7 +77,8 @@ struct shipper {
     uint64_t at_block;
     uint64_t answered_ticket;
     uint64_t next_cut_ms, next_look_ms, next_sweep_ms, last_entry_ms; /* boot time */
-    unsigned passes;                                                  /* since the last point */
+    uint64_t slot_seen_ms;     /* when the log's next slot was last seen empty, or taken by us */
+    unsigned passes;           /* since the last point */
     uint64_t pass_dirty_least; /* bytes a pass began with: when they do not fall, see state */
     uint64_t pass_began_ms;
     uint64_t pending_first_ms; /* oldest write that went into passes since the last point */

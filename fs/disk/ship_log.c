@@ -86,7 +86,7 @@ static bool settle_ours(struct shipper *s, const struct journal_attempt *a, stru
         !ship_state_save(s->config.world, s->folder, &next, err) || !journal_clear(s->journal, err))
         return false;
     s->state = next;
-    s->last_entry_ms = ship_now_ms(s);
+    s->last_entry_ms = s->slot_seen_ms = ship_now_ms(s);
     return true;
 }
 
@@ -113,16 +113,16 @@ static const struct journal_attempt *find_ours(const struct shipper *s, struct s
 /* What the slot holds. *ours: which attempt of ours that is, NULL for another source's entry, which
  * is believed when it comes twice: one bit flipped on the way fences nobody. */
 static enum numlog_result read_slot(struct shipper *s, uint64_t slot,
-                                    const struct journal_attempt **ours, struct err *err)
+                                    const struct journal_attempt **ours, struct buf *stored,
+                                    struct err *err)
 {
-    struct buf stored AUTO_BUF = BUF_NONE;
     struct sha256 digest, before = {{0}};
     for (unsigned i = 0; i < SLOT_READS_MAX; i++) {
-        enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, &stored, err);
+        enum numlog_result result = numlog_read(&s->log, slot, &s->state.digest, stored, err);
         if (result != NUMLOG_DONE)
             return result;
-        *ours = find_ours(s, buf_span(&stored));
-        digest = sha256_of(buf_span(&stored));
+        *ours = find_ours(s, buf_span(stored));
+        digest = sha256_of(buf_span(stored));
         if (*ours != NULL || (i > 0 && digests_equal(&digest, &before, sizeof digest)))
             return NUMLOG_DONE;
         before = digest;
@@ -143,11 +143,23 @@ static bool begin_log(struct shipper *s, struct err *err)
     return ship_state_save(s->config.world, s->folder, &s->state, err);
 }
 
-static void fence_foreign(struct shipper *s, uint64_t slot)
+/* Another's entry has our slot: the fence of who claimed the VM, whose label says where it has
+ * gone, or a source that ships as if it were this one. */
+static void fence_foreign(struct shipper *s, uint64_t slot, struct span stored)
 {
-    char why[160];
-    snprintf(why, sizeof why, "epoch %llu in the cache store was written by another source",
-             (unsigned long long)slot);
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    struct err unused = ERR_NONE;
+    char why[sizeof s->state.fenced];
+    if (epoch_decode(stored, s->config.keys, s->config.vm_id, s->state.generation, slot, &d,
+                     &unused) &&
+        d.entry.kind == EPOCH_FENCE)
+        snprintf(why, sizeof why,
+                 "%.100s; do not start the VM here: its disks stay as they are, for "
+                 "`farshore reprotect`",
+                 d.entry.label[0] != '\0' ? d.entry.label : "the VM was claimed by another host");
+    else
+        snprintf(why, sizeof why, "epoch %llu in the cache store was written by another source",
+                 (unsigned long long)slot);
     ship_fence(s, why);
 }
 
@@ -176,12 +188,13 @@ uint64_t ship_settle(struct shipper *s)
             return ship_stall(s, &err);
     uint64_t slot = s->state.epoch + 1;
     const struct journal_attempt *ours = NULL;
-    enum numlog_result result = read_slot(s, slot, &ours, &err);
+    struct buf stored AUTO_BUF = BUF_NONE;
+    enum numlog_result result = read_slot(s, slot, &ours, &stored, &err);
     bool ok = true, was_cut;
     switch (result) {
     case NUMLOG_DONE:
         if (ours == NULL) {
-            fence_foreign(s, slot);
+            fence_foreign(s, slot, buf_span(&stored));
             return 0;
         }
         was_cut = ours->kind == EPOCH_CUT;
@@ -205,6 +218,7 @@ uint64_t ship_settle(struct shipper *s)
         return ship_stall(s, &err);
     s->seen.state = REPLICATION_PROTECTED;
     s->seen.reason[0] = '\0';
+    s->slot_seen_ms = ship_now_ms(s);
     s->phase = SHIP_IDLE;
     return 0;
 }
@@ -228,9 +242,8 @@ static void fill_entry(struct shipper *s, enum epoch_kind kind, struct epoch_ent
 /* Puts the encoded entry into the next slot. The attempt is durable in the journal before that:
  * whoever comes after a crash must be able to tell our entry from a foreign one. */
 static enum numlog_result put_entry(struct shipper *s, enum epoch_kind kind, struct span body,
-                                    struct span changes, struct err *err)
+                                    struct span changes, struct buf *other, struct err *err)
 {
-    struct buf other AUTO_BUF = BUF_NONE;
     struct journal_attempt attempt = {.attempt = pack_attempt(s->pack),
                                       .digest = sha256_of(body),
                                       .kind = kind,
@@ -239,19 +252,20 @@ static enum numlog_result put_entry(struct shipper *s, enum epoch_kind kind, str
     uint64_t slot = s->state.epoch + 1;
     if (!journal_add(s->journal, slot, &attempt, err))
         return NUMLOG_FAILED;
-    enum numlog_result result = numlog_put(&s->log, slot, body, &s->state.digest, &other, err);
+    enum numlog_result result = numlog_put(&s->log, slot, body, &s->state.digest, other, err);
     if (result == NUMLOG_FAILED)
         journal_refused(s->journal);
-    if (result == NUMLOG_TAKEN && find_ours(s, buf_span(&other)) != NULL)
+    if (result == NUMLOG_TAKEN && find_ours(s, buf_span(other)) != NULL)
         result = NUMLOG_DOUBT; /* an earlier attempt of ours: settling will find it */
     return result;
 }
 
 /* What to do about an entry that did not get its slot. The open cut, if any, is given up. */
-static uint64_t put_failed(struct shipper *s, enum numlog_result result, const struct err *err)
+static uint64_t put_failed(struct shipper *s, enum numlog_result result, struct span other,
+                           const struct err *err)
 {
     if (result == NUMLOG_TAKEN) {
-        fence_foreign(s, s->state.epoch + 1);
+        fence_foreign(s, s->state.epoch + 1, other);
         return 0;
     }
     if (result == NUMLOG_OVERTAKEN) {
@@ -266,15 +280,15 @@ static uint64_t put_failed(struct shipper *s, enum numlog_result result, const s
 
 static uint64_t put_kind(struct shipper *s, enum epoch_kind kind)
 {
-    struct buf body AUTO_BUF = BUF_NONE;
+    struct buf body AUTO_BUF = BUF_NONE, other AUTO_BUF = BUF_NONE;
     struct epoch_entry entry;
     struct err err = ERR_NONE;
     fill_entry(s, kind, &entry);
     enum numlog_result result = NUMLOG_FAILED;
     if (pack_finish(s->pack, &entry, &body, &err))
-        result = put_entry(s, kind, buf_span(&body), pack_changes(s->pack), &err);
+        result = put_entry(s, kind, buf_span(&body), pack_changes(s->pack), &other, &err);
     if (result != NUMLOG_DONE)
-        return put_failed(s, result, &err);
+        return put_failed(s, result, buf_span(&other), &err);
     s->seen.shipped_bytes += pack_stored_bytes(s->pack);
     size_t last = journal_attempts(s->journal) - 1;
     if (!settle_ours(s, journal_attempt(s->journal, last), &err)) {

@@ -49,6 +49,9 @@ static bool parse_state(const cJSON *json, struct ship_state *out, struct err *e
     if (!generation_parse(generation, &out->generation) ||
         !hex_parse(digest, out->digest.bytes, sizeof out->digest.bytes))
         return err_set(err, ERR_CORRUPT, "a member has a wrong form");
+    /* Not in a state of before there were later generations. */
+    if (json_has(json, "compare_all") && !json_bool(json, "compare_all", &out->compare_all, err))
+        return false;
     snprintf(out->fenced, sizeof out->fenced, "%s", fenced);
     out->begun = true;
     return true;
@@ -96,7 +99,9 @@ bool ship_state_save(struct world *w, const char *folder, const struct ship_stat
            json_add_bool(json, "initial_done", state->initial_done, err) &&
            json_add_bool(json, "pass_open", state->pass_open, err) &&
            json_add_bool(json, "paused", state->paused, err) &&
-           json_add_text(json, "fenced", state->fenced, err) && save_json(w, path, json, err);
+           json_add_text(json, "fenced", state->fenced, err) &&
+           (!state->compare_all || json_add_bool(json, "compare_all", true, err)) &&
+           save_json(w, path, json, err);
 }
 
 /* Signed times do not fit json_u64: written as text, compared as text. */
@@ -115,6 +120,18 @@ static bool add_look(cJSON *disks, const struct source *s, size_t disk, struct e
         return err_set(err, ERR_IO, "disk %s: cannot look at its file", source_disk_name(s, disk));
     look_of(&st, look);
     return json_add_text(disks, source_disk_name(s, disk), look, err);
+}
+
+bool ship_state_forget(struct world *w, const char *folder, struct err *err)
+{
+    static const char *const names[] = {"journal", "clean.json", "held.json"};
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        state_path(path, folder, names[i]);
+        if (!file_remove(w, path, err))
+            return false;
+    }
+    return true;
 }
 
 bool clean_record_make(struct world *w, const char *folder, const struct source *s,

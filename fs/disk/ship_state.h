@@ -19,6 +19,7 @@ struct ship_state {
     bool initial_done;    /* a point was made since replication (or a resync) began */
     bool pass_open;       /* a pass was shipped since the newest point */
     bool paused;
+    bool compare_all; /* the digests are of another copy of the disks: mark everything first */
     char fenced[200]; /* why; empty = not fenced */
 };
 
@@ -27,6 +28,10 @@ bool ship_state_load(struct world *w, const char *folder, struct generation g,
                      struct ship_state *out, struct err *err) MUST_CHECK;
 bool ship_state_save(struct world *w, const char *folder, const struct ship_state *state,
                      struct err *err) MUST_CHECK;
+
+/* Removes what else a shipper left in the folder (journal, clean.json, held.json): it speaks of
+ * another log. */
+bool ship_state_forget(struct world *w, const char *folder, struct err *err) MUST_CHECK;
 
 /* Records identity, size and times of every local file, with the log's head. The files are synced
  * and nobody writes any more. */

@@ -82,6 +82,18 @@ static bool check_local(struct shipper *s, struct err *err)
            clean_record_void(s->config.world, s->folder, err);
 }
 
+/* The digests were adopted from a vault: nothing is known of which blocks differ from them. The
+ * marks are durable before that is forgotten. */
+static bool check_adopted(struct shipper *s, struct err *err)
+{
+    if (!s->state.compare_all)
+        return true;
+    if (!source_mark_all(s->config.source, err))
+        return false;
+    s->state.compare_all = false;
+    return ship_state_save(s->config.world, s->folder, &s->state, err);
+}
+
 static bool open_machine(struct shipper *s, struct err *err)
 {
     const struct shipper_config *c = &s->config;
@@ -92,7 +104,8 @@ static bool open_machine(struct shipper *s, struct err *err)
         return err_set(err, ERR_FULL, "out of memory");
     if (!ship_state_load(c->world, s->folder, c->generation, &s->state, err) ||
         !journal_open(c->world, path, c->generation, &s->journal, err) ||
-        !uploads_make(c->world, c->uploads_max, &s->uploads, err) || !check_local(s, err))
+        !uploads_make(c->world, c->uploads_max, &s->uploads, err) || !check_local(s, err) ||
+        !check_adopted(s, err))
         return false;
     source_checked(c->source);
     s->log = (struct numlog){

@@ -196,10 +196,7 @@ static bool pin_place(const struct open_point *point, const struct pin *pin, str
     /* Pin, then read the head again: who thinned before the pin was seen has said so there. */
     if (!history_refresh(vm->view.history, err))
         return false;
-    if (!history_find(vm->view.history, point->at.ms, true, &now) || now.epoch != point->at.epoch ||
-        now.generation.id != point->at.generation.id)
-        return err_set(err, ERR_NOT_FOUND, "the point is not listed any more");
-    return true;
+    return history_point_at(vm->view.history, point->at.generation, point->at.epoch, &now, err);
 }
 
 static bool lease_locked(struct open_point *point, struct err *err)

@@ -12,11 +12,11 @@
 #define VM_BITS    12
 #define POINT_BITS 40
 
-static const char *const vm_entries[] = {"points", "at", "latest", "latest-application",
-                                         "latest-verified"};
-static const enum recovery_kind vm_kinds[] = {RECOVERY_POINTS, RECOVERY_AT, RECOVERY_LATEST,
-                                              RECOVERY_LATEST_APPLICATION,
-                                              RECOVERY_LATEST_VERIFIED};
+static const char *const vm_entries[] = {
+    "points", "at", "latest", "latest-application", "latest-verified", "branches"};
+static const enum recovery_kind vm_kinds[] = {RECOVERY_POINTS,          RECOVERY_AT,
+                                              RECOVERY_LATEST,          RECOVERY_LATEST_APPLICATION,
+                                              RECOVERY_LATEST_VERIFIED, RECOVERY_BRANCHES};
 #define VM_ENTRIES (sizeof vm_kinds / sizeof vm_kinds[0])
 
 uint64_t recovery_inode(struct recovery_node n)
@@ -44,12 +44,49 @@ static uint64_t point_ms(const struct recovery_tree *t, struct recovery_node n)
     return history_epoch(history_of(t, n), (size_t)n.point, &generation).point_ms;
 }
 
+/* Also of one that a new generation has left behind since the node was made. */
 bool recovery_point(const struct recovery_tree *t, struct recovery_node n,
                     struct history_point *out)
 {
     struct history *h = history_of(t, n);
-    return n.point < history_epochs(h) && history_find(h, point_ms(t, n), true, out) &&
-           out->index == n.point;
+    struct generation generation;
+    struct err why = ERR_NONE; /* all it could say is that it is none */
+    if (n.point >= history_epochs(h))
+        return false;
+    uint64_t epoch = history_epoch(h, (size_t)n.point, &generation).epoch;
+    return history_point_at(h, generation, epoch, out, &why) && out->index == n.point;
+}
+
+/* --- what was left behind --- */
+
+static bool branch_generation(const struct recovery_tree *t, struct recovery_node n,
+                              struct generation *out)
+{
+    struct history *h = history_of(t, n);
+    struct history_point point;
+    if (n.point >= history_generations(h))
+        return false;
+    *out = history_generation(h, (size_t)n.point).generation;
+    return history_branch_point(h, *out, 0, &point);
+}
+
+/* The i-th generation that left points behind. */
+static bool branch_at(const struct recovery_tree *t, struct recovery_node folder, uint64_t i,
+                      struct recovery_node *out, struct generation *generation)
+{
+    size_t count = history_generations(history_of(t, folder));
+    *out = (struct recovery_node){.kind = RECOVERY_BRANCH, .vm = folder.vm};
+    for (; out->point < count; out->point++)
+        if (branch_generation(t, *out, generation) && i-- == 0)
+            return true;
+    return false;
+}
+
+static bool any_branch(const struct recovery_tree *t, struct recovery_node in)
+{
+    struct recovery_node n;
+    struct generation generation;
+    return branch_at(t, in, 0, &n, &generation);
 }
 
 static size_t disks_of(const struct recovery_tree *t, struct recovery_node n,
@@ -74,6 +111,9 @@ bool recovery_node(const struct recovery_tree *t, uint64_t inode, struct recover
         return n.vm == 0 && n.point == 0;
     if (n.vm >= t->vm_count)
         return false;
+    struct generation generation;
+    if (n.kind == RECOVERY_BRANCH)
+        return branch_generation(t, n, &generation);
     if (!has_point(n.kind))
         return n.point == 0;
     struct history_point point;
@@ -179,6 +219,8 @@ static bool lookup_in_vm(const struct recovery_tree *t, struct recovery_node fol
         if (strcmp(vm_entries[i], name) != 0)
             continue;
         *out = (struct recovery_node){.kind = vm_kinds[i], .vm = folder.vm};
+        if (out->kind == RECOVERY_BRANCHES)
+            return any_branch(t, folder) || not_found(name, err);
         return !is_latest(out->kind) || latest(t, *out, &point) || not_found(name, err);
     }
     return not_found(name, err);
@@ -190,6 +232,32 @@ static bool lookup_point(const struct recovery_tree *t, struct recovery_node fol
     struct history_point point;
     uint64_t ms;
     if (!point_time_parse(name, &ms) || !history_find(history_of(t, folder), ms, true, &point))
+        return not_found(name, err);
+    *out = (struct recovery_node){.kind = RECOVERY_POINT, .vm = folder.vm, .point = point.index};
+    return true;
+}
+
+static bool lookup_branch(const struct recovery_tree *t, struct recovery_node folder,
+                          const char *name, struct recovery_node *out, struct err *err)
+{
+    char is[GENERATION_NAME_MAX];
+    struct generation generation;
+    for (uint64_t i = 0; branch_at(t, folder, i, out, &generation); i++) {
+        generation_name(generation, is);
+        if (strcmp(is, name) == 0)
+            return true;
+    }
+    return not_found(name, err);
+}
+
+static bool lookup_in_branch(const struct recovery_tree *t, struct recovery_node folder,
+                             const char *name, struct recovery_node *out, struct err *err)
+{
+    struct history_point point;
+    struct generation generation;
+    uint64_t ms;
+    if (!branch_generation(t, folder, &generation) || !point_time_parse(name, &ms) ||
+        !history_find_in(history_of(t, folder), generation, ms, &point))
         return not_found(name, err);
     *out = (struct recovery_node){.kind = RECOVERY_POINT, .vm = folder.vm, .point = point.index};
     return true;
@@ -252,6 +320,10 @@ bool recovery_lookup(const struct recovery_tree *t, struct recovery_node folder,
         return lookup_in_point(t, folder, name, out, err);
     case RECOVERY_AT:
         return lookup_at(t, folder, name, out, err);
+    case RECOVERY_BRANCHES:
+        return lookup_branch(t, folder, name, out, err);
+    case RECOVERY_BRANCH:
+        return lookup_in_branch(t, folder, name, out, err);
     default:
         return not_found(name, err);
     }
@@ -263,7 +335,8 @@ static bool entry_in_vm(const struct recovery_tree *t, struct recovery_node fold
     for (size_t k = 0; k < VM_ENTRIES; k++) {
         struct history_point point;
         *out = (struct recovery_node){.kind = vm_kinds[k], .vm = folder.vm};
-        if (is_latest(out->kind) && !latest(t, *out, &point))
+        if ((is_latest(out->kind) && !latest(t, *out, &point)) ||
+            (out->kind == RECOVERY_BRANCHES && !any_branch(t, folder)))
             continue;
         if (i-- == 0) {
             snprintf(name, RECOVERY_NAME_MAX, "%s", vm_entries[k]);
@@ -283,6 +356,31 @@ static bool entry_in_points(const struct recovery_tree *t, struct recovery_node 
     struct history_point point = history_point(h, (size_t)i);
     if (point.ms == 0)
         return false; /* points were left behind since they were counted */
+    *out = (struct recovery_node){.kind = RECOVERY_POINT, .vm = folder.vm, .point = point.index};
+    point_time_format(point.ms, id);
+    snprintf(name, RECOVERY_NAME_MAX, "%s", id);
+    return true;
+}
+
+static bool entry_in_branches(const struct recovery_tree *t, struct recovery_node folder,
+                              uint64_t i, char name[RECOVERY_NAME_MAX], struct recovery_node *out)
+{
+    struct generation generation;
+    if (!branch_at(t, folder, i, out, &generation))
+        return false;
+    generation_name(generation, name);
+    return true;
+}
+
+static bool entry_in_branch(const struct recovery_tree *t, struct recovery_node folder, uint64_t i,
+                            char name[RECOVERY_NAME_MAX], struct recovery_node *out)
+{
+    struct generation generation;
+    struct history_point point;
+    char id[POINT_TIME_CHARS + 1];
+    if (!branch_generation(t, folder, &generation) ||
+        !history_branch_point(history_of(t, folder), generation, (size_t)i, &point))
+        return false;
     *out = (struct recovery_node){.kind = RECOVERY_POINT, .vm = folder.vm, .point = point.index};
     point_time_format(point.ms, id);
     snprintf(name, RECOVERY_NAME_MAX, "%s", id);
@@ -322,6 +420,10 @@ bool recovery_entry(const struct recovery_tree *t, struct recovery_node folder, 
         return entry_in_points(t, folder, i, name, out);
     case RECOVERY_POINT:
         return entry_in_point(t, folder, i, name, out);
+    case RECOVERY_BRANCHES:
+        return entry_in_branches(t, folder, i, name, out);
+    case RECOVERY_BRANCH:
+        return entry_in_branch(t, folder, i, name, out);
     default:
         return false;
     }

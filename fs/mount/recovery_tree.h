@@ -5,9 +5,10 @@
  * the life of the mount, also when a new generation leaves points behind.
  *
  *   /                     VM/
- *   VM/                   points/ at/ latest latest-application latest-verified
+ *   VM/                   points/ at/ latest latest-application latest-verified branches/
  *   VM/points/ID/         DISK.img ... point.json
  *   VM/at/TIME            -> ../points/ID, for any TIME that is asked for; never listed
+ *   VM/branches/          only when there are any: GENERATION/ID/, points that were left behind
  *
  * Any thread may call. Knows nothing of FUSE. */
 #ifndef FS_MOUNT_RECOVERY_TREE_H
@@ -23,6 +24,8 @@ enum recovery_kind {
     RECOVERY_DISK,
     RECOVERY_JSON,
     RECOVERY_AT,
+    RECOVERY_BRANCHES,
+    RECOVERY_BRANCH, /* `point` is the index of its generation */
     /* From here on links. This one by the point that it leads to: two times are one inode. */
     RECOVERY_AT_LINK,
     RECOVERY_LATEST,
@@ -39,7 +42,7 @@ enum recovery_kind {
 struct recovery_node {
     enum recovery_kind kind;
     uint32_t vm;    /* index in the tree */
-    uint64_t point; /* index of its epoch in the VM's history */
+    uint64_t point; /* index of its epoch in the VM's history; of a generation: RECOVERY_BRANCH */
     uint32_t disk;  /* index among the point's disks */
 };
 

@@ -481,6 +481,61 @@ static void a_foreign_entry_in_the_slot_fences_for_good(void **state)
     fenced_for_good(r);
 }
 
+/* What a claimer puts behind the newest entry. */
+static void put_fence(struct rig *r, const char *label)
+{
+    struct err err = ERR_NONE;
+    struct buf bytes AUTO_BUF = BUF_NONE;
+    struct seal_salt salt = {{3}};
+    char key[KEY_MAX];
+    struct epoch_entry e = {.kind = EPOCH_FENCE,
+                            .generation = r->generation,
+                            .epoch = r->shipper->state.epoch + 1,
+                            .previous = r->shipper->state.digest};
+    memcpy(e.vm, r->vm_id, sizeof e.vm);
+    snprintf(e.label, sizeof e.label, "%s", label);
+    check_ok(epoch_encode(&e, r->keys, &salt, &bytes, &err), err);
+    epoch_key(r, e.epoch, key);
+    memory_bucket_set(r->cache, key, buf_span(&bytes));
+}
+
+static void a_fence_says_where_the_vm_has_gone(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    put_fence(r, "failed over to host b");
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_FENCED);
+    struct shipper_status status = rig_status(r);
+    assert_non_null(strstr(status.reason, "failed over to host b"));
+    assert_non_null(strstr(status.reason, "do not start the VM here"));
+    fenced_for_good(r);
+}
+
+static void an_idle_source_meets_a_fence_within_two_heartbeats(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    put_fence(r, "");
+    uint64_t until = ship_now_ms(r->shipper) + 2 * HEARTBEAT_MS;
+    while (r->shipper->phase != SHIP_FENCED && ship_now_ms(r->shipper) < until)
+        step_times(r, 1);
+    assert_int_equal(r->shipper->phase, SHIP_FENCED);
+    assert_non_null(strstr(rig_status(r).reason, "claimed by another host"));
+}
+
+static void a_paused_source_with_writes_meets_a_fence_within_two_heartbeats(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    shipper_pause(r->shipper, true);
+    shipper_set_cut_interval(r->shipper, CUT_INTERVAL_MAX_MS);
+    step_times(r, 2);
+    rig_write(r, 0, 7, 1, 1);
+    put_fence(r, "");
+    uint64_t until = ship_now_ms(r->shipper) + 2 * HEARTBEAT_MS;
+    while (r->shipper->phase != SHIP_FENCED && ship_now_ms(r->shipper) < until)
+        step_times(r, 1);
+    assert_int_equal(r->shipper->phase, SHIP_FENCED);
+}
+
 static void our_newest_entry_gone_fences_for_good(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -960,6 +1015,9 @@ int main(void)
         T(puts_that_are_refused_for_long_do_not_end_replication),
         T(puts_that_are_in_doubt_for_long_do_not_end_replication),
         T(a_foreign_entry_in_the_slot_fences_for_good),
+        T(a_fence_says_where_the_vm_has_gone),
+        T(an_idle_source_meets_a_fence_within_two_heartbeats),
+        T(a_paused_source_with_writes_meets_a_fence_within_two_heartbeats),
         T(our_newest_entry_gone_fences_for_good),
         T(our_newest_entry_gone_is_seen_when_it_is_opened),
         T(a_fenced_source_answers_requests_by_name_and_keeps_its_marks),

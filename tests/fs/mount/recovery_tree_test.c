@@ -18,7 +18,12 @@ struct history {
     size_t application; /* this point and every one before it are application-consistent */
     bool verified;      /* there is a verified point: the first */
     uint64_t looks;     /* at single points */
+    size_t branch;      /* points that generation 1 left behind */
 };
+
+#define BRANCH_INDEX 1000000u /* of the first of them */
+static const struct generation generations[] = {{.number = 1, .id = 0x111},
+                                                {.number = 2, .id = 0xabcdef}};
 
 size_t history_points(struct history *h)
 {
@@ -43,11 +48,61 @@ struct history_point history_point(struct history *h, size_t i)
 
 size_t history_epochs(struct history *h)
 {
-    return 2 * h->points;
+    return h->branch > 0 ? BRANCH_INDEX + h->branch : 2 * h->points;
+}
+
+size_t history_generations(struct history *h)
+{
+    (void)h;
+    return 2;
+}
+
+struct history_generation history_generation(struct history *h, size_t i)
+{
+    (void)h;
+    return (struct history_generation){.generation = generations[i]};
+}
+
+bool history_branch_point(struct history *h, struct generation generation, size_t i,
+                          struct history_point *out)
+{
+    if (generation.number != 1 || i >= h->branch)
+        return false;
+    *out = (struct history_point){.ms = FIRST_MS + 7 + i * STEP_MS,
+                                  .generation = generations[0],
+                                  .epoch = i + 1,
+                                  .index = BRANCH_INDEX + i};
+    return true;
+}
+
+bool history_find_in(struct history *h, struct generation generation, uint64_t ms,
+                     struct history_point *out)
+{
+    for (size_t i = 0; history_branch_point(h, generation, i, out); i++)
+        if (out->ms == ms)
+            return true;
+    return false;
+}
+
+bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
+                      struct history_point *out, struct err *err)
+{
+    if (generation.number == 1)
+        return history_branch_point(h, generation, (size_t)epoch - 1, out);
+    if (epoch > h->points)
+        return err_set(err, ERR_NOT_FOUND, "no such point");
+    *out = history_point(h, (size_t)epoch - 1);
+    return true;
 }
 
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
 {
+    if (index >= BRANCH_INDEX) {
+        *generation = generations[0];
+        return (struct record_epoch){.kind = EPOCH_CUT,
+                                     .epoch = index - BRANCH_INDEX + 1,
+                                     .point_ms = FIRST_MS + 7 + (index - BRANCH_INDEX) * STEP_MS};
+    }
     assert_true(index < 2 * h->points);
     *generation = (struct generation){.number = 2, .id = 0xabcdef};
     return (struct record_epoch){.kind = index % 2 ? EPOCH_HEARTBEAT : EPOCH_CUT,
@@ -58,8 +113,8 @@ struct record_epoch history_epoch(struct history *h, size_t index, struct genera
 /* The second disk appears with the third point; the first grows with the fourth. */
 size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX])
 {
-    size_t i = index / 2;
-    assert_true(index % 2 == 0 && i < h->points);
+    size_t i = index >= BRANCH_INDEX ? 0 : index / 2;
+    assert_true((index >= BRANCH_INDEX || index % 2 == 0) && i < h->points);
     memset(out, 0, 2 * sizeof *out);
     strcpy(out[0].name, "root");
     out[0].size_bytes = i < 3 ? 1 << 20 : 2 << 20;
@@ -191,6 +246,27 @@ static void folders_list_what_is_there(void **state)
     check_lists(f, "web1/at", "");
     check_lists(f, "web1/points/2026-11-22T20:00:00.000Z", "root.img point.json ");
     check_lists(f, "web1/points/2026-11-22T20:00:03.000Z", "root.img data.img point.json ");
+}
+
+static void points_left_behind_lie_under_their_generation(void **state)
+{
+    struct fixture *f = *state;
+    f->histories[0].branch = 2;
+    check_lists(f, "web1", "points at latest latest-application branches ");
+    check_lists(f, "db", "points at ");
+    check_lists(f, "web1/branches", "g0001-0000000000000111 ");
+    check_lists(f, "web1/branches/g0001-0000000000000111",
+                "2026-11-22T20:00:00.007Z 2026-11-22T20:00:01.507Z ");
+    check_lists(f, "web1/branches/g0001-0000000000000111/2026-11-22T20:00:00.007Z",
+                "root.img point.json ");
+    check_absent(f, "web1/branches/g0002-0000000000abcdef");
+    check_absent(f, "web1/branches/g0001-0000000000000111/2026-11-22T20:00:00.000Z");
+    check_absent(f, "web1/points/2026-11-22T20:00:00.007Z");
+    check_absent(f, "db/branches");
+    struct recovery_node node = must_walk(f, "web1/branches/g0001-0000000000000111"), back;
+    assert_true(recovery_node(&f->tree, recovery_inode(node), &back));
+    f->histories[0].branch = 0;
+    assert_false(recovery_node(&f->tree, recovery_inode(node), &back));
 }
 
 static void what_is_not_there_is_not_found(void **state)
@@ -370,6 +446,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(folders_list_what_is_there),
+        TEST(points_left_behind_lie_under_their_generation),
         TEST(what_is_not_there_is_not_found),
         TEST(at_leads_to_the_newest_point_at_or_before_a_moment),
         TEST(latest_follows_the_history),
