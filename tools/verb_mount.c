@@ -78,6 +78,9 @@ static bool keep(const struct verb_call *call, const struct settings *s, const c
     program[length] = '\0';
     for (uint16_t i = 0; i < s->disk_count; i++)
         sizes[i] = s->disks[i].size_bytes;
+    size_t memory_bytes = source_memory_bytes(sizes, s->disk_count);
+    if (s->origin.generation.number != 0)
+        memory_bytes += source_origin_memory_bytes(sizes, s->disk_count);
     /* Without the option each worker takes the setting as it then is. */
     char *argv[] = {program,          (char[]){"worker"},
                     (char *)s->name,  interval ? (char[]){"--cut-interval"} : NULL,
@@ -87,7 +90,7 @@ static bool keep(const struct verb_call *call, const struct settings *s, const c
     struct keeper_config config = {
         .mount_point = point,
         .vm = s->name,
-        .memory_bytes = source_memory_bytes(sizes, s->disk_count),
+        .memory_bytes = memory_bytes,
         .worker_argv = argv,
         .lock_fds = locks->fds,
         .lock_count = locks->count,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The processor service: a loop over the VMs known here. Stateless, so any end is a clean one;
  * signals end it between two steps. */
+#include "backend/history/claim.h"
 #include "backend/history/processor.h"
 #include "common/log.h"
 #include "common/rfc3339.h"
@@ -13,6 +14,8 @@
 
 static const struct option_spec options[] = {
     {"once", NULL, false, false, "Return when no complete epoch is left unapplied."},
+    {"branch", NULL, false, false,
+     "First apply what ended generations left in the cache, as branches."},
     {"interval", "SECONDS", false, false, "How often to look for new epochs, 5 unless told."},
     OPTIONS_END,
 };
@@ -30,16 +33,9 @@ static void work_close(struct work *k)
     k->vm = VM_NONE;
 }
 
-static bool work_open(const struct verb_call *call, const char *name, struct work *k,
-                      struct err *err)
+static struct processor_config config_of(const struct verb_call *call, struct vm *vm)
 {
-    struct vm *vm = &k->vm;
-    if (k->processor)
-        return true;
-    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
-        !vm_open_caches(vm, VM_PROCESSES, err))
-        return false;
-    struct processor_config config = {
+    return (struct processor_config){
         .world = call->world,
         .vm = vm->settings.name,
         .keys = vm->keys,
@@ -49,7 +45,71 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
         .fetches = PROCESSOR_FETCHES,
         .fences = true,
     };
-    return processor_open(&config, &k->processor, err);
+}
+
+static void cleanup_processor(struct processor **p)
+{
+    processor_close(p);
+}
+
+/* All that waits in the log of a generation that has ended. */
+static bool apply_branch(const struct processor_config *config, struct generation generation,
+                         struct err *err)
+{
+    struct processor *p CLEANUP(cleanup_processor) = NULL;
+    struct processor_config branch = *config;
+    char name[GENERATION_NAME_MAX];
+    branch.branch = generation;
+    generation_name(generation, name);
+    if (!processor_open(&branch, &p, err))
+        return false;
+    for (unsigned again = 0; again < AGAIN_MAX; again++)
+        switch (processor_step(p, err)) {
+        case PROCESSOR_APPLIED:
+            printf("%s: applied what waited of %s, as a branch\n", config->vm, name);
+            again = 0;
+            break;
+        case PROCESSOR_IDLE:
+            return true;
+        case PROCESSOR_AGAIN:
+            break;
+        default:
+            return err_wrap(err, "%s, generation %s", config->vm, name);
+        }
+    return err_set(err, ERR_TRANSIENT, "%s: overtaken again and again: try later", config->vm);
+}
+
+static bool apply_branches(const struct processor_config *config, struct vm *vm, struct err *err)
+{
+    struct claim_config claim = {.world = config->world,
+                                 .target = vm->targets[0],
+                                 .cache = vm->caches[0],
+                                 .vm = config->vm,
+                                 .keys = config->keys};
+    struct history_tail tail;
+    if (!vm_open_history(vm, err))
+        return false;
+    for (size_t i = 0; i + 1 < history_generations(vm->history); i++) {
+        struct generation g = history_generation(vm->history, i).generation;
+        if (!history_tail_in(&claim, vm->history, g, &tail, err) ||
+            (tail.epochs > 0 && !apply_branch(config, g, err)))
+            return false;
+    }
+    return true;
+}
+
+static bool work_open(const struct verb_call *call, const char *name, struct work *k,
+                      struct err *err)
+{
+    struct vm *vm = &k->vm;
+    if (k->processor)
+        return true;
+    if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
+        !vm_open_caches(vm, VM_PROCESSES, err))
+        return false;
+    struct processor_config config = config_of(call, vm);
+    return (!option_given(call->options, "branch") || apply_branches(&config, vm, err)) &&
+           processor_open(&config, &k->processor, err);
 }
 
 static void print_applied(struct work *k)

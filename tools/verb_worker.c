@@ -2,11 +2,11 @@
  * The worker of a source mount, started by the keeper and never by people: serves the guest, cuts
  * and ships, answers the control socket. It comes and goes; the mount stays. */
 #include "common/log.h"
-#include "common/rfc3339.h"
-#include "fs/disk/shipper.h"
+#include "fs/disk/cut.h"
 #include "fs/mount/source_mount.h"
 #include "tools/control.h"
-#include "tools/vm.h"
+#include "tools/origin_view.h"
+#include "tools/worker_status.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -26,8 +26,10 @@ static const struct option_spec options[] = {
 struct worker {
     struct vm vm;
     struct worker_inheritance inherited;
+    struct origin_view *origin; /* NULL: the local files are whole */
     struct source *source;
-    struct shipper *shipper;
+    struct shipper *shipper; /* NULL: failed over, and not protected again yet */
+    struct hydrate *hydrate; /* with an origin */
     struct source_mount *mount;
     struct control_server *control;
     bool shipping;        /* the shipper's thread runs */
@@ -42,54 +44,17 @@ struct worker {
 
 /* --- the control socket's commands; any thread --- */
 
-static bool add_point(cJSON *j, const char *name, uint64_t ms, struct err *err)
-{
-    char id[POINT_TIME_CHARS + 1] = "";
-    if (ms)
-        point_time_format(ms, id);
-    return json_add_text(j, name, id, err);
-}
-
 static bool status_json(struct worker *w, cJSON *j, struct err *err)
 {
-    struct shipper_status s;
-    char generation[GENERATION_NAME_MAX];
-    shipper_status(w->shipper, &s);
-    generation_name(s.generation, generation);
     pthread_mutex_lock(&w->lock);
-    uint64_t cut_interval_s = w->cut_interval_s;
+    const struct worker_status s = {.vm = &w->vm,
+                                    .inherited = &w->inherited,
+                                    .source = w->source,
+                                    .shipper = w->shipper,
+                                    .hydrate = w->hydrate,
+                                    .cut_interval_s = w->cut_interval_s};
     pthread_mutex_unlock(&w->lock);
-    const struct {
-        const char *name;
-        uint64_t value;
-    } numbers[] = {
-        {"rpo_seconds", s.rpo_seconds},
-        {"cache_lag_seconds", s.cache_lag_seconds},
-        {"epoch", s.epoch},
-        {"pid", (uint64_t)worker_keeper_pid(&w->inherited)},
-        {"worker_pid", (uint64_t)getpid()},
-        {"worker_restarts", w->inherited.restarts},
-        {"applied_epoch", s.applied_epoch},
-        {"dirty_bytes", s.dirty_bytes},
-        {"undo_bytes", s.undo_bytes},
-        {"shipped_bytes", s.shipped_bytes},
-        {"pass_bytes_total", s.pass_bytes_total},
-        {"pass_bytes_done", s.pass_bytes_done},
-        {"rate_bytes_per_second", s.rate_bytes_per_second},
-        {"abandoned_cuts", s.abandoned_cuts},
-        {"cut_interval_seconds", cut_interval_s},
-        {"bandwidth_bytes_per_second", bandwidth_now(w->vm.bandwidth)},
-    };
-    if (!json_add_text(j, "state", replication_state_name(s.state), err) ||
-        !json_add_text(j, "reason", s.reason, err) ||
-        !json_add_text(j, "generation", generation, err) ||
-        !add_point(j, "point", s.point_ms, err) ||
-        !add_point(j, "applied_point", s.applied_ms, err))
-        return false;
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (!json_add_u64(j, numbers[i].name, numbers[i].value, err))
-            return false;
-    return true;
+    return worker_status_json(&s, j, err);
 }
 
 static bool answer_status(struct worker *w, struct control_peer *peer, struct err *err)
@@ -119,7 +84,7 @@ static bool answer_point(struct worker *w, const cJSON *request, struct control_
                                &ticket, err))
         return false;
     if (wait && !(shipper_wait_point(w->shipper, ticket, timeout_ms, &point_ms, &epoch, err) &&
-                  add_point(j, "id", point_ms, err) && json_add_u64(j, "epoch", epoch, err)))
+                  worker_add_point(j, "id", point_ms, err) && json_add_u64(j, "epoch", epoch, err)))
         return false;
     control_answer(peer, j);
     return true;
@@ -188,7 +153,7 @@ static bool answer_set(struct worker *w, const cJSON *request, struct control_pe
     uint64_t interval_s;
     if (!json_text(request, "bandwidth", &bandwidth, err) ||
         !json_u64(request, "cut_interval_seconds", &interval_s, err) ||
-        !bandwidth_set(w->vm.bandwidth, bandwidth, err))
+        !(w->vm.bandwidth == NULL || bandwidth_set(w->vm.bandwidth, bandwidth, err)))
         return false;
     if (interval_s < 1 || interval_s > CUT_INTERVAL_MAX_S)
         return err_set(err, ERR_INVALID, "a cut interval of 1 to %u s", CUT_INTERVAL_MAX_S);
@@ -197,7 +162,8 @@ static bool answer_set(struct worker *w, const cJSON *request, struct control_pe
         interval_s = w->cut_interval_s;
     w->cut_interval_s = interval_s;
     pthread_mutex_unlock(&w->lock);
-    shipper_set_cut_interval(w->shipper, interval_s * 1000);
+    if (w->shipper)
+        shipper_set_cut_interval(w->shipper, interval_s * 1000);
     if (!json_make(&j, err) || !json_add_u64(j, "cut_interval_seconds", interval_s, err))
         return false;
     control_answer(peer, j);
@@ -220,12 +186,35 @@ static bool answer_simple(struct worker *w, const char *command, struct control_
     return true;
 }
 
+/* As a kill would: the next worker takes up whatever was in hand, requests that wait for a store
+ * among them, which a stop by the book would have to fail. */
+static bool answer_restart(struct control_peer *peer)
+{
+    control_answer(peer, NULL);
+    log_info("restarts, to take up its settings anew");
+    _exit(0);
+}
+
+static bool check_shipping(const struct worker *w, const char *command, struct err *err)
+{
+    static const char *const always[] = {"status", "set", "unmount", "restart"};
+    for (size_t i = 0; i < sizeof always / sizeof *always; i++)
+        if (strcmp(command, always[i]) == 0)
+            return true;
+    return w->shipper != NULL ||
+           err_set(err, ERR_INVALID,
+                   "%s was failed over and is not replicated: farshore reprotect %s comes first",
+                   w->vm.settings.name, w->vm.settings.name);
+}
+
 static void handle(void *context, const char *command, const cJSON *request,
                    struct control_peer *peer)
 {
     struct worker *w = context;
     struct err err = ERR_NONE;
-    bool good = strcmp(command, "status") == 0    ? answer_status(w, peer, &err)
+    bool good = !check_shipping(w, command, &err) ? false
+                : strcmp(command, "restart") == 0 ? answer_restart(peer)
+                : strcmp(command, "status") == 0  ? answer_status(w, peer, &err)
                 : strcmp(command, "point") == 0   ? answer_point(w, request, peer, &err)
                 : strcmp(command, "set") == 0     ? answer_set(w, request, peer, &err)
                 : strcmp(command, "unmount") == 0 ? answer_unmount(w, request, peer, &err)
@@ -240,12 +229,16 @@ static bool open_source(struct worker *w, const char *state, struct err *err)
 {
     struct settings *s = &w->vm.settings;
     struct source_disk_config disks[VM_DISKS_MAX];
+    const struct origin *origin = w->origin ? origin_view_origin(w->origin) : NULL;
     for (uint16_t i = 0; i < s->disk_count; i++)
-        disks[i] = (struct source_disk_config){.name = s->disks[i].name,
-                                               .path = s->disks[i].path,
-                                               .number = s->disks[i].number,
-                                               .store = s->disks[i].store,
-                                               .size_bytes = s->disks[i].size_bytes};
+        disks[i] =
+            (struct source_disk_config){.name = s->disks[i].name,
+                                        .path = s->disks[i].path,
+                                        .number = s->disks[i].number,
+                                        .store = s->disks[i].store,
+                                        .size_bytes = s->disks[i].size_bytes,
+                                        .origin = origin,
+                                        .origin_head = origin_view_head(&w->vm, &s->disks[i])};
     struct source_config config = {
         .world = w->vm.call->world,
         .state_folder = state,
@@ -282,6 +275,47 @@ static bool open_shipper(struct worker *w, const char *state, struct err *err)
     return shipper_open(&config, &w->shipper, err);
 }
 
+/* From here on nobody needs the store any more. What `set` wrote meanwhile stays. */
+static void forget_origin(void *context)
+{
+    struct worker *w = context;
+    const struct verb_call *call = w->vm.call;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    const struct settings_origin *was = &w->vm.settings.origin;
+    struct err err = ERR_NONE;
+    log_info("%s is whole: its local files need no store any more", w->vm.settings.name);
+    if (!settings_load(call->world, call->paths, w->vm.settings.name, &now, &err)) {
+        log_warning("it is looked at again at the next mount: %s", err.text);
+        return;
+    }
+    if (now.origin.generation.id != was->generation.id || now.origin.epoch != was->epoch)
+        return;
+    now.origin.generation = (struct generation){.number = 0};
+    if (!settings_save(call->world, call->paths, &now, &err))
+        log_warning("it is looked at again at the next mount: %s", err.text);
+}
+
+static bool open_disks(struct worker *w, const char *state, struct err *err)
+{
+    const struct settings *s = &w->vm.settings;
+    bool over = s->origin.generation.number != 0;
+    if ((over && !origin_view_make(&w->vm, &w->origin, err)) || !open_source(w, state, err))
+        return false;
+    if (s->replicate)
+        return vm_open_caches(&w->vm, VM_SHIPS, err) && open_shipper(w, state, err);
+    source_checked(w->source);
+    return true;
+}
+
+/* Threads that write local files: only once those of a dead worker have had their last write. */
+static bool start_threads(struct worker *w, struct err *err)
+{
+    if (w->origin && !hydrate_start(w->source, forget_origin, w, &w->hydrate, err))
+        return false;
+    w->shipping = w->shipper != NULL && shipper_start(w->shipper, err);
+    return w->shipping || w->shipper == NULL;
+}
+
 static bool start(struct worker *w, const struct verb_call *call, struct err *err)
 {
     char state[PATH_BYTES_MAX];
@@ -293,12 +327,10 @@ static bool start(struct worker *w, const struct verb_call *call, struct err *er
     w->told_interval = option_given(call->options, "cut-interval");
     if (!option_number(call->options, "cut-interval", s->cut_interval_s, 1, CUT_INTERVAL_MAX_S,
                        &w->cut_interval_s, err) ||
-        !vm_open_caches(&w->vm, VM_SHIPS, err) || !open_source(w, state, err) ||
-        !open_shipper(w, state, err) ||
-        !source_mount_open(w->source, &w->inherited, &w->mount, err))
+        !open_disks(w, state, err) || !source_mount_open(w->source, &w->inherited, &w->mount, err))
         return false;
-    w->shipping = shipper_start(w->shipper, err);
-    return w->shipping && control_serve(call->paths->run, s->name, handle, w, &w->control, err);
+    return start_threads(w, err) &&
+           control_serve(call->paths->run, s->name, handle, w, &w->control, err);
 }
 
 /* The file system is unmounted: no guest I/O any more. */
@@ -310,7 +342,8 @@ static void finish(struct worker *w)
 
     struct err outcome = ERR_NONE;
     w->shipping = false;
-    if (!shipper_stop(w->shipper, true, final_cut_ms, &outcome))
+    if (w->shipper == NULL ? !source_sync(w->source, &outcome)
+                           : !shipper_stop(w->shipper, true, final_cut_ms, &outcome))
         log_warning("%s: the final cut is not shipped: %s", w->vm.settings.name, outcome.text);
     pthread_mutex_lock(&w->lock);
     w->outcome = outcome;
@@ -326,9 +359,13 @@ static void worker_close(struct worker *w)
     if (w->shipping && !shipper_stop(w->shipper, false, 0, &ignored))
         log_debug("%s", ignored.text);
     w->shipping = false;
+    if (w->origin)
+        origin_view_cancel(w->origin);
+    hydrate_stop(&w->hydrate);
     source_mount_close(&w->mount);
     shipper_close(&w->shipper);
     source_close(&w->source);
+    origin_view_release(&w->origin);
     vm_release(&w->vm);
 }
 

@@ -312,12 +312,6 @@ bool history_fence_in(const struct claim_config *config, struct history *h,
     return settle(&c, out, err ? err : &unused);
 }
 
-static bool claimer_open(struct claimer *c, struct err *err)
-{
-    return history_open(c->config->world, c->config->target, c->config->vm, c->config->keys,
-                        &c->history, err);
-}
-
 bool history_fence(const struct claim_config *config, struct claim_result *out, struct err *err)
 {
     struct history *h CLEANUP(cleanup_history) = NULL;
@@ -325,22 +319,29 @@ bool history_fence(const struct claim_config *config, struct claim_result *out, 
            history_fence_in(config, h, out, err);
 }
 
-bool history_tail(const struct claim_config *config, struct generation generation,
-                  struct history_tail *out, struct err *err)
+bool history_tail_in(const struct claim_config *config, struct history *h,
+                     struct generation generation, struct history_tail *out, struct err *err)
 {
-    struct history *h CLEANUP(cleanup_history) = NULL;
-    struct claimer c = {.config = config};
+    struct err unused;
+    struct claimer c = {.config = config, .history = h};
     struct log_end end;
 
-    if (!claimer_open(&c, err))
-        return false;
-    h = c.history;
+    if (!err)
+        err = &unused;
     if (config->cache == NULL)
         return err_set(err, ERR_TRANSIENT, "the cache store is out of reach");
     if (!walk(&c, generation, &end, err))
         return false;
     *out = end.tail;
     return true;
+}
+
+bool history_tail(const struct claim_config *config, struct generation generation,
+                  struct history_tail *out, struct err *err)
+{
+    struct history *h CLEANUP(cleanup_history) = NULL;
+    return history_open(config->world, config->target, config->vm, config->keys, &h, err) &&
+           history_tail_in(config, h, generation, out, err);
 }
 
 /* --- the record --- */
@@ -482,12 +483,11 @@ bool history_begin_generation(const struct claim_config *config, const struct cl
 {
     struct err unused;
     struct history *h CLEANUP(cleanup_history) = NULL;
-    struct claimer c = {.config = config};
 
     if (!err)
         err = &unused;
-    if (!claimer_open(&c, err))
+    if (!history_open(config->world, config->target, config->vm, config->keys, &h, err))
         return false;
-    h = c.history;
+    struct claimer c = {.config = config, .history = h};
     return record_begin(&c, claim, err) && settle(&c, out, err);
 }

@@ -70,5 +70,8 @@ struct history_tail {
 };
 bool history_tail(const struct claim_config *config, struct generation generation,
                   struct history_tail *out, struct err *err) MUST_CHECK;
+bool history_tail_in(const struct claim_config *config, struct history *h,
+                     struct generation generation, struct history_tail *out,
+                     struct err *err) MUST_CHECK;
 
 #endif

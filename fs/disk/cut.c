@@ -91,19 +91,25 @@ bool source_cut_next(struct source *s, size_t disk, uint64_t from, struct extent
     return true;
 }
 
-/* One block at a time, to find out which of them the device cannot read. */
-static void read_each(struct source_disk *d, struct extent extent, struct mspan out,
-                      uint64_t *unreadable)
+/* One block at a time, to find out which of them cannot be read, here or where they come from. An
+ * origin out of reach is no such finding. */
+static bool read_each(struct source_disk *d, struct extent extent, struct mspan out,
+                      uint64_t *unreadable, struct err *err)
 {
     for (uint64_t i = 0; i < extent.count; i++) {
-        struct err err = ERR_NONE;
+        struct err why = ERR_NONE;
         struct mspan block = mspan_part(out, i * BLOCK_BYTES, BLOCK_BYTES);
-        if (file_read(d->file, block, (extent.first + i) << BLOCK_SHIFT, &err))
+        if (backing_read(d->backing, (extent.first + i) << BLOCK_SHIFT, block, &why))
             continue;
+        if (why.kind != ERR_IO && backing_partial(d->backing)) {
+            *err = why;
+            return false;
+        }
         *unreadable |= 1ull << i;
         log_error("disk %s: block %llu ships as unreadable: %s", d->name,
-                  (unsigned long long)(extent.first + i), err.text);
+                  (unsigned long long)(extent.first + i), why.text);
     }
+    return true;
 }
 
 static bool prefer_saved(struct source *s, size_t disk, struct extent extent, struct mspan out,
@@ -138,8 +144,9 @@ bool source_cut_take(struct source *s, size_t disk, struct extent extent, struct
 
     *unreadable = 0;
     range_lock(d->locks, extent, &hold);
-    if (!file_read(d->file, out, extent.first << BLOCK_SHIFT, &read_err))
-        read_each(d, extent, out, unreadable);
+    if (!backing_read(d->backing, extent.first << BLOCK_SHIFT, out, &read_err) &&
+        !read_each(d, extent, out, unreadable, err))
+        return false;
     if (word != CUT_IDLE && !prefer_saved(s, disk, extent, out, unreadable, err))
         return false;
     clear_beyond(d, extent, out);
@@ -232,8 +239,9 @@ bool source_distrust(struct source *s, struct err *err)
         if (d->distrusted || !atomic_load(&s->kept->sync_failed[i]))
             continue;
         /* What the page cache shows may never have reached the device. */
-        if (world_file_fd(d->file) >= 0)
-            posix_fadvise(world_file_fd(d->file), 0, 0, POSIX_FADV_DONTNEED);
+        int fd = world_file_fd(backing_file(d->backing));
+        if (fd >= 0)
+            posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
         uint64_t region;
         for (uint64_t from = 0; marks_next(d->marks, from, &region); from = region + 1) {
             if (!void_region(d, region, err))
@@ -302,5 +310,5 @@ uint16_t source_disk_store(const struct source *s, size_t disk)
 
 bool source_disk_stat(const struct source *s, size_t disk, struct world_stat *out)
 {
-    return s->world->ops->stat(s->disks[disk].file, out) == 0;
+    return s->world->ops->stat(backing_file(s->disks[disk].backing), out) == 0;
 }

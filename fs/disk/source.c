@@ -12,17 +12,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
+/* Whole pages, so that what follows the maps lies on one. */
+static size_t maps_bytes_of(const uint64_t *disk_bytes, size_t disk_count)
 {
-    return SOURCE_KEPT_BYTES + dirty_memory_bytes(disk_bytes, disk_count, DIRTY_LEAVES_DEFAULT);
+    size_t bytes = dirty_memory_bytes(disk_bytes, disk_count, DIRTY_LEAVES_DEFAULT);
+    return (bytes + SOURCE_KEPT_BYTES - 1) / SOURCE_KEPT_BYTES * SOURCE_KEPT_BYTES;
 }
 
-static bool open_local(struct source_disk *d, struct world *w, struct err *err)
+size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
 {
-    if (!file_open(w, d->path, O_RDWR, 0, &d->file, err))
+    return SOURCE_KEPT_BYTES + maps_bytes_of(disk_bytes, disk_count);
+}
+
+size_t source_origin_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < disk_count; i++)
+        bytes += backing_memory_bytes(disk_bytes[i]);
+    return bytes;
+}
+
+static bool open_local(struct source_disk *d, const struct source_disk_config *config,
+                       const struct source_config *c, uint8_t *memory, struct err *err)
+{
+    struct backing_config backing = {.world = c->world,
+                                     .path = d->path,
+                                     .disk_bytes = d->size,
+                                     .origin = config->origin,
+                                     .head = config->origin_head,
+                                     .memory = memory,
+                                     .fresh = c->memory_fresh};
+    if (!backing_open(&backing, &d->backing, err))
         return err_wrap(err, "disk %s", d->name);
     struct world_stat st;
-    int rc = w->ops->stat(d->file, &st);
+    int rc = c->world->ops->stat(backing_file(d->backing), &st);
     if (rc < 0)
         return err_errno(err, -rc, "disk %s: cannot look at %s", d->name, d->path);
     if (st.size < d->size)
@@ -34,9 +57,10 @@ static bool open_local(struct source_disk *d, struct world *w, struct err *err)
 }
 
 static bool open_disk(struct source *s, struct source_disk *d,
-                      const struct source_disk_config *config, uint64_t key_id, const char *folder,
-                      struct err *err)
+                      const struct source_disk_config *config, const struct source_config *c,
+                      uint8_t *memory, struct err *err)
 {
+    const char *folder = c->state_folder;
     char path[4096];
     snprintf(d->name, sizeof d->name, "%s", config->name);
     d->path = strdup(config->path);
@@ -45,7 +69,8 @@ static bool open_disk(struct source *s, struct source_disk *d,
     d->number = config->number;
     d->store = config->store;
     d->size = config->size_bytes;
-    if (!open_local(d, s->world, err))
+    d->origin = config->origin;
+    if (!open_local(d, config, c, memory, err))
         return false;
     if (!range_locks_make(&d->locks))
         return err_set(err, ERR_FULL, "out of memory");
@@ -53,7 +78,7 @@ static bool open_disk(struct source *s, struct source_disk *d,
     if (!marks_open(s->world, path, d->size, &d->marks, err))
         return err_wrap(err, "disk %s", d->name);
     snprintf(path, sizeof path, "%s/%s.digests", folder, d->name);
-    if (!digest_file_open(s->world, path, key_id, d->number, &d->digests, err))
+    if (!digest_file_open(s->world, path, c->key_id, d->number, &d->digests, err))
         return err_wrap(err, "disk %s", d->name);
     return true;
 }
@@ -79,9 +104,10 @@ static void dirty_from_marks(struct source *s)
 static bool attach_maps(struct source *s, const struct source_config *config, const uint64_t *sizes,
                         struct err *err)
 {
-    assert(config->memory_bytes > SOURCE_KEPT_BYTES);
     uint8_t *maps = (uint8_t *)config->memory + SOURCE_KEPT_BYTES;
-    size_t maps_bytes = config->memory_bytes - SOURCE_KEPT_BYTES;
+    size_t maps_bytes = maps_bytes_of(sizes, s->disk_count);
+    if (config->memory_bytes < SOURCE_KEPT_BYTES + maps_bytes)
+        return err_set(err, ERR_CORRUPT, "the kept memory is another VM's or another version's");
     s->kept = config->memory;
     if (s->adopted) {
         struct err why = ERR_NONE;
@@ -118,6 +144,24 @@ static bool open_maps(struct source *s, const struct source_config *config, stru
                      config->undo_file_bytes, &s->undo, err);
 }
 
+/* Where the presence bits of the first disk lie; checked only when there are any. */
+static uint8_t *origin_memory(const struct source_config *config, struct err *err)
+{
+    uint64_t sizes[VM_DISKS_MAX] = {0};
+    bool any = false;
+    for (size_t i = 0; i < config->disk_count; i++) {
+        sizes[i] = config->disks[i].size_bytes;
+        any = any || config->disks[i].origin != NULL;
+    }
+    size_t maps = source_memory_bytes(sizes, config->disk_count);
+    size_t bits = any ? source_origin_memory_bytes(sizes, config->disk_count) : 0;
+    if (config->memory_bytes < maps + bits) {
+        err_set(err, ERR_INVALID, "the mount began without an origin: unmount and mount again");
+        return NULL;
+    }
+    return (uint8_t *)config->memory + maps;
+}
+
 bool source_open(const struct source_config *config, struct source **out, struct err *err)
 {
     assert(config->disk_count > 0 && config->disk_count <= VM_DISKS_MAX);
@@ -127,12 +171,15 @@ bool source_open(const struct source_config *config, struct source **out, struct
     s->world = config->world;
     s->adopted = !config->memory_fresh;
     atomic_store(&s->cut_word, CUT_IDLE);
+    uint8_t *memory = origin_memory(config, err);
+    if (memory == NULL)
+        goto fail;
     for (size_t i = 0; i < config->disk_count; i++) {
         assert(i == 0 || config->disks[i].number > config->disks[i - 1].number);
         s->disk_count = i + 1;
-        if (!open_disk(s, &s->disks[i], &config->disks[i], config->key_id, config->state_folder,
-                       err))
+        if (!open_disk(s, &s->disks[i], &config->disks[i], config, memory, err))
             goto fail;
+        memory += backing_memory_bytes(config->disks[i].size_bytes);
     }
     if (!open_maps(s, config, err))
         goto fail;
@@ -154,7 +201,7 @@ void source_close(struct source **source)
         digest_file_close(&d->digests);
         marks_close(&d->marks);
         range_locks_release(&d->locks);
-        file_close(&d->file);
+        backing_close(&d->backing);
         free(d->path);
     }
     undo_release(&s->undo);
@@ -195,14 +242,22 @@ uint64_t source_disk_bytes(const struct source *s, size_t disk)
 
 int source_disk_fd(const struct source *s, size_t disk)
 {
-    return world_file_fd(disk_at(s, disk)->file);
+    return world_file_fd(backing_file(disk_at(s, disk)->backing));
+}
+
+/* An origin that is out of reach was waited for: what is left is an I/O error. */
+static bool guest_error(const struct source_disk *d, struct err *err)
+{
+    if (err != NULL && err->kind != ERR_FULL && backing_partial(d->backing))
+        err->kind = ERR_IO;
+    return err_wrap(err, "disk %s", d->name);
 }
 
 bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out, struct err *err)
 {
     const struct source_disk *d = disk_at(s, disk);
     assert(offset <= d->size && out.length <= d->size - offset);
-    return file_read(d->file, out, offset, err);
+    return backing_read(d->backing, offset, out, err) || guest_error(d, err);
 }
 
 void source_note_write(struct source *s, uint32_t epoch)
@@ -232,7 +287,8 @@ static void save_old(struct source *s, uint32_t era, size_t disk, uint64_t block
         return;
     uint8_t old[BLOCK_BYTES];
     struct err err = ERR_NONE;
-    if (!file_read(s->disks[disk].file, mspan_of(old, sizeof old), block << BLOCK_SHIFT, &err)) {
+    if (!backing_read(s->disks[disk].backing, block << BLOCK_SHIFT, mspan_of(old, sizeof old),
+                      &err)) {
         log_warning("the cut is abandoned: %s", err.text);
         atomic_store(&s->cut_lost, true);
     } else if (!undo_save(s->undo, era, disk, block, old)) {
@@ -294,7 +350,7 @@ bool source_write(struct source *s, size_t disk, uint64_t offset, struct span da
         return true;
     struct change c;
     bool ok = change_begin(s, disk, offset, data.length, &c, err) &&
-              file_write(d->file, data, offset, err);
+              (backing_write(d->backing, offset, data, err) || guest_error(d, err));
     change_end(s, &c);
     return ok;
 }
@@ -307,11 +363,7 @@ bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length
         return true;
     struct change c;
     bool ok = change_begin(s, disk, offset, length, &c, err);
-    if (ok) {
-        int rc = s->world->ops->punch(d->file, offset, length);
-        if (rc < 0)
-            ok = err_errno(err, -rc, "disk %s: cannot punch a hole into %s", d->name, d->path);
-    }
+    ok = ok && (backing_zero(d->backing, offset, length, err) || guest_error(d, err));
     change_end(s, &c);
     return ok;
 }
@@ -326,7 +378,7 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
             "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
             "device, then unmount and mount again",
             d->name, d->path);
-    if (file_sync(d->file, err))
+    if (backing_sync(d->backing, err))
         return true;
     atomic_store(&s->kept->sync_failed[disk], true);
     return err_wrap(err, "disk %s", d->name);
@@ -335,21 +387,8 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
 bool source_next_data(struct source *s, size_t disk, uint64_t from, uint64_t *start, uint64_t *end,
                       bool *found, struct err *err)
 {
-    const struct source_disk *d = disk_at(s, disk);
-    *found = false;
-    if (from >= d->size)
-        return true;
-    int rc = s->world->ops->next_data(d->file, from, start, end);
-    if (rc == -ENXIO)
-        return true;
-    if (rc < 0)
-        return err_errno(err, -rc, "disk %s: cannot find data in %s", d->name, d->path);
-    if (*start >= d->size)
-        return true;
-    if (*end > d->size)
-        *end = d->size;
-    *found = true;
-    return true;
+    return backing_next_data(disk_at(s, disk)->backing, from, start, end, found, err) ||
+           err_wrap(err, "disk %s", source_disk_name(s, disk));
 }
 
 bool source_mark_all(struct source *s, struct err *err)

@@ -17,6 +17,7 @@
 #include "common/extent.h"
 #include "common/span.h"
 #include "common/world.h"
+#include "fs/disk/backing.h"
 
 struct source;
 
@@ -26,6 +27,9 @@ struct source_disk_config {
     uint16_t number;     /* in runs and frames, constant for the disk's life */
     uint16_t store;      /* index of its cache store */
     uint64_t size_bytes; /* as enabled: a smaller file is refused */
+    /* NULL: the file is whole. Else it lies over this, as the record PATH.map of that head says. */
+    const struct origin *origin;
+    struct presence_head origin_head;
 };
 
 struct source_config {
@@ -40,8 +44,9 @@ struct source_config {
     bool memory_fresh; /* false: adopt what a dead worker left in it */
 };
 
-/* What the keeper must provide for these disks. */
+/* What the keeper must provide for these disks, and what besides when they lie over an origin. */
 size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count);
+size_t source_origin_memory_bytes(const uint64_t *disk_bytes, size_t disk_count);
 
 bool source_open(const struct source_config *config, struct source **out,
                  struct err *err) MUST_CHECK;

@@ -5,6 +5,7 @@
 #define FS_DISK_SOURCE_PRIVATE_H
 
 #include "backend/history/epoch.h"
+#include "fs/disk/backing.h"
 #include "fs/disk/cut.h"
 #include "fs/disk/dirty.h"
 #include "fs/disk/gate.h"
@@ -20,7 +21,8 @@ struct source_disk {
     uint16_t number;
     uint16_t store;
     uint64_t size;
-    struct world_file *file;
+    struct backing *backing;
+    const struct origin *origin; /* NULL: none */
     struct range_locks *locks;
     struct marks *marks;
     struct digest_file *digests; /* ship machine's thread only */

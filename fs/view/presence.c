@@ -1,14 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "fs/view/presence.h"
 
-#include "common/digest.h"
-
-#include <errno.h>
-#include <fcntl.h>
-
-#define PRESENCE_MAGIC   "FSOVERLY"
-#define PRESENCE_VERSION 1u
-
 struct page {
     struct page *next_changed;
     bool changed;
@@ -26,64 +18,6 @@ struct presence {
     struct page *changed;
 };
 
-static void encode_head(const struct presence_head *head, struct buf *out)
-{
-    buf_put(out, PRESENCE_MAGIC, 8);
-    buf_put_u32(out, PRESENCE_VERSION);
-    buf_put_u32(out, PRESENCE_PAGE_BYTES);
-    buf_put(out, head->vm, VM_ID_BYTES);
-    buf_put_u64(out, head->generation_id);
-    buf_put_u64(out, head->epoch);
-    buf_put_u64(out, head->disk_bytes);
-    buf_put_u32(out, BLOCK_BYTES);
-    buf_put_u16(out, head->disk);
-    buf_put_u16(out, 0); /* flags */
-    struct sha256 sum = sha256_of(buf_span(out));
-    buf_put(out, sum.bytes, sizeof sum.bytes);
-    uint8_t *padding = buf_extend(out, PRESENCE_HEAD_BYTES - out->length);
-    if (padding)
-        memset(padding, 0, PRESENCE_HEAD_BYTES - (size_t)(padding - out->data));
-}
-
-bool presence_create(struct world *w, const char *path, const struct presence_head *head,
-                     struct err *err)
-{
-    struct buf bytes AUTO_BUF = BUF_NONE;
-    encode_head(head, &bytes);
-    return buf_ok(&bytes, err) && file_replace(w, path, 0600, buf_span(&bytes), err);
-}
-
-/* The head has one right form for what is expected, so it is compared, not parsed; the parts are
- * looked at only to say what is wrong. */
-static bool check_head(struct presence *p, const struct presence_head *head, struct err *err)
-{
-    uint8_t found[PRESENCE_HEAD_BYTES];
-    struct buf expected AUTO_BUF = BUF_NONE;
-    const size_t summed = 64;
-
-    if (!file_read(p->file, mspan_of(found, sizeof found), 0, err))
-        return false;
-    encode_head(head, &expected);
-    if (!buf_ok(&expected, err))
-        return false;
-    if (span_equal(span_of(found, sizeof found), buf_span(&expected)))
-        return true;
-    struct sha256 sum = sha256_of(span_of(found, summed));
-    if (memcmp(found, PRESENCE_MAGIC, 8) != 0 ||
-        memcmp(found + summed, sum.bytes, sizeof sum.bytes) != 0)
-        return err_set(err, ERR_CORRUPT,
-                       "%s is not a whole presence record: the overlay cannot be used; discard it",
-                       p->path);
-    if (load_u32(found + 8) != PRESENCE_VERSION)
-        return err_set(err, ERR_CORRUPT,
-                       "%s has version %u, this farshore reads version %u: use a newer one",
-                       p->path, load_u32(found + 8), PRESENCE_VERSION);
-    return err_set(err, ERR_CORRUPT,
-                   "%s belongs to another VM, point or disk: use another name for the overlays, or "
-                   "discard this one",
-                   p->path);
-}
-
 static struct page *page_make(struct presence *p, uint64_t index, struct err *err)
 {
     struct page *page = calloc(1, sizeof *page);
@@ -95,40 +29,15 @@ static struct page *page_make(struct presence *p, uint64_t index, struct err *er
     return page;
 }
 
-static uint64_t page_offset(uint64_t index)
+static bool take_page(void *context, uint64_t index, const uint8_t *bits, struct err *err)
 {
-    return PRESENCE_HEAD_BYTES + index * PRESENCE_PAGE_BYTES;
-}
-
-static bool load_page(struct presence *p, uint64_t index, struct err *err)
-{
+    struct presence *p = context;
     struct page *page = page_make(p, index, err);
     if (!page)
         return false;
+    memcpy(page->bits, bits, sizeof page->bits);
     p->pages[index] = page;
-    return file_read(p->file, mspan_of(page->bits, sizeof page->bits), page_offset(index), err);
-}
-
-/* Only pages that the file has data for: the cost follows what was written, not the disk. */
-static bool load_pages(struct presence *p, struct err *err)
-{
-    uint64_t from = PRESENCE_HEAD_BYTES;
-    for (;;) {
-        uint64_t start, end;
-        int failure = p->file->world->ops->next_data(p->file, from, &start, &end);
-        if (failure == -ENXIO)
-            return true;
-        if (failure < 0)
-            return err_errno(err, -failure, "cannot find the pages of %s", p->path);
-        uint64_t index = (start - PRESENCE_HEAD_BYTES) / PRESENCE_PAGE_BYTES;
-        for (; index < p->page_count && page_offset(index) < end; index++) {
-            if (!p->pages[index] && !load_page(p, index, err))
-                return false;
-        }
-        if (index >= p->page_count)
-            return true;
-        from = page_offset(index);
-    }
+    return true;
 }
 
 bool presence_open(struct world *w, const char *path, const struct presence_head *head,
@@ -144,8 +53,8 @@ bool presence_open(struct world *w, const char *path, const struct presence_head
     p->pages = calloc(p->page_count + 1, sizeof *p->pages);
     if (!p->path || !p->pages)
         return err_set(err, ERR_FULL, "no memory to open %s", path);
-    if (!file_open(w, path, O_RDWR, 0, &p->file, err) || !check_head(p, head, err) ||
-        !load_pages(p, err))
+    if (!presence_record_open(w, path, head, &p->file, err) ||
+        !presence_record_pages(p->file, p->page_count, take_page, p, err))
         return false;
     *out = TAKE(p);
     return true;
@@ -286,11 +195,10 @@ bool presence_take(struct presence *p, struct presence_batch *out, struct err *e
 
 static bool put_pages(struct presence *p, const struct presence_batch *batch, struct err *err)
 {
-    for (size_t i = 0; i < batch->count; i++) {
-        struct span bits = span_of(batch->bits + i * PRESENCE_PAGE_BYTES, PRESENCE_PAGE_BYTES);
-        if (!file_write(p->file, bits, page_offset(batch->indices[i]), err))
+    for (size_t i = 0; i < batch->count; i++)
+        if (!presence_record_put(p->file, batch->indices[i], batch->bits + i * PRESENCE_PAGE_BYTES,
+                                 err))
             return false;
-    }
     return batch->count == 0 || file_sync(p->file, err);
 }
 

@@ -1,33 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * Which blocks of an overlay are present: a bit per block in memory, in pages that exist only where
- * a bit is set, and a sparse record file of the same pages behind a head that says what the overlay
- * belongs to. Bits are only ever set. A page torn by a power cut therefore shows each bit as it was
- * or as it became, and both are true when the data was synced before the page was written; that is
- * why pages carry no checksum. docs/FORMAT.md has the bytes.
+ * a bit is set, and the same pages in a presence record. Bits are only ever set.
  * Any thread may call; take and put of one batch belong to one thread at a time. */
 #ifndef FS_VIEW_PRESENCE_H
 #define FS_VIEW_PRESENCE_H
 
-#include "backend/history/keys.h"
-#include "common/extent.h"
-#include "common/file.h"
-
-#define PRESENCE_PAGE_BYTES  4096u
-#define PRESENCE_PAGE_BLOCKS (PRESENCE_PAGE_BYTES * 8u) /* 128 MiB of disk */
-#define PRESENCE_HEAD_BYTES  4096u
-
-/* What the record belongs to; every field must match when it is opened again. */
-struct presence_head {
-    uint8_t vm[VM_ID_BYTES];
-    uint64_t generation_id;
-    uint64_t epoch;
-    uint16_t disk;
-    uint64_t disk_bytes;
-};
-
-/* Makes the record with no bit set, whole and durably. */
-bool presence_create(struct world *w, const char *path, const struct presence_head *head,
-                     struct err *err) MUST_CHECK;
+#include "fs/view/presence_record.h"
 
 struct presence;
 /* ERR_NOT_FOUND: no record. ERR_CORRUPT: damaged, or it belongs to another VM, point or disk. */
