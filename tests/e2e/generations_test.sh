@@ -74,4 +74,4 @@ wait_for 30 test -e "$TMP/rec/vm/branches/$gen1/$point_b"
 [ "$(head -c 1 <&9)" = b ] || fail "the open point is gone"
 exec 9<&-
 umount "$TMP/rec"
-expect_exit 4 "is unmounted" A unmount "$TMP/src"
+A unmount "$TMP/src" # says that not all is shipped
