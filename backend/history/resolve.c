@@ -135,6 +135,6 @@ bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
         return history_find(h, ms, false, out) || none_before(h, text, err);
     return err_set(err, ERR_INVALID,
                    "'%.64s' names no recovery point: give a point's id, an RFC 3339 time, now-5m "
-                   "(s, m, h, d), latest, latest-application or latest-verified",
+                   "(s, m, h, d), latest, latest-application, latest-verified or GENERATION/ID",
                    text);
 }

@@ -354,6 +354,18 @@ static void without_the_cache_the_record_is_made_and_the_fence_is_pending(void *
     free(m.blocks);
 }
 
+static void a_generation_that_never_opened_its_log_is_fenced_all_the_same(void **state)
+{
+    struct fixture *f = *state;
+    f->down = true;
+    claim(f, claim_of(3));
+    f->down = false;
+    struct claim change = {.generation = third, .ends = second, .parent = first, .parent_epoch = 2};
+    assert_false(claim(f, change).fence_pending);
+    assert_true(tail_of(f, first).fenced);
+    assert_true(tail_of(f, second).fenced);
+}
+
 static void a_processor_puts_a_pending_fence_and_follows_the_new_generation(void **state)
 {
     struct fixture *f = *state;
@@ -427,6 +439,25 @@ static void what_waits_in_an_old_log_is_kept_and_may_be_applied_as_a_branch(void
     assert_int_equal(step(f, (struct generation){.id = 0}, true, &err), PROCESSOR_IDLE);
 }
 
+static void a_heartbeat_on_a_branch_says_nothing_of_the_line(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    claim(f, claim_of(4));
+    struct history *h = made_vm_history(&f->vm);
+    uint64_t until_ms = history_head(h).point_ms;
+    history_close(&h);
+    /* A new log of the same generation, as if the heartbeat had come before the fence. */
+    memory_bucket_drop(f->vm.cache_bucket, MADE_VM "/g0001-0123456789abcdef/0000000000000005");
+    f->vm.maker.clock_ms += 60000;
+    epoch_maker_ship(&f->vm.maker, EPOCH_HEARTBEAT, 0, NULL);
+    assert_int_equal(step(f, first, false, &err), PROCESSOR_APPLIED);
+    h = made_vm_history(&f->vm);
+    assert_int_equal(history_epochs(h), 5);
+    assert_true(history_head(h).point_ms == until_ms);
+    history_close(&h);
+}
+
 static void a_name_with_a_slash_that_is_none_is_refused_by_name(void **state)
 {
     struct fixture *f = *state;
@@ -479,11 +510,15 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             without_the_cache_the_record_is_made_and_the_fence_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(
+            a_generation_that_never_opened_its_log_is_fenced_all_the_same, setup, teardown),
+        cmocka_unit_test_setup_teardown(
             a_processor_puts_a_pending_fence_and_follows_the_new_generation, setup, teardown),
         cmocka_unit_test_setup_teardown(a_cache_that_was_lost_fences_its_writer_by_itself, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(
             what_waits_in_an_old_log_is_kept_and_may_be_applied_as_a_branch, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_heartbeat_on_a_branch_says_nothing_of_the_line, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(a_name_with_a_slash_that_is_none_is_refused_by_name, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_new_name_is_behind_all_numbers, setup, teardown),

@@ -450,6 +450,34 @@ static void puts_that_are_in_doubt_for_long_do_not_end_replication(void **state)
     check_chain(r);
 }
 
+/* --- digests that were adopted from a vault --- */
+
+static void after_an_adoption_every_block_is_compared(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    struct ship_state adopted;
+    uint64_t all = 0;
+    for (size_t i = 0; i < RIG_DISKS; i++)
+        all += blocks_of_bytes(rig_disk_bytes[i]);
+    check_ok(source_sync(r->source, &err) && source_sweep(r->source, true, &err), err);
+    adopted = r->shipper->state;
+    rig_close(r);
+    rig_write_raw(r, 0, 9, 99);
+    check_ok(ship_state_forget(r->world, RIG_FOLDER, &err), err);
+    adopted.compare_all = true;
+    check_ok(ship_state_save(r->world, RIG_FOLDER, &adopted, &err), err);
+    rig_reboot(r);
+    rig_open(r);
+    assert_int_equal(source_dirty_blocks(r->source), all);
+    rig_ship_all(r);
+    replica_has(r, 0, 9, 99);
+    /* once */
+    assert_false(r->shipper->state.compare_all);
+    check_ok(ship_state_load(r->world, RIG_FOLDER, r->generation, &adopted, &err), err);
+    assert_false(adopted.compare_all);
+}
+
 /* --- fenced --- */
 
 static void put_foreign(struct rig *r, uint64_t epoch)
@@ -1014,6 +1042,7 @@ int main(void)
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),
         T(puts_that_are_in_doubt_for_long_do_not_end_replication),
+        T(after_an_adoption_every_block_is_compared),
         T(a_foreign_entry_in_the_slot_fences_for_good),
         T(a_fence_says_where_the_vm_has_gone),
         T(an_idle_source_meets_a_fence_within_two_heartbeats),
