@@ -60,6 +60,10 @@ static enum err_kind kind_of(int code, const char *message)
     case VIR_ERR_XML_ERROR:
     case VIR_ERR_XML_DETAIL:
     case VIR_ERR_XML_INVALID_SCHEMA:
+    case VIR_ERR_NO_NAME:
+    case VIR_ERR_NO_OS:
+    case VIR_ERR_NO_TARGET:
+    case VIR_ERR_NO_SOURCE:
         return ERR_INVALID;
     default:
         return ERR_IO;
