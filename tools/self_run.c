@@ -39,7 +39,7 @@ static enum err_kind kind_of(int status)
 }
 
 /* What it says before its end, the newest part; read to the end, so that it never waits for us. */
-static void read_text(int fd, char out[ERR_TEXT_MAX])
+static void collect_text(int fd, char out[ERR_TEXT_MAX])
 {
     char text[2 * ERR_TEXT_MAX] = "";
     size_t length = 0;
@@ -109,7 +109,7 @@ bool self_run(const char *const *arguments, struct err *err)
     int failed = spawn(arguments, ends[1], &pid);
     close(ends[1]);
     if (failed == 0)
-        read_text(ends[0], text);
+        collect_text(ends[0], text);
     close(ends[0]);
     if (failed != 0)
         return err_errno(err, failed, "farshore %s cannot be started", arguments[0]);
