@@ -129,6 +129,18 @@ bool json_text(const cJSON *object, const char *name, const char **out, struct e
     return true;
 }
 
+bool json_copy(const cJSON *object, const char *name, char *out, size_t size, struct err *err)
+{
+    const char *text;
+    if (!json_text(object, name, &text, err))
+        return false;
+    if (strlen(text) >= size)
+        return err_set(err, ERR_INVALID, "member \"%s\" is longer than %zu characters", name,
+                       size - 1);
+    memcpy(out, text, strlen(text) + 1);
+    return true;
+}
+
 static bool u64_of_digits(const char *text, uint64_t *out)
 {
     uint64_t v = 0;

@@ -28,6 +28,9 @@ bool json_has(const cJSON *object, const char *name);
 
 /* ERR_INVALID: missing, given twice, or of another type. Texts and trees are borrowed. */
 bool json_text(const cJSON *object, const char *name, const char **out, struct err *err) MUST_CHECK;
+/* The same, copied; ERR_INVALID when it does not fit in `size` with its NUL. */
+bool json_copy(const cJSON *object, const char *name, char *out, size_t size,
+               struct err *err) MUST_CHECK;
 bool json_u64(const cJSON *object, const char *name, uint64_t *out, struct err *err) MUST_CHECK;
 bool json_bool(const cJSON *object, const char *name, bool *out, struct err *err) MUST_CHECK;
 bool json_array(const cJSON *object, const char *name, const cJSON **out,

@@ -3,9 +3,10 @@
  * `VM/NAME/0000000000000012`, with many writers. Each entry is one whole document, sealed with the
  * history key; it names its VM, log and number and carries the digest of the entry before. The
  * newest entry is the truth, and appending is compare-and-set: who finds the slot taken reads on
- * and decides again. Entry 0 is never removed, so "entry 0 is absent" means that the log is empty,
- * whatever a list shows. docs/FORMAT.md has the bytes.
- * A `struct doclog` is used where it was begun (it points into itself), by one thread at a time. */
+ * and decides again. Old entries may be tidied away. Before entry 0 goes, `VM/NAME/tidied` is put,
+ * so that "the log is empty" and "entry 0 is the newest" rest on point reads, whatever a list
+ * shows. docs/FORMAT.md has the bytes. A `struct doclog` is used where it was begun (it points into
+ * itself), by one thread at a time. */
 #ifndef BACKEND_HISTORY_DOCLOG_H
 #define BACKEND_HISTORY_DOCLOG_H
 
@@ -16,7 +17,7 @@
 #define DOCLOG_NAME_CHARS_MAX 64u
 #define DOCLOG_BYTES_MAX      (1u << 20) /* of an entry as stored */
 #define DOCLOG_DOCUMENT_MAX   (4u << 20) /* of a document; they are stored compressed */
-#define DOCLOG_KEEP           8u /* a tidied log keeps its entry 0 and the newest of these */
+#define DOCLOG_KEEP           8u         /* newest entries that a tidied log keeps */
 #define DOCLOG_NONE           UINT64_MAX
 
 /* Whose log. All borrowed. */
@@ -40,9 +41,12 @@ struct doclog {
 /* `name` is a part of a key. Asks nothing of the store. */
 void doclog_begin(struct doclog *l, const struct doclog_vault *vault, const char *name);
 
-/* The newest document replaces what `out` held; l->newest is its number. After the first time it
- * costs two small reads. ERR_NOT_FOUND: the log is empty (l->newest is DOCLOG_NONE). */
+/* The newest document replaces what `out` held; l->newest is its number. ERR_NOT_FOUND: the log is
+ * empty (l->newest is DOCLOG_NONE). ERR_CORRUPT also when it is shorter than it was. */
 bool doclog_newest(struct doclog *l, struct buf *out, struct err *err) MUST_CHECK;
+/* Looks behind the newest that is known: two small reads when there is nothing, and then `out` is
+ * as it was. As doclog_newest when none is known. */
+bool doclog_poll(struct doclog *l, struct buf *out, bool *changed, struct err *err) MUST_CHECK;
 /* One document. ERR_NOT_FOUND: not there, or tidied away. Changes nothing that is known. */
 bool doclog_read(struct doclog *l, uint64_t number, struct buf *out, struct err *err) MUST_CHECK;
 
@@ -51,8 +55,7 @@ bool doclog_read(struct doclog *l, uint64_t number, struct buf *out, struct err 
  * the next doclog_newest that finds it or another in its place knows. */
 bool doclog_append(struct doclog *l, struct span document, struct err *err) MUST_CHECK;
 
-/* Removes what lies between entry 0 and the newest DOCLOG_KEEP. A list that lags hides nothing
- * from readers for it. */
+/* Removes all but the newest DOCLOG_KEEP. */
 bool doclog_tidy(struct doclog *l, struct err *err) MUST_CHECK;
 /* Removes the whole log, for one that nobody will append to any more. */
 bool doclog_remove(struct doclog *l, struct err *err) MUST_CHECK;

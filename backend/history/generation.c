@@ -107,6 +107,11 @@ void key_segment(char out[KEY_MAX], const char *vm, const char *sha256_hex)
     snprintf(out, KEY_MAX, "%s/segments/%s", vm, sha256_hex);
 }
 
+void key_document(char out[KEY_MAX], const char *vm, const char *log, uint64_t number)
+{
+    snprintf(out, KEY_MAX, "%s/%s/%016" PRIu64, vm, log, number);
+}
+
 void key_pin(char out[KEY_MAX], const char *vm, const char *name)
 {
     snprintf(out, KEY_MAX, "%s/pins/%s", vm, name);

@@ -6,7 +6,11 @@
  *   VM/GEN/0000000000000012   epoch entry      VM/vault                    made once, never removed
  *   VM/GEN/parts/EPOCH-ATTEMPT-N               VM/history/0000000000000012 history record
  *   VM/progress/0000000000000012               VM/segments/SHA256          frames, then runs
- *                                              VM/pins/NAME                holds and leases */
+ *                                              VM/pins/NAME                holds and leases
+ *                                              VM/failover/0000000000000012  protection document
+ *                                              VM/jobs/ID/0000000000000012   job
+ *                                              ... /tidied                 entry 0 of it may be
+ * gone */
 #ifndef BACKEND_HISTORY_GENERATION_H
 #define BACKEND_HISTORY_GENERATION_H
 
@@ -37,6 +41,8 @@ void key_progress(char out[KEY_MAX], const char *vm, uint64_t number);
 void key_vault(char out[KEY_MAX], const char *vm);
 void key_history(char out[KEY_MAX], const char *vm, uint64_t number);
 void key_segment(char out[KEY_MAX], const char *vm, const char *sha256_hex);
+/* `log`: "failover", "jobs/ID" (doclog.h) */
+void key_document(char out[KEY_MAX], const char *vm, const char *log, uint64_t number);
 void key_pin(char out[KEY_MAX], const char *vm, const char *name);
 
 #endif

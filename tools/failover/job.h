@@ -24,7 +24,10 @@
 #define JOB_BEAT_S    20u
 #define JOB_LEASE_S   90u
 #define JOB_CLAIM_S   30u  /* how long a waiting verb gives a host to claim, unless told */
-#define JOBS_KEEP     200u /* finished ones of a VM, older go */
+#define JOB_EXPIRY_S  900u /* beyond its claim_s: for clocks that differ between hosts */
+#define JOB_ENTRY_WAIT_MS                                                                          \
+    5000u              /* how long a new step waits to be durable before the work goes on */
+#define JOBS_KEEP 200u /* finished ones of a VM, older go */
 
 struct job_step {
     char name[JOB_NAME_MAX];
@@ -41,12 +44,13 @@ struct job {
     char host[HOST_NAME_CHARS_MAX + 1]; /* who is to run it */
     char by[HOST_NAME_CHARS_MAX + 1];   /* who asked */
     uint64_t posted_ms;
-    cJSON *args; /* an object of texts */
+    uint64_t expires_ms; /* not to be claimed after; 0: no end */
+    cJSON *args;         /* an object of texts */
     /* claim */
     bool claimed;
     char runner[HOST_NAME_CHARS_MAX + 1];
-    char machine[JOB_ID_MAX + 8]; /* boot id of its kernel, so that a pid means something */
-    uint64_t pid, pid_start;      /* field 22 of /proc/PID/stat */
+    char machine[40];        /* boot and pid namespace, so that a pid means something */
+    uint64_t pid, pid_start; /* field 22 of /proc/PID/stat */
     uint64_t claimed_ms, alive_ms;
     uint32_t claims; /* more than 1: it was taken over */
     /* steps, in the order in which they began */
@@ -82,6 +86,8 @@ struct job_request {
     const char *host;  /* who is to run it */
     const char *by;    /* this host */
     const cJSON *args; /* an object of texts; NULL: none */
+    uint64_t claim_s;  /* somebody waits for it so long; a while later it is not to be claimed any
+                          more. 0: no end */
 };
 
 /* Puts the job for `host` to find. */
@@ -116,7 +122,8 @@ bool job_tidy(const struct doclog_vault *v, struct err *err) MUST_CHECK;
 
 /* --- who runs --- */
 
-/* A claimed job. Any thread may call while it is open: one lock guards all. */
+/* A claimed job; it keeps a thread that puts what is new and says that the process is alive. Any
+ * thread may call while it is open. The vault's store is used from that thread too. */
 struct job_run;
 
 /* Post and claim in one entry, for a verb that runs on the host itself. */
@@ -136,15 +143,15 @@ const struct job *job_run_job(const struct job_run *r);
 /* Each step is shown to `show` too (a terminal). */
 void job_run_show(struct job_run *r, job_show_fn *show, void *context);
 
-/* The step `name` goes on, or begins when it is not the last one. With `total` it is progress, and
- * put at most every two seconds, but for its last. `format` may be NULL. A store out of reach does
- * not stop the work: what could not be put goes with the next one. False, ERR_FENCED: another
- * process has taken the job over, and this one must stop and touch nothing more. `r` may be NULL:
- * nothing happens. */
+/* The step `name` goes on, or begins when it is not the last one. `format` may be NULL. What begins
+ * is durable on return, or the store has not answered for JOB_ENTRY_WAIT_MS: that does not stop the
+ * work. Progress (done, total) is put now and then by a thread of the run. False, ERR_FENCED:
+ * another process has taken the job over, and this one must stop and touch nothing more. `r` may be
+ * NULL: nothing happens. */
 bool job_step(struct job_run *r, const char *name, uint64_t done, uint64_t total, struct err *err,
               const char *format, ...) __attribute__((format(printf, 6, 7))) MUST_CHECK;
-/* The result, kept until it is durable or `err` says why it is not. `result` ERR_OK or NULL: done.
- * `values`: an object, copied; NULL: none. */
+/* The result; durable, or `err` says why not. ERR_FENCED: taken over. `result` ERR_OK or NULL:
+ * done. `values`: an object, copied; NULL: none. */
 bool job_finish(struct job_run *r, const struct err *result, const cJSON *values,
                 struct err *err) MUST_CHECK;
 
