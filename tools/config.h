@@ -16,6 +16,8 @@
 #define SETTINGS_BYTES_MAX     (2u << 20)
 #define FOLDER_BYTES_MAX       1024u
 #define PATH_BYTES_MAX         (FOLDER_BYTES_MAX + 128u)
+#define DOMAIN_CHARS_MAX       200u
+#define SETTINGS_COMMAND_MAX   1024u /* with the NUL */
 
 struct paths {
     char config[FOLDER_BYTES_MAX];
@@ -62,6 +64,11 @@ struct settings {
     struct generation generation; /* of a source; number 0 on a target */
     uint64_t cut_interval_s;
     char bandwidth[BANDWIDTH_SPEC_MAX]; /* backend/store/throttle.h; "" is no bound */
+    char domain[DOMAIN_CHARS_MAX + 1];  /* libvirt's name of the VM on this host; "": none */
+    char mount[FOLDER_BYTES_MAX];       /* where this host mounts it; "": not said */
+    /* The user's own commands (tools/failover/commands.h); "": none. */
+    char start[SETTINGS_COMMAND_MAX], stop[SETTINGS_COMMAND_MAX];
+    char freeze[SETTINGS_COMMAND_MAX], thaw[SETTINGS_COMMAND_MAX];
     uint16_t disk_count;
     struct settings_disk *disks; /* room for VM_DISKS_MAX */
     uint16_t store_count;
@@ -72,6 +79,13 @@ struct settings {
 const char *settings_bandwidth(const struct settings *s);
 /* `spec` is checked; "unlimited" is no bound. */
 bool settings_set_bandwidth(struct settings *s, const char *spec, struct err *err) MUST_CHECK;
+
+/* The settings that are text alone: domain, mount, start, stop, freeze, thaw. NULL: not one of
+ * them. */
+char *settings_text(struct settings *s, const char *name, size_t *size);
+/* One line without control characters; `mount` is an absolute path. */
+bool settings_set_text(struct settings *s, const char *name, const char *value,
+                       struct err *err) MUST_CHECK;
 
 bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
 void settings_release(struct settings *s);
