@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The beginning of a VM's vault and of its first generation. Each step is create-if-absent and
  * looks at what it finds, so that a repeat goes on where the last one stopped. */
+#include "backend/history/begin_internal.h"
 #include "backend/history/logs.h"
 #include "backend/history/processor.h"
 
@@ -120,34 +121,49 @@ static struct record record_of(const struct beginning *b, enum record_kind kind,
     return r;
 }
 
-static bool entry0_begin(const struct beginning *b, struct err *err)
+bool log_open_put(const struct log_opening *o, struct err *err)
 {
     struct epoch_log epochs;
     struct seal_salt salt = {{0}};
     struct buf bytes AUTO_BUF = BUF_NONE;
     struct buf found AUTO_BUF = BUF_NONE;
     struct epoch_decoded there AUTO_EPOCH = {.memory = BUF_NONE};
+    struct sha256 content = sha256_of(span_of(o->vm_id, VM_ID_BYTES));
     struct epoch_entry e = {
         .kind = EPOCH_OPEN,
-        .generation = b->generation,
-        .clock_ms = b->world->ops->realtime_ns(b->world) / 1000000,
-        .disk_count = b->vault->disk_count,
+        .generation = o->generation,
+        .clock_ms = o->world->ops->realtime_ns(o->world) / 1000000,
+        .disk_count = o->disk_count,
     };
 
-    memcpy(e.vm, b->vault->vm, VM_ID_BYTES);
-    memcpy(e.disks, b->vault->disks, sizeof e.disks);
-    epoch_log_init(&epochs, b->cache, b->vault->name, b->generation);
-    if (!salt_for(b, 0, 0, &salt, err) || !epoch_encode(&e, b->keys, &salt, &bytes, err))
+    memcpy(e.vm, o->vm_id, VM_ID_BYTES);
+    memcpy(e.disks, o->disks, o->disk_count * sizeof *o->disks);
+    epoch_log_init(&epochs, o->cache, o->vm, o->generation);
+    if (!salt_make(o->keys, SEAL_HISTORY, o->world, o->generation.id, 0, 0, &content, &salt, err) ||
+        !epoch_encode(&e, o->keys, &salt, &bytes, err))
         return false;
     enum numlog_result result = numlog_put(&epochs.log, 0, buf_span(&bytes), NULL, &found, err);
     if (!slot_filled(result, "entry 0 of the generation", err))
         return false;
     struct span stored = buf_span(result == NUMLOG_TAKEN ? &found : &bytes);
-    if (!epoch_decode(stored, b->keys, b->vault->vm, b->generation, 0, &there, err))
+    if (!epoch_decode(stored, o->keys, o->vm_id, o->generation, 0, &there, err))
         return false;
     if (there.entry.kind != EPOCH_OPEN)
         return err_set(err, ERR_CORRUPT, "entry 0 of the generation does not open a log");
     return true;
+}
+
+static bool entry0_begin(const struct beginning *b, struct err *err)
+{
+    struct log_opening o = {.world = b->world,
+                            .cache = b->cache,
+                            .vm = b->vault->name,
+                            .vm_id = b->vault->vm,
+                            .generation = b->generation,
+                            .keys = b->keys,
+                            .disks = b->vault->disks,
+                            .disk_count = b->vault->disk_count};
+    return log_open_put(&o, err);
 }
 
 /* Whether record 1 is there already; ERR_EXISTS when it names another generation. A repeat long

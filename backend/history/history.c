@@ -1,67 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "backend/history/history.h"
-
-#include "backend/history/logs.h"
+#include "backend/history/history_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define VAULT_BYTES_MAX (1u << 20)
 #define APPEND_TRIES    8u
-#define SEGMENT_PREFIX  "segments/"
-
-struct disk_set {
-    uint16_t count;
-    struct epoch_disk disks[VM_DISKS_MAX];
-};
-
-/* A record_epoch, without what it repeats. */
-struct held_epoch {
-    uint64_t epoch, point_ms, clock_ms, until_ms;
-    uint64_t data_bytes;  /* its own */
-    uint64_t point_bytes; /* with those before it, back to the last point */
-    uint64_t run_offset, run_bytes;
-    size_t before; /* index on its line, HISTORY_NONE at the beginning */
-    size_t point;  /* index of the newest point that it shows, itself if it is one */
-    struct sha256 entry_digest, run_digest, run_object;
-    uint32_t line; /* index of its generation */
-    uint32_t disks;
-    uint8_t cut_id[16];
-    char *label; /* NULL: none */
-    uint8_t kind, point_kind;
-    bool verified;
-};
-
-/* A generation. */
-struct line {
-    struct generation generation;
-    size_t fork; /* index of the parent's epoch that it goes on from; HISTORY_NONE */
-    size_t last; /* index of its newest epoch; HISTORY_NONE */
-};
-
-struct history {
-    struct world *world;
-    struct store *target;
-    const struct keys *keys;
-    char vm[VM_NAME_MAX + 1];
-    struct vault vault;
-    struct record_log records;
-
-    /* Taken before `lock`. Held over store calls: there is one refresh at a time. */
-    pthread_mutex_t refresh_lock;
-    uint64_t next_record; /* written under both locks */
-    struct sha256 last_record;
-
-    pthread_mutex_t lock; /* guards what follows; never held over a store call */
-    struct held_epoch *epochs;
-    size_t epoch_count, epoch_room;
-    size_t *points; /* indices of epochs, along the head's line, oldest first */
-    size_t point_count, point_room;
-    struct line *lines;
-    size_t line_count, line_room;
-    struct disk_set **disk_sets; /* each differs from the one before */
-    size_t set_count, set_room;
-};
 
 /* Room for `extra` more items of `size` bytes in the array at `*items`. */
 static bool grow(void *items, size_t *room, size_t count, size_t extra, size_t size,
@@ -78,7 +22,7 @@ static bool grow(void *items, size_t *room, size_t count, size_t extra, size_t s
     return true;
 }
 
-static size_t line_find(const struct history *h, struct generation g)
+size_t history_line_find(const struct history *h, struct generation g)
 {
     for (size_t i = h->line_count; i-- > 0;)
         if (h->lines[i].generation.id == g.id && h->lines[i].generation.number == g.number)
@@ -86,7 +30,7 @@ static size_t line_find(const struct history *h, struct generation g)
     return HISTORY_NONE;
 }
 
-static size_t epoch_find(const struct history *h, size_t line, uint64_t epoch)
+size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch)
 {
     size_t i = line == HISTORY_NONE ? HISTORY_NONE : h->lines[line].last;
     if (i == HISTORY_NONE || epoch == 0 || epoch > h->epochs[i].epoch)
@@ -100,8 +44,7 @@ static size_t epoch_find(const struct history *h, size_t line, uint64_t epoch)
     return i != HISTORY_NONE && h->epochs[i].line == line ? i : HISTORY_NONE;
 }
 
-/* Index that the next epoch of `line` goes on from. */
-static size_t line_tip(const struct history *h, size_t line)
+size_t history_line_tip(const struct history *h, size_t line)
 {
     const struct line *l = &h->lines[line];
     return l->last != HISTORY_NONE ? l->last : l->fork;
@@ -163,13 +106,14 @@ static bool points_collect(struct history *h, size_t tip, struct err *err)
 static bool absorb_generation(struct history *h, const struct record *r, struct err *err)
 {
     size_t fork = HISTORY_NONE;
-    if (line_find(h, r->generation) != HISTORY_NONE)
+    if (history_line_find(h, r->generation) != HISTORY_NONE)
         return damaged(h, r, "begins a generation twice", err);
     if (r->parent.id != 0) {
-        size_t parent = line_find(h, r->parent);
+        size_t parent = history_line_find(h, r->parent);
         if (parent == HISTORY_NONE)
             return damaged(h, r, "names an unknown parent generation", err);
-        fork = r->parent_epoch > 0 ? epoch_find(h, parent, r->parent_epoch) : h->lines[parent].fork;
+        fork = r->parent_epoch > 0 ? history_epoch_find(h, parent, r->parent_epoch)
+                                   : h->lines[parent].fork;
         if (r->parent_epoch > 0 && fork == HISTORY_NONE)
             return damaged(h, r, "forks at an epoch that was never applied", err);
     }
@@ -178,12 +122,15 @@ static bool absorb_generation(struct history *h, const struct record *r, struct 
     if (!grow(&h->lines, &h->line_room, h->line_count, 1, sizeof *h->lines, err) ||
         !points_collect(h, fork, err))
         return false;
-    h->lines[h->line_count++] =
-        (struct line){.generation = r->generation, .fork = fork, .last = HISTORY_NONE};
+    h->lines[h->line_count++] = (struct line){.generation = r->generation,
+                                              .parent = r->parent,
+                                              .parent_epoch = r->parent_epoch,
+                                              .fork = fork,
+                                              .last = HISTORY_NONE};
     return true;
 }
 
-static bool run_object_parse(const char *key, struct sha256 *out)
+bool history_run_object_parse(const char *key, struct sha256 *out)
 {
     size_t prefix = strlen(SEGMENT_PREFIX);
     return strncmp(key, SEGMENT_PREFIX, prefix) == 0 &&
@@ -207,7 +154,7 @@ static bool held_make(struct history *h, const struct record *r, const struct re
         .point_kind = (uint8_t)e->point_kind,
     };
     memcpy(out->cut_id, e->cut_id, sizeof out->cut_id);
-    if (e->run_bytes > 0 && !run_object_parse(e->run_key, &out->run_object))
+    if (e->run_bytes > 0 && !history_run_object_parse(e->run_key, &out->run_object))
         return damaged(h, r, "names no segment for a run", err);
     if (e->run_bytes > STORE_OBJECT_MAX || e->run_offset > STORE_OBJECT_MAX - e->run_bytes)
         return damaged(h, r, "places a run outside its object", err);
@@ -221,7 +168,7 @@ static bool absorb_epoch(struct history *h, const struct record *r, size_t line,
                          const struct record_epoch *e, struct err *err)
 {
     struct line *l = &h->lines[line];
-    size_t tip = line_tip(h, line);
+    size_t tip = history_line_tip(h, line);
     const struct held_epoch *before = tip != HISTORY_NONE ? &h->epochs[tip] : NULL;
     size_t point = before ? before->point : HISTORY_NONE;
     struct held_epoch held;
@@ -250,7 +197,8 @@ static void heartbeats_count(struct history *h, size_t from)
 {
     for (size_t i = from; i < h->epoch_count; i++) {
         const struct held_epoch *e = &h->epochs[i];
-        if (e->kind != EPOCH_HEARTBEAT || e->point == HISTORY_NONE)
+        /* One of a line that was left says nothing of a point that another line goes on from. */
+        if (e->kind != EPOCH_HEARTBEAT || e->point == HISTORY_NONE || e->line != h->line_count - 1)
             continue;
         if (e->point_ms > h->epochs[e->point].until_ms)
             h->epochs[e->point].until_ms = e->point_ms;
@@ -273,7 +221,7 @@ static void epochs_undo(struct history *h, size_t line, size_t count)
 
 static bool absorb_apply(struct history *h, const struct record *r, struct err *err)
 {
-    size_t line = line_find(h, r->generation);
+    size_t line = history_line_find(h, r->generation);
     size_t first = h->epoch_count;
 
     if (line == HISTORY_NONE)
@@ -296,7 +244,7 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
 
 static void absorb_verified(struct history *h, const struct record *r)
 {
-    size_t i = epoch_find(h, line_find(h, r->generation), r->verified_epoch);
+    size_t i = history_epoch_find(h, history_line_find(h, r->generation), r->verified_epoch);
     if (i != HISTORY_NONE && h->epochs[i].kind == EPOCH_CUT)
         h->epochs[i].verified = true;
 }
@@ -434,148 +382,6 @@ void history_close(struct history **h)
     *h = NULL;
 }
 
-/* --- reading what is held --- */
-
-const struct vault *history_vault(const struct history *h)
-{
-    return &h->vault;
-}
-
-size_t history_points(struct history *h)
-{
-    LOCK_SCOPE(&h->lock);
-    return h->point_count;
-}
-
-static void label_copy(const struct held_epoch *e, char out[POINT_LABEL_MAX + 1])
-{
-    out[0] = '\0';
-    if (e->label)
-        memcpy(out, e->label, strlen(e->label) + 1);
-}
-
-static struct history_point point_locked(const struct history *h, size_t i)
-{
-    const struct held_epoch *e = &h->epochs[h->points[i]];
-    struct history_point p = {
-        .ms = e->point_ms,
-        .until_ms = e->until_ms,
-        .generation = h->lines[e->line].generation,
-        .epoch = e->epoch,
-        .kind = (enum point_kind)e->point_kind,
-        .data_bytes = e->point_bytes,
-        .verified = e->verified,
-        .index = h->points[i],
-    };
-    label_copy(e, p.label);
-    return p;
-}
-
-struct history_point history_point(struct history *h, size_t i)
-{
-    LOCK_SCOPE(&h->lock);
-    if (i >= h->point_count)
-        return (struct history_point){.ms = 0};
-    return point_locked(h, i);
-}
-
-bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out)
-{
-    LOCK_SCOPE(&h->lock);
-    size_t low = 0;
-    size_t high = h->point_count; /* points below low are <= at_ms, from high on they are later */
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (h->epochs[h->points[middle]].point_ms <= at_ms)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == 0 || (exact && h->epochs[h->points[low - 1]].point_ms != at_ms))
-        return false;
-    *out = point_locked(h, low - 1);
-    return true;
-}
-
-bool history_resolve(struct history *h, const char *text, struct history_point *out,
-                     struct err *err)
-{
-    return history_resolve_at(h, h->world->ops->realtime_ns(h->world) / 1000000, text, out, err);
-}
-
-size_t history_epochs(struct history *h)
-{
-    LOCK_SCOPE(&h->lock);
-    return h->epoch_count;
-}
-
-struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
-{
-    LOCK_SCOPE(&h->lock);
-    assert(index < h->epoch_count);
-    const struct held_epoch *e = &h->epochs[index];
-    struct record_epoch r = {
-        .kind = (enum epoch_kind)e->kind,
-        .epoch = e->epoch,
-        .entry_digest = e->entry_digest,
-        .point_ms = e->point_ms,
-        .clock_ms = e->clock_ms,
-        .point_kind = (enum point_kind)e->point_kind,
-        .data_bytes = e->data_bytes,
-        .run_offset = e->run_offset,
-        .run_bytes = e->run_bytes,
-        .run_digest = e->run_digest,
-    };
-    memcpy(r.cut_id, e->cut_id, sizeof r.cut_id);
-    label_copy(e, r.label);
-    if (e->run_bytes > 0) {
-        memcpy(r.run_key, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
-        hex_of(e->run_object.bytes, SHA256_BYTES, r.run_key + strlen(SEGMENT_PREFIX));
-    }
-    if (generation)
-        *generation = h->lines[e->line].generation;
-    return r;
-}
-
-size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX])
-{
-    LOCK_SCOPE(&h->lock);
-    assert(index < h->epoch_count);
-    const struct disk_set *set = h->disk_sets[h->epochs[index].disks];
-    memcpy(out, set->disks, sizeof set->disks);
-    return set->count;
-}
-
-size_t history_before(struct history *h, size_t index)
-{
-    LOCK_SCOPE(&h->lock);
-    assert(index < h->epoch_count);
-    return h->epochs[index].before;
-}
-
-size_t history_index(struct history *h, struct generation generation, uint64_t epoch)
-{
-    LOCK_SCOPE(&h->lock);
-    return epoch_find(h, line_find(h, generation), epoch);
-}
-
-struct history_head history_head(struct history *h)
-{
-    LOCK_SCOPE(&h->lock);
-    struct history_head head = {.next_record = h->next_record, .last_record = h->last_record};
-    if (h->line_count == 0)
-        return head;
-    const struct line *l = &h->lines[h->line_count - 1];
-    head.generation = l->generation;
-    if (l->last != HISTORY_NONE) {
-        head.epoch = h->epochs[l->last].epoch;
-        head.entry = h->epochs[l->last].entry_digest;
-    }
-    if (h->point_count > 0)
-        head.point_ms = h->epochs[h->points[h->point_count - 1]].until_ms;
-    return head;
-}
-
 /* --- appending --- */
 
 static bool verified_put(struct history *h, const struct history_point *p,
@@ -614,7 +420,7 @@ bool history_append_verified(struct history *h, const struct history_point *p, s
 
         if (!refresh_locked(h, err))
             return false;
-        if (history_find(h, p->ms, true, &now) && now.index == p->index && now.verified)
+        if (history_point_at(h, p->generation, p->epoch, &now, NULL) && now.verified)
             return true;
         if (!verified_put(h, p, &result, err))
             return false;
@@ -623,35 +429,4 @@ bool history_append_verified(struct history *h, const struct history_point *p, s
     }
     return err_set(err, ERR_BUSY, "others keep writing to the history of %s in %s; try again",
                    h->vm, h->target->url);
-}
-
-/* --- names --- */
-
-void segment_name_format(char out[RUN_SEGMENT_NAME_MAX], uint16_t store, const char *key)
-{
-    int length = snprintf(out, RUN_SEGMENT_NAME_MAX, "%u:%s", store, key);
-    assert(length > 0 && (unsigned)length < RUN_SEGMENT_NAME_MAX);
-    (void)length;
-}
-
-bool segment_name_parse(const char *name, uint16_t *store, char key[RUN_SEGMENT_NAME_MAX])
-{
-    char again[RUN_SEGMENT_NAME_MAX];
-    struct sha256 digest;
-    char *colon = NULL;
-
-    if (name[0] < '0' || name[0] > '9' || strlen(name) >= RUN_SEGMENT_NAME_MAX)
-        return false;
-    unsigned long number = strtoul(name, &colon, 10);
-    if (*colon != ':' || number > VM_DISKS_MAX || !run_object_parse(colon + 1, &digest))
-        return false;
-    /* One spelling only: no leading zero, no upper case. */
-    memcpy(again, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
-    hex_of(digest.bytes, SHA256_BYTES, again + strlen(SEGMENT_PREFIX));
-    segment_name_format(key, (uint16_t)number, again);
-    if (strcmp(key, name) != 0)
-        return false;
-    *store = (uint16_t)number;
-    memcpy(key, again, strlen(again) + 1);
-    return true;
 }

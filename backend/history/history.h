@@ -40,6 +40,7 @@ bool history_append_verified(struct history *h, const struct history_point *p,
                              struct err *err) MUST_CHECK;
 
 const struct vault *history_vault(const struct history *h);
+struct world *history_world(const struct history *h);
 /* Points of the line that leads to the head; what a generation left behind in its parent, a branch,
  * is not among them. */
 size_t history_points(struct history *h);
@@ -48,12 +49,37 @@ struct history_point history_point(struct history *h, size_t i);
 /* Newest point with ms <= at_ms / the point with exactly that id / newest verified or of a kind. */
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
 /* `P` as users write it (design 14): a point id, an RFC 3339 time, now-5m, latest,
- * latest-application, latest-verified. ERR_NOT_FOUND, ERR_INVALID say what would do. */
+ * latest-application, latest-verified; or GENERATION/ID, a point of that generation, also one that
+ * lies on a branch. ERR_NOT_FOUND, ERR_INVALID say what would do. */
 bool history_resolve(struct history *h, const char *text, struct history_point *out,
                      struct err *err) MUST_CHECK;
 /* The same with `now` given. */
 bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
                         struct history_point *out, struct err *err) MUST_CHECK;
+
+/* Points that a generation left behind: those that are not on the line of the head. A new array,
+ * in the order of generation and epoch; free() it. */
+bool history_branches(struct history *h, struct history_point **out, size_t *count,
+                      struct err *err) MUST_CHECK;
+/* The point that this epoch made, wherever it lies. ERR_NOT_FOUND: not applied, or no point. */
+bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
+                      struct history_point *out, struct err *err) MUST_CHECK;
+/* The point of exactly that id among those of one generation. */
+bool history_find_in(struct history *h, struct generation generation, uint64_t ms,
+                     struct history_point *out);
+/* `GENERATION/ID`. */
+#define POINT_NAME_MAX 64u
+void history_point_name(const struct history_point *p, char out[POINT_NAME_MAX]);
+
+/* Generations in the order of their records; the last one is the head's. */
+size_t history_generations(struct history *h);
+struct history_generation {
+    struct generation generation;
+    struct generation parent; /* id 0: none */
+    uint64_t parent_epoch;    /* 0: where the parent itself begins */
+    uint64_t epoch;           /* newest applied; 0 none yet */
+};
+struct history_generation history_generation(struct history *h, size_t i);
 
 size_t history_epochs(struct history *h);
 /* Copies of epoch `index` and of the disks as they were then. */
@@ -73,9 +99,15 @@ struct history_head {
     struct generation generation;
     uint64_t epoch;
     struct sha256 entry;
-    uint64_t point_ms; /* newest point, or the later heartbeat until which it holds; 0 = none */
+    uint64_t point_ms;  /* newest point, or the later heartbeat until which it holds; 0 = none */
+    uint64_t newest_ms; /* newest point's id; 0 = none. The next one is later */
 };
 struct history_head history_head(struct history *h);
+/* The same for the end of another generation's line; false: there is none such. */
+bool history_line(struct history *h, struct generation generation, struct history_head *out);
+/* Index of the epoch that the next one of the head's line follows, perhaps one of an older
+ * generation; HISTORY_NONE at the beginning. */
+size_t history_tip(struct history *h);
 
 /* A segment's name in a run of the target: which of the VM's stores, and the key below the VM:
  * `0:segments/HEX`. A run that lies behind its frames in one object cannot name that object by its

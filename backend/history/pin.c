@@ -2,6 +2,7 @@
 #include "backend/history/pin.h"
 
 #include "backend/history/codec_internal.h"
+#include "backend/history/history.h"
 
 #include <stdio.h>
 
@@ -179,4 +180,28 @@ bool pin_remove(struct store *target, const char *vm, const char *name, struct e
     char key[KEY_MAX];
     key_pin(key, vm, name);
     return store_remove(target, key, err) || err_wrap(err, "cannot remove pin %s", name);
+}
+
+bool pin_hold(struct world *w, struct store *target, struct history *h, const struct keys *keys,
+              const char *name, const struct history_point *point, struct err *err)
+{
+    const struct vault *vault = history_vault(h);
+    struct history_point now;
+    struct err why = ERR_NONE;
+    struct pin pin = {.kind = PIN_HOLD,
+                      .generation = point->generation,
+                      .epoch = point->epoch,
+                      .point_ms = point->ms};
+    memcpy(pin.vm, vault->vm, sizeof pin.vm);
+    snprintf(pin.name, sizeof pin.name, "%s", name);
+    if (!pin_put(w, target, vault->name, keys, &pin, err))
+        return false;
+    /* Pin, then read the head again: who thinned before the pin was seen has said so there. */
+    if (!history_refresh(h, err))
+        return err_wrap(err, "holding the point");
+    if (history_point_at(h, point->generation, point->epoch, &now, err))
+        return true;
+    if (!pin_remove(target, vault->name, name, &why))
+        return err_wrap(err, "pin %s stays behind", name);
+    return false;
 }

@@ -38,6 +38,13 @@ bool pin_decode(struct span stored, const struct keys *keys, const uint8_t vm[VM
 bool pin_put(struct world *w, struct store *target, const char *vm, const struct keys *keys,
              const struct pin *pin, struct err *err) MUST_CHECK;
 
+struct history;
+struct history_point;
+/* Places a hold on a point under `name`, then reads the history's head again: ERR_NOT_FOUND, and no
+ * pin left, when the point is not there any more. Repeatable; removed by pin_remove. */
+bool pin_hold(struct world *w, struct store *target, struct history *h, const struct keys *keys,
+              const char *name, const struct history_point *point, struct err *err) MUST_CHECK;
+
 /* Called for each pin in the order of names; false stops the list (which is still a success). */
 typedef bool pin_list_fn(void *context, const struct pin *pin);
 /* Every pin, ended leases too. One that cannot be read fails the list: who deletes must not go on

@@ -4,6 +4,7 @@
 #include "backend/history/processor.h"
 
 #include "backend/history/apply.h"
+#include "backend/history/claim.h"
 #include "backend/history/logs.h"
 #include "backend/history/progress.h"
 #include "backend/history/sweep.h"
@@ -22,6 +23,8 @@ struct processor {
 
     struct generation begun; /* the one whose entry 0 has the digest `entry0` */
     struct sha256 entry0;
+
+    uint64_t fenced_for; /* id of the generation whose claim is settled: see claim.h */
 
     struct sweep sweep;
     unsigned batches_since_sweep;
@@ -232,10 +235,7 @@ static enum gathered gather_one(struct processor *p, struct epoch_log *log, uint
 static bool chain_start(struct processor *p, const struct history_head *head, struct chain *chain,
                         struct err *err)
 {
-    size_t points = history_points(p->history);
-    *chain = (struct chain){.digest = head->entry};
-    if (points > 0)
-        chain->point_ms = history_point(p->history, points - 1).ms;
+    *chain = (struct chain){.digest = head->entry, .point_ms = head->newest_ms};
     if (head->epoch > 0)
         return true;
     if (p->begun.id != head->generation.id) {
@@ -246,6 +246,15 @@ static bool chain_start(struct processor *p, const struct history_head *head, st
     }
     chain->digest = p->entry0;
     return true;
+}
+
+/* The log of a generation beyond the first may be opened later than its record was made: by who has
+ * the cache in reach (claim.h). */
+static bool not_opened_yet(struct processor *p, const struct history_head *head,
+                           const struct err *err)
+{
+    struct generation first = history_generation(p->history, 0).generation;
+    return err->kind == ERR_NOT_FOUND && head->epoch == 0 && head->generation.id != first.id;
 }
 
 /* Fills the batch with what waits. What stops it after the first epoch is met again, as the first,
@@ -260,8 +269,12 @@ static enum processor_result gather(struct processor *p, const struct history_he
     if (head->generation.id == 0)
         return PROCESSOR_IDLE; /* enable has not come to its end yet */
     epoch_log_init(&log, p->config.caches[0], p->vm, head->generation);
-    if (!chain_start(p, head, &chain, err))
-        return overtaken(p, head, err);
+    if (!chain_start(p, head, &chain, err)) {
+        if (!not_opened_yet(p, head, err))
+            return overtaken(p, head, err);
+        *err = ERR_NONE;
+        return PROCESSOR_IDLE;
+    }
     while (last == GATHERED_ONE && b->count < PROCESSOR_BATCH_EPOCHS &&
            b->bytes < PROCESSOR_BATCH_BYTES)
         last = gather_one(p, &log, head->epoch + b->count + 1, &chain, b, err);
@@ -366,6 +379,8 @@ static void health_text(const struct processor *p, char out[PROCESSOR_HEALTH_MAX
 static bool tell(struct processor *p, struct err *err)
 {
     struct history_head head = history_head(p->history);
+    if (p->config.branch.id != 0)
+        return true; /* of the head's line another processor tells */
     struct processor_progress now = {
         .generation = head.generation,
         .applied_epoch = head.epoch,
@@ -392,15 +407,58 @@ static bool tell(struct processor *p, struct err *err)
            progress_tidy(p->config.caches[0], p->vm, err);
 }
 
-/* Removes what the history holds now. In the order of safety: record, progress, parts, entries. */
-static bool tidy(struct processor *p, const struct batch *b, size_t applied, struct err *err)
+/* What the ended generation left of epochs that are applied. */
+static bool sweep_ended(struct processor *p, struct err *err)
 {
-    struct history_head head = history_head(p->history);
+    size_t generations = history_generations(p->history);
+    struct history_head ended;
+    struct sweep once;
 
+    sweep_init(&once, &p->config, p->history);
+    return !history_line(p->history, history_generation(p->history, generations - 2).generation,
+                         &ended) ||
+           sweep_listed(&once, &ended, err);
+}
+
+/* Whoever claimed the VM could not reach the cache then, or was killed: we can. */
+static bool settle_claim(struct processor *p, const struct history_head *head, struct err *err)
+{
+    struct claim_config config = {.world = p->config.world,
+                                  .target = p->config.targets[0],
+                                  .cache = p->config.caches[0],
+                                  .vm = p->vm,
+                                  .keys = p->config.keys};
+    struct claim_result result;
+
+    if (!p->config.fences || p->config.branch.id != 0 || p->fenced_for == head->generation.id ||
+        history_generations(p->history) < 2)
+        return true;
+    if (!history_fence_in(&config, p->history, &result, err))
+        return false;
+    if (result.fence_pending) {
+        log_debug("%s: the fence is pending: %s", p->vm, result.reason);
+        return true;
+    }
+    if (!sweep_ended(p, err))
+        return false;
+    p->fenced_for = head->generation.id;
+    return true;
+}
+
+/* Removes what the history holds now. In the order of safety: record, progress, parts, entries. */
+static bool tidy(struct processor *p, const struct history_head *was, const struct batch *b,
+                 size_t applied, struct err *err)
+{
+    struct history_head head = *was;
+
+    if (head.generation.id != 0 && !history_line(p->history, was->generation, &head))
+        return true;
     if (!tell(p, err))
         return false;
     if (head.generation.id == 0)
         return true;
+    if (!settle_claim(p, &head, err))
+        return false;
     if (applied > 0 && ++p->batches_since_sweep >= PROCESSOR_SWEEP_BATCHES)
         p->sweep.due = true;
     if (p->sweep.due || p->sweep.generation != head.generation.id) {
@@ -441,6 +499,10 @@ enum processor_result processor_step(struct processor *p, struct err *err)
         return result;
     }
     struct history_head head = history_head(p->history);
+    if (p->config.branch.id != 0 && !history_line(p->history, p->config.branch, &head)) {
+        err_set(err, ERR_NOT_FOUND, "%s has no such generation", p->vm);
+        return result;
+    }
     result = gather(p, &head, b, err);
     if (result == PROCESSOR_APPLIED)
         result = apply(p, &head, b, &applied, err);
@@ -449,7 +511,7 @@ enum processor_result processor_step(struct processor *p, struct err *err)
     failure_note(p, result, err);
     if (result == PROCESSOR_FAILED && err->kind == ERR_TRANSIENT)
         return result;
-    if (!tidy(p, b, applied, &after)) {
+    if (!tidy(p, &head, b, applied, &after)) {
         /* What is left in the cache is found by the next step, which looks at all of it. */
         p->sweep.due = true;
         log_warning("%s: tidying the cache: %s", p->vm, after.text);

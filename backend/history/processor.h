@@ -33,6 +33,11 @@ struct processor_config {
     size_t store_count;
     /* Parts that are fetched, copied or removed at once; 0: one, and no thread is made. */
     unsigned fetches;
+    /* The caches are the VM's own, not a staging store: pending fences are put (claim.h). */
+    bool fences;
+    /* Not id 0: apply what waits in this older generation's log, to its own line as a branch,
+     * instead of the head's. Leaves no progress. */
+    struct generation branch;
 };
 
 /* `fetches` as a number of threads for parallel_each. */

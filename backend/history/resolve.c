@@ -84,11 +84,41 @@ static bool resolve_latest(struct history *h, const char *text, struct history_p
                    wanted == WANTED_VERIFIED ? "verified" : "application-consistent");
 }
 
+/* GENERATION/ID, cut at `slash`. */
+static bool resolve_named(struct history *h, const char *text, const char *slash,
+                          struct history_point *out, struct err *err)
+{
+    char name[GENERATION_NAME_MAX];
+    struct generation generation;
+    struct history_head head;
+    uint64_t ms;
+
+    if ((size_t)(slash - text) >= sizeof name)
+        return err_set(err, ERR_INVALID, "'%.64s' names no generation before the slash", text);
+    memcpy(name, text, (size_t)(slash - text));
+    name[slash - text] = '\0';
+    if (!generation_parse(name, &generation) || !point_time_parse(slash + 1, &ms))
+        return err_set(err, ERR_INVALID,
+                       "'%.64s' names no recovery point: behind a slash it is GENERATION/ID, as "
+                       "`farshore points --branch` shows them",
+                       text);
+    if (!history_line(h, generation, &head))
+        return err_set(err, ERR_NOT_FOUND, "there is no generation %s", name);
+    return history_find_in(h, generation, ms, out) ||
+           err_set(err, ERR_NOT_FOUND,
+                   "generation %s made no recovery point %s, or it waits in the "
+                   "cache still",
+                   name, slash + 1);
+}
+
 bool history_resolve_at(struct history *h, uint64_t now_ms, const char *text,
                         struct history_point *out, struct err *err)
 {
+    const char *slash = strchr(text, '/');
     uint64_t ms = 0;
 
+    if (slash != NULL)
+        return resolve_named(h, text, slash, out, err);
     if (strcmp(text, "latest") == 0 || strcmp(text, "latest-application") == 0 ||
         strcmp(text, "latest-verified") == 0)
         return resolve_latest(h, text, out, err);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT
- * Seeding: a copy of a VM's disks that lies near the target becomes the beginning of its history,
- * so that the source ships only what differs from it.
+ * Seeding: a copy of a VM's disks that lies near the target becomes the beginning of the newest
+ * generation, so that the source ships only what differs from it. In the first generation that is
+ * the beginning of all history; in a later one (reprotect) only what differs from its parent's view
+ * is sealed.
  *   seed_write  where the copy is: seals it into the target store, as the first epochs of the
- *               generation, passes without a point. They go through `staging`, a store of its own
- *               beside the copy, a bounded part at a time; the VM's cache store gets the newest two
- *               entries at the end, so that its log goes on there.
+ *               newest generation, passes without a point. They go through `staging`, a store of
+ *               its own beside the copy, a bounded part at a time; the VM's cache store gets the
+ *               newest two entries at the end, so that its log goes on there.
  *   seed_adopt  where the source is: learns from the runs in the target store (16 bytes a block and
  *               not the data) which digests the replica has, and where the log stands.
+ * Seeding host and source may be different ones that share cache and target stores. Entry 0 of the
+ * generation must be in the cache: with a fence pending, history_fence comes first.
  * Both may be killed anywhere and run again. One thread. */
 #ifndef FS_DISK_SEED_H
 #define FS_DISK_SEED_H
@@ -30,18 +34,24 @@ struct seed_copy {
     struct world_file *file; /* nobody writes it meanwhile; may be shorter than the disk */
 };
 
-/* `folder` keeps digests in between. progress(context, done, total) may be NULL. ERR_EXISTS: the
- * history goes beyond a seed already. */
+/* `folder` keeps digests in between. progress(context, done, total) may be NULL. Disks of the vault
+ * that have no copy stay as the parent has them. ERR_EXISTS: the newest generation goes beyond a
+ * seed already. ERR_INVALID: nothing but zeros, in a first generation. */
 bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,
                 struct store *staging, const char *folder,
                 void (*progress)(void *, uint64_t, uint64_t), void *context,
                 struct err *err) MUST_CHECK;
 
-/* Whether the vault holds nothing but a seed, perhaps an empty one: no point, no pass of a source,
- * as far as the cache's log tells. */
+/* Whether the newest generation holds nothing but a seed: no point, no pass of a source, as far as
+ * the cache's log tells. False for one that holds nothing at all. */
 bool seed_alone(const struct seed_config *config, bool *alone, struct generation *generation,
                 struct err *err) MUST_CHECK;
-/* Writes digest files and ship.json into a source's state folder. */
+/* Makes a source's state folder right for the newest generation at its head, whatever lies below:
+ * digest files of the head's view, and a ship.json by which the next shipper_open marks everything
+ * dirty, so that each block is compared, what differs ships, and the first point is later than any
+ * of the line. Leftovers of another generation (journal, record of a clean stop) go. A worker that
+ * runs without a shipper may hold the disks meanwhile; it ships from its next start on. Not for a
+ * state folder that a shipper has open. */
 bool seed_adopt(const struct seed_config *config, const char *state_folder,
                 struct err *err) MUST_CHECK;
 

@@ -6,6 +6,7 @@
 #define TOOLS_FAILOVER_DISPATCH_H
 
 #include "tools/failover/handlers.h"
+#include "tools/failover/protection.h"
 
 /* Of an open VM (targets opened); borrows from it. */
 struct doclog_vault vm_vault(const struct vm *vm);

@@ -14,7 +14,8 @@ struct handler {
     /* Begun again from the start after its process died, it ends in the same state. Others get the
      * result "its process died: run it again", and a person decides. */
     bool resumable;
-    /* `vm` has settings, key and open targets; a handler opens what else it needs. What it was
+    /* `vm` has settings, key and open targets (which stay open: the job is put there meanwhile); a
+     * handler opens what else it needs. What it was
      * asked is in job_run_job(job)->args (job_arg); `call->options` belong to somebody else: not to
      * be used. *values (made by the handler, freed by the caller) goes into the result. Steps by
      * job_step, whose false ends the handler. The caller puts the result. */
@@ -26,6 +27,9 @@ struct handler {
 extern const struct handler *const handlers[];
 const struct handler *handler_find(const char *verb); /* or NULL */
 
+/* Answers what the validator asks of a target host: farshore, room, memory, processors. */
 extern const struct handler handler_ping;
+/* Puts what a claim left pending (history_fence), until nothing is. */
+extern const struct handler handler_fence;
 
 #endif

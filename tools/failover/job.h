@@ -15,16 +15,17 @@
 #include "common/json.h"
 #include "tools/host_config.h"
 
-#define JOB_ID_MAX    32u /* with the NUL */
-#define JOB_VERB_MAX  32u
-#define JOB_NAME_MAX  48u /* of a step */
-#define JOB_TEXT_MAX  256u
-#define JOB_STEPS_MAX 64u
-#define JOB_ARGS_MAX  32u
-#define JOB_BEAT_S    20u
-#define JOB_LEASE_S   90u
-#define JOB_CLAIM_S   30u  /* how long a waiting verb gives a host to claim, unless told */
-#define JOB_EXPIRY_S  900u /* beyond its claim_s: for clocks that differ between hosts */
+#define JOB_ID_MAX     32u /* with the NUL */
+#define JOB_VERB_MAX   32u
+#define JOB_NAME_MAX   48u /* of a step */
+#define JOB_TEXT_MAX   256u
+#define JOB_STEPS_MAX  64u
+#define JOB_ARGS_MAX   32u
+#define JOB_BEAT_S     20u
+#define JOB_LEASE_S    90u
+#define JOB_CLAIMS_MAX 5u   /* a job whose runner dies again and again ends then */
+#define JOB_CLAIM_S    30u  /* how long a waiting verb gives a host to claim, unless told */
+#define JOB_EXPIRY_S   900u /* beyond its claim_s: for clocks that differ between hosts */
 #define JOB_ENTRY_WAIT_MS                                                                          \
     5000u              /* how long a new step waits to be durable before the work goes on */
 #define JOBS_KEEP 200u /* finished ones of a VM, older go */
@@ -138,9 +139,13 @@ bool job_claim(const struct doclog_vault *v, const char *id, const char *host, b
 void job_run_close(struct job_run **r);
 #define AUTO_JOB_RUN CLEANUP(job_run_close)
 
+/* Whether it waits, or its runner is known to be dead, or cannot be known and was `still` so long:
+ * job_claim would try. */
+bool job_claimable(const struct job *j, bool still);
+
 /* As it was claimed: args and steps. Borrowed; its request never changes. */
 const struct job *job_run_job(const struct job_run *r);
-/* Each step is shown to `show` too (a terminal). */
+/* Each step is shown to `show` too (a terminal), which may not call the run. */
 void job_run_show(struct job_run *r, job_show_fn *show, void *context);
 
 /* The step `name` goes on, or begins when it is not the last one. `format` may be NULL. What begins
@@ -154,5 +159,8 @@ bool job_step(struct job_run *r, const char *name, uint64_t done, uint64_t total
  * done. `values`: an object, copied; NULL: none. */
 bool job_finish(struct job_run *r, const struct err *result, const cJSON *values,
                 struct err *err) MUST_CHECK;
+
+/* The job as it is, after job_finish; the caller owns it, and the run can only be closed. */
+struct job *job_run_take(struct job_run *r);
 
 #endif

@@ -268,10 +268,15 @@ bool job_begin(const struct doclog_vault *v, const struct job_request *q, struct
     return job_put_first(&r->log, &r->vault, r->job, err) && hand_out(&r, out, err);
 }
 
+bool job_claimable(const struct job *j, bool still)
+{
+    bool alive = false;
+    return !j->claimed || (runner_known(j, &alive) ? !alive : still);
+}
+
 static bool may_claim(const struct doclog_vault *v, const struct job *j, const char *host,
                       bool still, struct err *err)
 {
-    bool alive = false;
     if (j->finished)
         return err_set(err, ERR_EXISTS, "job %s has ended", j->id);
     if (strcmp(j->host, host) != 0)
@@ -281,7 +286,7 @@ static bool may_claim(const struct doclog_vault *v, const struct job *j, const c
                        "job %s has waited too long, nobody waits for it any more (if it is new, "
                        "the clocks of %s and %s differ)",
                        j->id, j->by, host);
-    if (!j->claimed || (runner_known(j, &alive) ? !alive : still))
+    if (job_claimable(j, still))
         return true;
     return err_set(err, ERR_BUSY, "job %s is run by process %llu of %s", j->id,
                    (unsigned long long)j->pid, j->runner);
@@ -411,4 +416,10 @@ bool job_finish(struct job_run *r, const struct err *result, const cJSON *values
     if (err != NULL)
         *err = why;
     return err_wrap(err, "putting the result of job %s", r->job->id);
+}
+
+struct job *job_run_take(struct job_run *r)
+{
+    assert(r->joined);
+    return TAKE(r->job);
 }

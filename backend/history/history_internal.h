@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT
+ * How a history is held in memory: shared by what takes records in (history.c) and what answers
+ * questions (history_read.c). */
+#ifndef BACKEND_HISTORY_HISTORY_INTERNAL_H
+#define BACKEND_HISTORY_HISTORY_INTERNAL_H
+
+#include "backend/history/history.h"
+#include "backend/history/logs.h"
+
+#include <pthread.h>
+
+#define SEGMENT_PREFIX "segments/"
+
+struct disk_set {
+    uint16_t count;
+    struct epoch_disk disks[VM_DISKS_MAX];
+};
+
+/* A record_epoch, without what it repeats. */
+struct held_epoch {
+    uint64_t epoch, point_ms, clock_ms, until_ms;
+    uint64_t data_bytes;  /* its own */
+    uint64_t point_bytes; /* with those before it, back to the last point */
+    uint64_t run_offset, run_bytes;
+    size_t before; /* index on its line, HISTORY_NONE at the beginning */
+    size_t point;  /* index of the newest point that it shows, itself if it is one */
+    struct sha256 entry_digest, run_digest, run_object;
+    uint32_t line; /* index of its generation */
+    uint32_t disks;
+    uint8_t cut_id[16];
+    char *label; /* NULL: none */
+    uint8_t kind, point_kind;
+    bool verified;
+};
+
+/* A generation. */
+struct line {
+    struct generation generation, parent; /* parent.id 0: none */
+    uint64_t parent_epoch;
+    size_t fork; /* index of the parent's epoch that it goes on from; HISTORY_NONE */
+    size_t last; /* index of its newest epoch; HISTORY_NONE */
+};
+
+struct history {
+    struct world *world;
+    struct store *target;
+    const struct keys *keys;
+    char vm[VM_NAME_MAX + 1];
+    struct vault vault;
+    struct record_log records;
+
+    /* Taken before `lock`. Held over store calls: there is one refresh at a time. */
+    pthread_mutex_t refresh_lock;
+    uint64_t next_record; /* written under both locks */
+    struct sha256 last_record;
+
+    pthread_mutex_t lock; /* guards what follows; never held over a store call */
+    struct held_epoch *epochs;
+    size_t epoch_count, epoch_room;
+    size_t *points; /* indices of epochs, along the head's line, oldest first */
+    size_t point_count, point_room;
+    struct line *lines;
+    size_t line_count, line_room;
+    struct disk_set **disk_sets; /* each differs from the one before */
+    size_t set_count, set_room;
+};
+
+/* `segments/HEX` -> the digest that it names. */
+bool history_run_object_parse(const char *key, struct sha256 *out);
+/* Index of a generation; HISTORY_NONE. */
+size_t history_line_find(const struct history *h, struct generation g);
+/* Index of an epoch of that line; HISTORY_NONE. */
+size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch);
+/* Index that the next epoch of `line` goes on from. */
+size_t history_line_tip(const struct history *h, size_t line);
+
+#endif

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT
+ * What is held of a history, for who asks: points, epochs, lines, and names. */
+#include "backend/history/history_internal.h"
+
+#include "common/rfc3339.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+/* --- reading what is held --- */
+
+const struct vault *history_vault(const struct history *h)
+{
+    return &h->vault;
+}
+
+struct world *history_world(const struct history *h)
+{
+    return h->world;
+}
+
+size_t history_points(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->point_count;
+}
+
+static void label_copy(const struct held_epoch *e, char out[POINT_LABEL_MAX + 1])
+{
+    out[0] = '\0';
+    if (e->label)
+        memcpy(out, e->label, strlen(e->label) + 1);
+}
+
+static struct history_point point_locked(const struct history *h, size_t index)
+{
+    const struct held_epoch *e = &h->epochs[index];
+    struct history_point p = {
+        .ms = e->point_ms,
+        .until_ms = e->until_ms,
+        .generation = h->lines[e->line].generation,
+        .epoch = e->epoch,
+        .kind = (enum point_kind)e->point_kind,
+        .data_bytes = e->point_bytes,
+        .verified = e->verified,
+        .index = index,
+    };
+    label_copy(e, p.label);
+    return p;
+}
+
+struct history_point history_point(struct history *h, size_t i)
+{
+    LOCK_SCOPE(&h->lock);
+    if (i >= h->point_count)
+        return (struct history_point){.ms = 0};
+    return point_locked(h, h->points[i]);
+}
+
+bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t low = 0;
+    size_t high = h->point_count; /* points below low are <= at_ms, from high on they are later */
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (h->epochs[h->points[middle]].point_ms <= at_ms)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || (exact && h->epochs[h->points[low - 1]].point_ms != at_ms))
+        return false;
+    *out = point_locked(h, h->points[low - 1]);
+    return true;
+}
+
+bool history_resolve(struct history *h, const char *text, struct history_point *out,
+                     struct err *err)
+{
+    return history_resolve_at(h, h->world->ops->realtime_ns(h->world) / 1000000, text, out, err);
+}
+
+size_t history_epochs(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->epoch_count;
+}
+
+struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    const struct held_epoch *e = &h->epochs[index];
+    struct record_epoch r = {
+        .kind = (enum epoch_kind)e->kind,
+        .epoch = e->epoch,
+        .entry_digest = e->entry_digest,
+        .point_ms = e->point_ms,
+        .clock_ms = e->clock_ms,
+        .point_kind = (enum point_kind)e->point_kind,
+        .data_bytes = e->data_bytes,
+        .run_offset = e->run_offset,
+        .run_bytes = e->run_bytes,
+        .run_digest = e->run_digest,
+    };
+    memcpy(r.cut_id, e->cut_id, sizeof r.cut_id);
+    label_copy(e, r.label);
+    if (e->run_bytes > 0) {
+        memcpy(r.run_key, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
+        hex_of(e->run_object.bytes, SHA256_BYTES, r.run_key + strlen(SEGMENT_PREFIX));
+    }
+    if (generation)
+        *generation = h->lines[e->line].generation;
+    return r;
+}
+
+size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX])
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    const struct disk_set *set = h->disk_sets[h->epochs[index].disks];
+    memcpy(out, set->disks, sizeof set->disks);
+    return set->count;
+}
+
+size_t history_before(struct history *h, size_t index)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    return h->epochs[index].before;
+}
+
+size_t history_index(struct history *h, struct generation generation, uint64_t epoch)
+{
+    LOCK_SCOPE(&h->lock);
+    return history_epoch_find(h, history_line_find(h, generation), epoch);
+}
+
+static struct history_head line_head_locked(const struct history *h, size_t line)
+{
+    struct history_head head = {.next_record = h->next_record, .last_record = h->last_record};
+    if (line == HISTORY_NONE)
+        return head;
+    const struct line *l = &h->lines[line];
+    size_t tip = history_line_tip(h, line);
+    size_t point = tip != HISTORY_NONE ? h->epochs[tip].point : HISTORY_NONE;
+    head.generation = l->generation;
+    if (l->last != HISTORY_NONE) {
+        head.epoch = h->epochs[l->last].epoch;
+        head.entry = h->epochs[l->last].entry_digest;
+    }
+    if (point != HISTORY_NONE) {
+        head.newest_ms = h->epochs[point].point_ms;
+        head.point_ms = h->epochs[point].until_ms;
+    }
+    return head;
+}
+
+struct history_head history_head(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return line_head_locked(h, h->line_count > 0 ? h->line_count - 1 : HISTORY_NONE);
+}
+
+bool history_line(struct history *h, struct generation generation, struct history_head *out)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t line = history_line_find(h, generation);
+    *out = line_head_locked(h, line);
+    return line != HISTORY_NONE;
+}
+
+size_t history_tip(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->line_count > 0 ? history_line_tip(h, h->line_count - 1) : HISTORY_NONE;
+}
+
+size_t history_generations(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->line_count;
+}
+
+struct history_generation history_generation(struct history *h, size_t i)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(i < h->line_count);
+    const struct line *l = &h->lines[i];
+    return (struct history_generation){
+        .generation = l->generation,
+        .parent = l->parent,
+        .parent_epoch = l->parent_epoch,
+        .epoch = l->last != HISTORY_NONE ? h->epochs[l->last].epoch : 0,
+    };
+}
+
+/* --- points beside the line of the head --- */
+
+static int point_order(const void *a, const void *b)
+{
+    const struct history_point *x = a;
+    const struct history_point *y = b;
+    if (x->generation.number != y->generation.number)
+        return x->generation.number < y->generation.number ? -1 : 1;
+    if (x->generation.id != y->generation.id)
+        return x->generation.id < y->generation.id ? -1 : 1;
+    return x->epoch < y->epoch ? -1 : x->epoch > y->epoch;
+}
+
+bool history_branches(struct history *h, struct history_point **out, size_t *count, struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    /* Indices in `points` rise: a newer epoch of a line has a larger one. */
+    size_t on_line = 0, found = 0;
+    size_t cuts = 0;
+    for (size_t i = 0; i < h->epoch_count; i++)
+        cuts += h->epochs[i].kind == EPOCH_CUT;
+    struct history_point *list = calloc(cuts - h->point_count + 1, sizeof *list);
+    if (!list)
+        return err_errno(err, ENOMEM, "listing branches");
+    for (size_t i = 0; i < h->epoch_count; i++) {
+        if (h->epochs[i].kind != EPOCH_CUT)
+            continue;
+        if (on_line < h->point_count && h->points[on_line] == i)
+            on_line++;
+        else
+            list[found++] = point_locked(h, i);
+    }
+    qsort(list, found, sizeof *list, point_order);
+    *out = list;
+    *count = found;
+    return true;
+}
+
+bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
+                      struct history_point *out, struct err *err)
+{
+    char name[GENERATION_NAME_MAX];
+    LOCK_SCOPE(&h->lock);
+    size_t index = history_epoch_find(h, history_line_find(h, generation), epoch);
+    if (index != HISTORY_NONE && h->epochs[index].kind == EPOCH_CUT) {
+        *out = point_locked(h, index);
+        return true;
+    }
+    generation_name(generation, name);
+    return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s is no recovery point in %s",
+                   (unsigned long long)epoch, name, h->target->url);
+}
+
+bool history_find_in(struct history *h, struct generation generation, uint64_t ms,
+                     struct history_point *out)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t line = history_line_find(h, generation);
+    size_t i = line != HISTORY_NONE ? h->lines[line].last : HISTORY_NONE;
+    for (; i != HISTORY_NONE && h->epochs[i].line == line; i = h->epochs[i].before)
+        if (h->epochs[i].kind == EPOCH_CUT && h->epochs[i].point_ms == ms) {
+            *out = point_locked(h, i);
+            return true;
+        }
+    return false;
+}
+
+/* --- names --- */
+
+void segment_name_format(char out[RUN_SEGMENT_NAME_MAX], uint16_t store, const char *key)
+{
+    int length = snprintf(out, RUN_SEGMENT_NAME_MAX, "%u:%s", store, key);
+    assert(length > 0 && (unsigned)length < RUN_SEGMENT_NAME_MAX);
+    (void)length;
+}
+
+bool segment_name_parse(const char *name, uint16_t *store, char key[RUN_SEGMENT_NAME_MAX])
+{
+    char again[RUN_SEGMENT_NAME_MAX];
+    struct sha256 digest;
+    char *colon = NULL;
+
+    if (name[0] < '0' || name[0] > '9' || strlen(name) >= RUN_SEGMENT_NAME_MAX)
+        return false;
+    unsigned long number = strtoul(name, &colon, 10);
+    if (*colon != ':' || number > VM_DISKS_MAX || !history_run_object_parse(colon + 1, &digest))
+        return false;
+    /* One spelling only: no leading zero, no upper case. */
+    memcpy(again, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX));
+    hex_of(digest.bytes, SHA256_BYTES, again + strlen(SEGMENT_PREFIX));
+    segment_name_format(key, (uint16_t)number, again);
+    if (strcmp(key, name) != 0)
+        return false;
+    *store = (uint16_t)number;
+    memcpy(key, again, strlen(again) + 1);
+    return true;
+}
+
+void history_point_name(const struct history_point *p, char out[POINT_NAME_MAX])
+{
+    char generation[GENERATION_NAME_MAX], id[POINT_TIME_CHARS + 1];
+    generation_name(p->generation, generation);
+    point_time_format(p->ms, id);
+    snprintf(out, POINT_NAME_MAX, "%s/%s", generation, id);
+}
