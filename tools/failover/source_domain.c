@@ -3,6 +3,7 @@
 
 #include "tools/failover/nvram.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -228,8 +229,7 @@ static bool read_nvram(struct world *w, const struct machine_facts *f, struct so
 static bool read_live(struct virt *v, const char *domain, struct machine **out, struct err *err)
 {
     char *xml AUTO_FREE = NULL;
-    return virt_xml(v, domain, VIRT_LIVE, &xml, err) &&
-           machine_parse(span_of_text(xml), out, err);
+    return virt_xml(v, domain, VIRT_LIVE, &xml, err) && machine_parse(span_of_text(xml), out, err);
 }
 
 static bool check_state(struct virt *v, const char *domain, bool *running, struct err *err)
@@ -254,13 +254,12 @@ bool source_domain_read(struct world *w, struct virt *v, const struct source_ask
                         struct source_domain *out, struct err *err)
 {
     struct machine *live AUTO_MACHINE = NULL;
-    bool running;
+    bool running = false;
 
     if (!check_state(v, ask->domain, &running, err) ||
         !virt_xml(v, ask->domain, VIRT_DEFINED, &out->xml, err) ||
         !machine_parse(span_of_text(out->xml), &out->machine, err) ||
-        (running && !read_live(v, ask->domain, &live, err)) ||
-        !machine_can_move(out->machine, err))
+        (running && !read_live(v, ask->domain, &live, err)) || !machine_can_move(out->machine, err))
         return false;
     const struct machine_facts *f = machine_facts(out->machine);
     if (!source_domain_plan(f, live ? machine_facts(live) : NULL, ask, out, err) ||

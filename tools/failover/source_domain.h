@@ -40,8 +40,8 @@ struct source_domain {
     struct source_disk disks[VM_DISKS_MAX];
     uint16_t nic_count;
     struct protection_nic nics[PROTECTION_NICS_MAX];
-    struct buf nvram;  /* packed; empty: none */
-    struct buf notes;  /* lines for people */
+    struct buf nvram; /* packed; empty: none */
+    struct buf notes; /* lines for people */
 };
 
 void source_domain_release(struct source_domain *d); /* a zeroed one is fine */

@@ -28,8 +28,7 @@ static bool qemu_img(const char *what, const char *words, const char *a, const c
     int n = snprintf(line, sizeof line, "qemu-img %s %s %s", words, from, *b ? to : "");
     if (n < 0 || (size_t)n >= sizeof line)
         return err_set(err, ERR_INVALID, "%.80s...: its path is too long", a);
-    const struct command command = {
-        .what = what, .line = line, .timeout_ms = timeout_ms, .vm = ""};
+    const struct command command = {.what = what, .line = line, .timeout_ms = timeout_ms, .vm = ""};
     return command_run(&command, output, err) ||
            err_wrap(err, "%s (qemu-img is in the package qemu-utils)", what);
 }
@@ -113,7 +112,8 @@ static bool check_room_at(struct source_domain *d, uint16_t at, struct err *err)
                        folder, have, d->name, need);
     size_format(most, need);
     if (free_bytes < most)
-        source_domain_note(d, "%s has %s free; the new disk files grow to %s as the guest fills them",
+        source_domain_note(d,
+                           "%s has %s free; the new disk files grow to %s as the guest fills them",
                            folder, have, need);
     return true;
 }

@@ -31,12 +31,11 @@ static bool find(const struct switch_disks *s, const struct machine *m, uint16_t
 {
     const char *name = s->settings->disks[disk].name;
     *out = machine_disk(m, name);
-    return *out != NULL ||
-           err_set(err, ERR_NOT_FOUND, "domain %s has no disk %s any more", s->settings->domain,
-                   name);
+    return *out != NULL || err_set(err, ERR_NOT_FOUND, "domain %s has no disk %s any more",
+                                   s->settings->domain, name);
 }
 
-/* All of it in one definition. `moved_only`: only what is on the mount already is completed. */
+/* All of it in one definition. */
 static bool define_on(const struct switch_disks *s, struct err *err)
 {
     struct machine *m AUTO_MACHINE = NULL;
@@ -50,10 +49,19 @@ static bool define_on(const struct switch_disks *s, struct err *err)
             !machine_stop_on_error(m, settings->disks[i].name, err))
             return false;
     }
-    return machine_set_group(m, s->group, err) && store(s, m, err);
+    return store(s, m, err);
 }
 
-/* Its content must be in the file that is mounted: that is so where the file is the domain's own. */
+/* Whether the file is as it was when it was copied. */
+static bool unchanged_since(const char *path, uint64_t copied_ns)
+{
+    struct stat st;
+    return copied_ns > 0 && stat(path, &st) == 0 &&
+           (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec <= copied_ns;
+}
+
+/* Its content must be in the file that is mounted: that is so where the file is the domain's own.
+ */
 static bool check_own_files(const struct switch_disks *s, struct err *err)
 {
     struct machine *m AUTO_MACHINE = NULL;
@@ -67,12 +75,14 @@ static bool check_own_files(const struct switch_disks *s, struct err *err)
         if (!find(s, m, i, &d, err))
             return false;
         if (strcmp(d->path, path) == 0 || strcmp(d->path, settings->disks[i].path) == 0 ||
-            s->offline_copies)
+            unchanged_since(d->path, s->copied_ns))
             continue;
-        return err_set(err, ERR_INVALID,
-                       "domain %s is off now, and its disk %s is still %s: start it and give the "
-                       "same command again, or end this with farshore disable %s",
-                       settings->domain, d->target, d->path, settings->name);
+        return err_set(
+            err, ERR_INVALID,
+            "domain %s is off now, and what its disk %s has in %s is not under farshore: "
+            "start it and give the same command again, or end this with farshore "
+            "disable %s",
+            settings->domain, d->target, d->path, settings->name);
     }
     return true;
 }
@@ -202,5 +212,5 @@ bool switch_disks_off(const struct switch_disks *s, struct err *err)
                               disk->path, err))
             return false;
     }
-    return machine_set_group(m, NULL, err) && store(s, m, err);
+    return store(s, m, err);
 }

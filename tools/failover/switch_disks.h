@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * A domain's disks put on the source mount, and taken off it again. Off, it is one new definition:
- * whole or not at all. Running, each disk is moved while the guest writes; when one cannot be, those
- * moved before it go back. Repeatable: a disk that is where it should be is left. One thread. */
+ * whole or not at all. Running, each disk is moved while the guest writes; when one cannot be,
+ * those moved before it go back. Repeatable: a disk that is where it should be is left. One thread.
+ */
 #ifndef TOOLS_FAILOVER_SWITCH_DISKS_H
 #define TOOLS_FAILOVER_SWITCH_DISKS_H
 
@@ -12,7 +13,9 @@ struct switch_disks {
     struct world *world;
     struct virt *virt;
     const struct settings *settings; /* domain, mount, and the disks by target device */
-    const char *group;               /* resource group for the domain's metadata; NULL: none */
+    /* Since when (1970) the files hold what a domain that is off has in others: converted images.
+     * 0: they do not. */
+    uint64_t copied_ns;
 };
 
 /* The VM is mounted. Its disks are then MOUNT/NAME.img, and the guest pauses when one fails. After
