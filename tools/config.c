@@ -2,8 +2,8 @@
 #include "tools/config.h"
 
 #include "common/json.h"
+#include "tools/config_machine.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -105,16 +105,19 @@ bool settings_make(struct settings *out, struct err *err)
     *out = (struct settings){.cut_interval_s = CUT_INTERVAL_DEFAULT_S};
     out->disks = calloc(VM_DISKS_MAX, sizeof *out->disks);
     out->stores = calloc(VM_DISKS_MAX + 1, sizeof *out->stores);
-    if (out->disks && out->stores)
+    if (!out->disks || !out->stores)
+        err_set(err, ERR_FULL, "out of memory");
+    else if (config_machine_make(out, err))
         return true;
     settings_release(out);
-    return err_set(err, ERR_FULL, "out of memory");
+    return false;
 }
 
 void settings_release(struct settings *s)
 {
     free(TAKE(s->disks));
     free(TAKE(s->stores));
+    config_machine_release(s);
 }
 
 static bool copy_text(const cJSON *object, const char *name, char *out, size_t size,
@@ -152,71 +155,13 @@ static bool parse_role(const cJSON *j, enum role *out, struct err *err)
     return err_set(err, ERR_INVALID, "\"role\" must be source or target");
 }
 
-static const char *const texts[] = {"domain", "mount", "start", "stop", "freeze", "thaw", NULL};
-
-char *settings_text(struct settings *s, const char *name, size_t *size)
-{
-    const struct {
-        const char *name;
-        char *text;
-        size_t size;
-    } rows[] = {
-        {"domain", s->domain, sizeof s->domain}, {"mount", s->mount, sizeof s->mount},
-        {"start", s->start, sizeof s->start},    {"stop", s->stop, sizeof s->stop},
-        {"freeze", s->freeze, sizeof s->freeze}, {"thaw", s->thaw, sizeof s->thaw},
-    };
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (strcmp(rows[i].name, name) == 0) {
-            *size = rows[i].size;
-            return rows[i].text;
-        }
-    return NULL;
-}
-
-bool settings_set_text(struct settings *s, const char *name, const char *value, struct err *err)
-{
-    size_t size = 0, length = strlen(value);
-    char *text = settings_text(s, name, &size);
-    assert(text != NULL);
-    if (length >= size)
-        return err_set(err, ERR_INVALID, "\"%s\" is longer than %zu characters", name, size - 1);
-    for (size_t i = 0; i < length; i++)
-        if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f)
-            return err_set(err, ERR_INVALID, "\"%s\" must be one line of text", name);
-    if (strcmp(name, "mount") == 0 && length > 0 && value[0] != '/')
-        return err_set(err, ERR_INVALID, "\"mount\" must start with /");
-    memcpy(text, value, length + 1);
-    return true;
-}
-
-static bool parse_texts(const cJSON *j, struct settings *s, struct err *err)
-{
-    const char *value;
-    for (const char *const *name = texts; *name; name++)
-        if (json_has(j, *name) &&
-            !(json_text(j, *name, &value, err) && settings_set_text(s, *name, value, err)))
-            return false;
-    return true;
-}
-
-static bool write_texts(cJSON *j, const struct settings *s, struct err *err)
-{
-    size_t size;
-    for (const char *const *name = texts; *name; name++) {
-        const char *text = settings_text((struct settings *)s, *name, &size);
-        if (text[0] && !json_add_text(j, *name, text, err))
-            return false;
-    }
-    return true;
-}
-
 static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
 {
     static const char *const known[] = {
-        "version",    "name",       "vm_id",  "role",  "encrypted",
-        "created_ms", "generation", "stores", "disks", "cut_interval_seconds",
-        "bandwidth",  "domain",     "mount",  "start", "stop",
-        "freeze",     "thaw",       NULL};
+        "version",    "name",       "vm_id",  "role",      "encrypted",
+        "created_ms", "generation", "stores", "disks",     "cut_interval_seconds",
+        "bandwidth",  "mount",      "domain", "start",     "stop",
+        "freeze",     "thaw",       "origin", "replicate", NULL};
     char id[2 * VM_ID_BYTES + 1];
     uint64_t version;
     if (!json_only(j, known, err) || !bounded(j, "version", 1, 1, &version, err) ||
@@ -227,8 +172,7 @@ static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
         !bounded(j, "cut_interval_seconds", 1, CUT_INTERVAL_MAX_S, &s->cut_interval_s, err) ||
         (json_has(j, "bandwidth") &&
          (!copy_text(j, "bandwidth", s->bandwidth, sizeof s->bandwidth, err) ||
-          !bandwidth_check(s->bandwidth, err))) ||
-        !parse_texts(j, s, err))
+          !bandwidth_check(s->bandwidth, err))))
         return false;
     if (!vm_name_valid(s->name))
         return err_set(err, ERR_INVALID, "\"name\" is no VM name");
@@ -304,8 +248,9 @@ bool settings_parse(struct span text, struct settings *out, struct err *err)
     cJSON *j AUTO_JSON = NULL;
     const cJSON *stores, *disks;
     return json_parse(text, &j, err) && parse_head(j, out, err) &&
-           json_array(j, "stores", &stores, err) && parse_stores(stores, out, err) &&
-           json_array(j, "disks", &disks, err) && parse_disks(disks, out, err);
+           config_machine_parse(j, out, err) && json_array(j, "stores", &stores, err) &&
+           parse_stores(stores, out, err) && json_array(j, "disks", &disks, err) &&
+           parse_disks(disks, out, err);
 }
 
 static bool write_disk(cJSON *array, const struct settings_disk *d, struct err *err)
@@ -348,7 +293,8 @@ bool settings_write(const struct settings *s, struct buf *out, struct err *err)
         !(s->role == ROLE_TARGET || json_add_text(j, "generation", generation, err)) ||
         !json_add_u64(j, "cut_interval_seconds", s->cut_interval_s, err) ||
         !(s->bandwidth[0] == '\0' || json_add_text(j, "bandwidth", s->bandwidth, err)) ||
-        !write_texts(j, s, err) || !write_arrays(j, s, err) || !json_write(j, true, out, err))
+        !config_machine_write(j, s, err) || !write_arrays(j, s, err) ||
+        !json_write(j, true, out, err))
         return false;
     buf_put(out, "\n", 1);
     return buf_ok(out, err);

@@ -16,8 +16,6 @@
 #define SETTINGS_BYTES_MAX     (2u << 20)
 #define FOLDER_BYTES_MAX       1024u
 #define PATH_BYTES_MAX         (FOLDER_BYTES_MAX + 128u)
-#define DOMAIN_CHARS_MAX       200u
-#define SETTINGS_COMMAND_MAX   1024u /* with the NUL */
 
 struct paths {
     char config[FOLDER_BYTES_MAX];
@@ -55,6 +53,28 @@ struct settings_disk {
     uint64_t size_bytes;
 };
 
+/* What a failed-over disk shows where it is not written or hydrated yet: a point of a vault. */
+struct settings_origin {
+    struct generation generation; /* number 0: none, the local files are whole */
+    uint64_t epoch;
+    uint64_t point_ms;
+    uint16_t target_count; /* target stores of that vault, by the indices that its runs name */
+    char (*targets)[STORE_URL_MAX]; /* room for VM_DISKS_MAX + 1 */
+};
+
+#define COMMAND_LINE_MAX 4096u
+#define DOMAIN_NAME_MAX  200u
+
+/* How the machine is started and stopped here; "" is none. */
+struct settings_machine {
+    char mount[FOLDER_BYTES_MAX];     /* where its disks are mounted: an absolute path */
+    char domain[DOMAIN_NAME_MAX + 1]; /* of libvirt */
+    char start[COMMAND_LINE_MAX];     /* without libvirt: the user's commands */
+    char stop[COMMAND_LINE_MAX];
+    char freeze[COMMAND_LINE_MAX];
+    char thaw[COMMAND_LINE_MAX];
+};
+
 struct settings {
     char name[VM_NAME_MAX + 1];
     uint8_t vm[VM_ID_BYTES];
@@ -64,15 +84,13 @@ struct settings {
     struct generation generation; /* of a source; number 0 on a target */
     uint64_t cut_interval_s;
     char bandwidth[BANDWIDTH_SPEC_MAX]; /* backend/store/throttle.h; "" is no bound */
-    char domain[DOMAIN_CHARS_MAX + 1];  /* libvirt's name of the VM on this host; "": none */
-    char mount[FOLDER_BYTES_MAX];       /* where this host mounts it; "": not said */
-    /* The user's own commands (tools/failover/commands.h); "": none. */
-    char start[SETTINGS_COMMAND_MAX], stop[SETTINGS_COMMAND_MAX];
-    char freeze[SETTINGS_COMMAND_MAX], thaw[SETTINGS_COMMAND_MAX];
     uint16_t disk_count;
     struct settings_disk *disks; /* room for VM_DISKS_MAX */
     uint16_t store_count;
     struct vault_stores *stores; /* room for VM_DISKS_MAX + 1; 0 is the VM's own */
+    bool replicate;              /* of a source: false between failover and reprotect */
+    struct settings_origin origin;
+    struct settings_machine *machine;
 };
 
 /* A spec also when there is no bound: "unlimited". */
@@ -80,12 +98,11 @@ const char *settings_bandwidth(const struct settings *s);
 /* `spec` is checked; "unlimited" is no bound. */
 bool settings_set_bandwidth(struct settings *s, const char *spec, struct err *err) MUST_CHECK;
 
-/* The settings that are text alone: domain, mount, start, stop, freeze, thaw. NULL: not one of
- * them. */
-char *settings_text(struct settings *s, const char *name, size_t *size);
-/* One line without control characters; `mount` is an absolute path. */
-bool settings_set_text(struct settings *s, const char *name, const char *value,
-                       struct err *err) MUST_CHECK;
+/* A text of `machine` by its name: mount, domain, start, stop, freeze, thaw; NULL: none of them. */
+const char *settings_machine_text(const struct settings *s, const char *name);
+/* One line; `mount` is an absolute path; "" unsets. `name` is one of them (asserted). */
+bool settings_set_machine(struct settings *s, const char *name, const char *value,
+                          struct err *err) MUST_CHECK;
 
 bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
 void settings_release(struct settings *s);

@@ -140,4 +140,3 @@ bool enable_disk_others(const struct verb_call *call, const struct settings *s, 
     }
     return true;
 }
-

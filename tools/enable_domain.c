@@ -39,9 +39,9 @@ static bool read_mount(const struct verb_call *call, struct settings *s, struct 
     for (size_t n = given ? strlen(given) : 0; n > 1 && given[n - 1] == '/'; n--)
         if (given[n - 2] != '/') {
             snprintf(folder, sizeof folder, "%.*s", (int)(n - 1), given);
-            return settings_set_text(s, "mount", folder, err);
+            return settings_set_machine(s, "mount", folder, err);
         }
-    return settings_set_text(s, "mount", given ? given : folder, err);
+    return settings_set_machine(s, "mount", given ? given : folder, err);
 }
 
 /* The stores that --disk NAME,cache=URL,target=URL gives to disk `name`. */
@@ -82,8 +82,7 @@ static bool take_disk(const struct options *o, const struct source_disk *from, s
     d->number = s->disk_count;
     d->size_bytes = from->size_bytes;
     /* What is protected in place must be fit for it as it is. */
-    if (from->room_bytes == 0 && strcmp(from->local, from->path) == 0 &&
-        !enable_disk_check(d, err))
+    if (from->room_bytes == 0 && strcmp(from->local, from->path) == 0 && !enable_disk_check(d, err))
         return false;
     if (!settings_store(s, cache, target, &d->store, err))
         return false;
@@ -118,8 +117,8 @@ bool enable_domain_read(const struct verb_call *call, struct enable_domain *d, s
                         struct err *err)
 {
     size_t named = 0;
-    if (!read_mount(call, s, err) || !open_virt(call, &d->virt, err) || !read_source(call, d, err) ||
-        !settings_set_text(s, "domain", d->source.name, err))
+    if (!read_mount(call, s, err) || !open_virt(call, &d->virt, err) ||
+        !read_source(call, d, err) || !settings_set_machine(s, "domain", d->source.name, err))
         return false;
     for (uint16_t i = 0; i < d->source.disk_count; i++)
         if (!take_disk(call->options, &d->source.disks[i], s, &named, err))
@@ -179,13 +178,13 @@ static bool mount_it(const struct verb_call *call, const struct settings *s, str
 {
     struct unit_place place;
     bool ours;
-    if (mount_folder_used(s->mount, s->name, &ours) && ours)
+    if (mount_folder_used(s->machine->mount, s->name, &ours) && ours)
         return true;
-    if (!mount_folder_make(call->world, call->paths, s->mount, err))
+    if (!mount_folder_make(call->world, call->paths, s->machine->mount, err))
         return false;
     if (unit_place_find(&place))
-        return unit_enable(call->world, &place, call->paths, s->name, s->mount, err);
-    return self_run((const char *const[]){"mount", s->name, s->mount, NULL}, err);
+        return unit_enable(call->world, &place, call->paths, s->name, s->machine->mount, err);
+    return self_run((const char *const[]){"mount", s->name, s->machine->mount, NULL}, err);
 }
 
 static bool unmount_it(const struct verb_call *call, const struct settings *s, struct err *err)
@@ -194,9 +193,9 @@ static bool unmount_it(const struct verb_call *call, const struct settings *s, s
     bool ours;
     if (unit_place_find(&place) && !unit_disable(call->world, &place, s->name, err))
         return false;
-    if (!mount_folder_used(s->mount, s->name, &ours) || !ours)
+    if (!mount_folder_used(s->machine->mount, s->name, &ours) || !ours)
         return true;
-    return self_run((const char *const[]){"unmount", s->mount, NULL}, err);
+    return self_run((const char *const[]){"unmount", s->machine->mount, NULL}, err);
 }
 
 struct shown {
@@ -255,7 +254,7 @@ bool enable_domain_finish(const struct verb_call *call, const struct settings *s
 bool enable_domain_undo(const struct verb_call *call, const struct settings *s, struct err *err)
 {
     struct virt *virt AUTO_VIRT = NULL;
-    if (s->domain[0] == '\0')
+    if (s->machine->domain[0] == '\0')
         return true;
     if (!open_virt(call, &virt, err))
         return false;

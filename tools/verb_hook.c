@@ -49,13 +49,14 @@ static bool check_vm(const struct verb_call *call, const struct settings *s, con
     bool ours;
     if (!moved_check(call->world, call->paths, s->name, err))
         return false;
-    if (s->role != ROLE_SOURCE || s->mount[0] == '\0' || !uses_mount(xml, s->mount))
+    if (s->role != ROLE_SOURCE || s->machine->mount[0] == '\0' ||
+        !uses_mount(xml, s->machine->mount))
         return true;
-    if (mount_folder_used(s->mount, s->name, &ours) && ours)
+    if (mount_folder_used(s->machine->mount, s->name, &ours) && ours)
         return true;
     return err_set(err, ERR_NOT_FOUND,
-                   "the disks of domain %s are not mounted: farshore mount %s %s first", s->domain,
-                   s->name, s->mount);
+                   "the disks of domain %s are not mounted: farshore mount %s %s first",
+                   s->machine->domain, s->name, s->machine->mount);
 }
 
 static bool run(const struct verb_call *call, struct err *err)
@@ -74,7 +75,7 @@ static bool run(const struct verb_call *call, struct err *err)
         /* Settings that cannot be read may be those of this domain: it does not start. */
         if (!settings_load(call->world, call->paths, names.names[i], &s, err))
             return false;
-        if (strcmp(s.domain, o->operands[0]) == 0 && !check_vm(call, &s, &xml, err))
+        if (strcmp(s.machine->domain, o->operands[0]) == 0 && !check_vm(call, &s, &xml, err))
             return false;
     }
     return true;

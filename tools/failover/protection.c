@@ -43,6 +43,8 @@ void protection_release(struct protection **p)
         return;
     buf_release(&(*p)->xml);
     buf_release(&(*p)->nvram);
+    for (size_t i = 0; i < (*p)->network_count; i++)
+        buf_release(&(*p)->networks[i].xml);
     free(TAKE(*p));
 }
 
@@ -148,6 +150,24 @@ static bool read_nic(const cJSON *j, void *row, struct err *err)
     return only(j, nic_texts, NULL, err) && read_texts(j, nic_texts, row, err);
 }
 
+/* Counted only when it is whole: what is counted is released. */
+static bool read_network(const cJSON *j, void *row, struct err *err)
+{
+    static const char *const known[] = {"name", "xml", NULL};
+    struct protection_network *n = row;
+    const char *xml;
+    if (!json_only(j, known, err) || !json_copy(j, "name", n->name, sizeof n->name, err) ||
+        !json_text(j, "xml", &xml, err))
+        return false;
+    if (strlen(xml) > PROTECTION_XML_MAX || !label_valid(n->name))
+        return err_set(err, ERR_INVALID, "it is no network");
+    buf_put(&n->xml, xml, strlen(xml));
+    if (buf_ok(&n->xml, err))
+        return true;
+    buf_release(&n->xml);
+    return false;
+}
+
 static bool read_mapping(const cJSON *j, void *row, struct err *err)
 {
     return only(j, mapping_texts, NULL, err) && read_texts(j, mapping_texts, row, err);
@@ -196,14 +216,16 @@ static bool read_generation(const cJSON *j, const char *name, struct generation 
 static bool read_failover(const cJSON *parent, struct protection_failover *f, struct err *err)
 {
     static const char *const others[] = {
-        "planned",      "generation", "parent",       "begun_ms", "fence_pending",
-        "parent_epoch", "started_ms", "lost_seconds", "disks",    NULL};
+        "planned",       "generation",   "parent",     "begun_ms",
+        "fence_pending", "parent_epoch", "started_ms", "lost_seconds",
+        "disks",         "ends",         NULL};
     const cJSON *j;
     return json_object(parent, "failover", &j, err) && only(j, failover_texts, others, err) &&
            read_texts(j, failover_texts, f, err) && host_or_none("host", f->host, err) &&
            host_or_none("from", f->from, err) && json_bool(j, "planned", &f->planned, err) &&
            read_generation(j, "generation", &f->generation, err) &&
            read_generation(j, "parent", &f->parent, err) &&
+           read_generation(j, "ends", &f->ends, err) &&
            json_u64(j, "parent_epoch", &f->parent_epoch, err) &&
            json_u64(j, "begun_ms", &f->begun_ms, err) &&
            json_u64(j, "started_ms", &f->started_ms, err) &&
@@ -234,7 +256,7 @@ static bool read_head(const cJSON *j, struct protection *p, struct err *err)
 {
     static const char *const others[] = {"version",  "state",     "changed_ms", "machine",
                                          "nics",     "settings",  "mappings",   "tests",
-                                         "failover", "successor", NULL};
+                                         "failover", "successor", "networks",   NULL};
     const char *state;
     uint64_t version;
     if (!json_u64(j, "version", &version, err))
@@ -261,6 +283,8 @@ bool protection_parse(struct span text, struct protection *p, struct err *err)
     return json_parse(text, &j, err) && read_head(j, p, err) && read_machine(j, p, err) &&
            read_rows(j, "nics", read_nic, p->nics, sizeof *p->nics, PROTECTION_NICS_MAX,
                      &p->nic_count, err) &&
+           read_rows(j, "networks", read_network, p->networks, sizeof *p->networks,
+                     PROTECTION_NETWORKS_MAX, &p->network_count, err) &&
            json_object(j, "settings", &settings, err) &&
            target_settings_read(settings, &p->settings, err) &&
            read_rows(j, "mappings", read_mapping, p->mappings, sizeof *p->mappings,
@@ -284,6 +308,28 @@ static bool add_rows(cJSON *parent, const char *name, const struct text_field *f
     for (size_t i = 0; i < count; i++)
         if (!json_append_object(array, &j, err) ||
             !add_texts(j, fields, (const char *)rows + i * row_bytes, err))
+            return false;
+    return true;
+}
+
+/* JSON wants a text with an end. */
+static bool add_text_of(cJSON *j, const char *name, const struct buf *bytes, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    buf_put(&text, bytes->data, bytes->length);
+    buf_put_u8(&text, 0);
+    return buf_ok(&text, err) && json_add_text(j, name, (const char *)text.data, err);
+}
+
+static bool add_networks(cJSON *parent, const struct protection *p, struct err *err)
+{
+    cJSON *array, *j;
+    if (!json_add_array(parent, "networks", &array, err))
+        return false;
+    for (size_t i = 0; i < p->network_count; i++)
+        if (!json_append_object(array, &j, err) ||
+            !json_add_text(j, "name", p->networks[i].name, err) ||
+            !add_text_of(j, "xml", &p->networks[i].xml, err))
             return false;
     return true;
 }
@@ -314,7 +360,7 @@ static bool add_failover(cJSON *parent, const struct protection_failover *f, str
     return json_add_object(parent, "failover", &j, err) && add_texts(j, failover_texts, f, err) &&
            json_add_bool(j, "planned", f->planned, err) &&
            add_generation(j, "generation", f->generation, err) &&
-           add_generation(j, "parent", f->parent, err) &&
+           add_generation(j, "parent", f->parent, err) && add_generation(j, "ends", f->ends, err) &&
            json_add_u64(j, "parent_epoch", f->parent_epoch, err) &&
            json_add_u64(j, "begun_ms", f->begun_ms, err) &&
            json_add_u64(j, "started_ms", f->started_ms, err) &&
@@ -325,21 +371,18 @@ static bool add_failover(cJSON *parent, const struct protection_failover *f, str
 
 static bool add_machine(cJSON *parent, const struct protection *p, struct err *err)
 {
-    struct buf xml AUTO_BUF = BUF_NONE, nvram AUTO_BUF = BUF_NONE;
+    struct buf nvram AUTO_BUF = BUF_NONE;
     cJSON *j;
     if (p->xml.length > PROTECTION_XML_MAX || p->nvram.length > PROTECTION_NVRAM_MAX)
         return err_set(err, ERR_FULL,
                        "a machine of %zu bytes XML and %zu bytes firmware variables is more than a "
                        "protection document holds",
                        p->xml.length, p->nvram.length);
-    buf_put(&xml, p->xml.data, p->xml.length);
-    buf_put_u8(&xml, 0);
     uint8_t *text = buf_extend(&nvram, BASE64_CHARS(p->nvram.length) + 1);
-    if (text == NULL || !buf_ok(&xml, err))
+    if (text == NULL)
         return err_set(err, ERR_FULL, "out of memory");
     base64_write(buf_span(&p->nvram), (char *)text);
-    return json_add_object(parent, "machine", &j, err) &&
-           json_add_text(j, "xml", (const char *)xml.data, err) &&
+    return json_add_object(parent, "machine", &j, err) && add_text_of(j, "xml", &p->xml, err) &&
            json_add_text(j, "nvram", (const char *)text, err);
 }
 
@@ -354,10 +397,34 @@ bool protection_write(const struct protection *p, struct buf *out, struct err *e
            target_settings_add(j, "settings", &p->settings, err) &&
            add_rows(j, "mappings", mapping_texts, p->mappings, sizeof *p->mappings,
                     p->mapping_count, err) &&
-           add_tests(j, p, err) && add_failover(j, &p->failover, err) &&
+           add_networks(j, p, err) && add_tests(j, p, err) && add_failover(j, &p->failover, err) &&
            json_add_object(j, "successor", &successor, err) &&
            add_texts(successor, store_texts, &p->successor, err) && add_machine(j, p, err) &&
            json_write(j, false, out, err);
+}
+
+const struct buf *protection_network(const struct protection *p, const char *name)
+{
+    for (size_t i = 0; i < p->network_count; i++)
+        if (strcmp(p->networks[i].name, name) == 0)
+            return &p->networks[i].xml;
+    return NULL;
+}
+
+bool protection_network_add(struct protection *p, const char *name, struct span xml,
+                            struct err *err)
+{
+    struct buf *there = (struct buf *)protection_network(p, name);
+    if (there == NULL) {
+        if (p->network_count == PROTECTION_NETWORKS_MAX || strlen(name) >= PROTECTION_NAME_MAX)
+            return err_set(err, ERR_FULL, "more than %u networks", PROTECTION_NETWORKS_MAX);
+        struct protection_network *n = &p->networks[p->network_count++];
+        snprintf(n->name, sizeof n->name, "%s", name);
+        there = &n->xml;
+    }
+    buf_clear(there);
+    buf_put(there, xml.data, xml.length);
+    return buf_ok(there, err);
 }
 
 /* --- in the vault --- */

@@ -17,6 +17,7 @@
 #define PROTECTION_LOG          "failover"
 #define PROTECTION_NICS_MAX     32u
 #define PROTECTION_MAPPINGS_MAX 64u
+#define PROTECTION_NETWORKS_MAX 16u
 #define PROTECTION_TESTS_MAX    16u
 #define PROTECTION_XML_MAX      (256u << 10)
 #define PROTECTION_NVRAM_MAX    (1u << 20)
@@ -45,6 +46,12 @@ struct protection_nic {
     char subnet[PROTECTION_NAME_MAX];
     char mac[PROTECTION_ADDRESS_MAX];
     char address[PROTECTION_ADDRESS_MAX]; /* IPv4 or IPv6 */
+};
+
+/* A libvirt network of the host where the VM was enabled: what one like it is made from. */
+struct protection_network {
+    char name[PROTECTION_NAME_MAX];
+    struct buf xml;
 };
 
 /* One row of the network mapping, home side and away side: used in both directions. */
@@ -76,6 +83,7 @@ struct protection_failover {
     struct generation generation; /* begun by it; number 0: not yet */
     struct generation parent;     /* number 0: none */
     uint64_t parent_epoch;
+    struct generation ends; /* the newest generation when it was decided: the old source's */
     uint64_t begun_ms;
     uint64_t started_ms;   /* the machine runs since; 0: not yet */
     bool fence_pending;    /* the old writer's log in the cache has no fence entry yet */
@@ -95,6 +103,8 @@ struct protection {
     struct buf nvram;                          /* firmware variables, empty: none */
     uint16_t nic_count;
     struct protection_nic nics[PROTECTION_NICS_MAX];
+    uint16_t network_count;
+    struct protection_network networks[PROTECTION_NETWORKS_MAX];
     struct target_settings settings;
     uint16_t mapping_count;
     struct protection_mapping mappings[PROTECTION_MAPPINGS_MAX];
@@ -128,6 +138,12 @@ bool protection_append(const struct doclog_vault *v, struct protection *p,
 typedef bool protection_change_fn(void *context, struct protection *p, bool *same, struct err *err);
 bool protection_change(const struct doclog_vault *v, protection_change_fn *change, void *context,
                        struct protection **out, struct err *err) MUST_CHECK;
+
+/* The XML of a network by its name; NULL: not known. */
+const struct buf *protection_network(const struct protection *p, const char *name);
+/* Adds it, or replaces what is known of it. */
+bool protection_network_add(struct protection *p, const char *name, struct span xml,
+                            struct err *err) MUST_CHECK;
 
 struct protection_test *protection_test_find(struct protection *p, const char *id); /* or NULL */
 /* Both keep state and tests in step: none <-> test-running; other states stay. ERR_FULL. */

@@ -9,14 +9,14 @@
 
 static void mounted_path(const struct settings *s, uint16_t disk, char out[PATH_MAX])
 {
-    snprintf(out, PATH_MAX, "%s/%s.img", s->mount, s->disks[disk].name);
+    snprintf(out, PATH_MAX, "%s/%s.img", s->machine->mount, s->disks[disk].name);
 }
 
 static bool load(const struct switch_disks *s, enum virt_xml which, struct machine **out,
                  struct err *err)
 {
     char *xml AUTO_FREE = NULL;
-    return virt_xml(s->virt, s->settings->domain, which, &xml, err) &&
+    return virt_xml(s->virt, s->settings->machine->domain, which, &xml, err) &&
            machine_parse(span_of_text(xml), out, err);
 }
 
@@ -32,7 +32,7 @@ static bool find(const struct switch_disks *s, const struct machine *m, uint16_t
     const char *name = s->settings->disks[disk].name;
     *out = machine_disk(m, name);
     return *out != NULL || err_set(err, ERR_NOT_FOUND, "domain %s has no disk %s any more",
-                                   s->settings->domain, name);
+                                   s->settings->machine->domain, name);
 }
 
 /* All of it in one definition. */
@@ -82,7 +82,7 @@ static bool check_own_files(const struct switch_disks *s, struct err *err)
             "domain %s is off now, and what its disk %s has in %s is not under farshore: "
             "start it and give the same command again, or end this with farshore "
             "disable %s",
-            settings->domain, d->target, d->path, settings->name);
+            settings->machine->domain, d->target, d->path, settings->name);
     }
     return true;
 }
@@ -111,7 +111,8 @@ static void move_back(const struct switch_disks *s, const struct moved_disk *mov
         if (!moved[i].moved)
             continue;
         if (moved[i].raw && is_file_of_size(moved[i].before, d->size_bytes) &&
-            virt_move_disk(s->virt, settings->domain, d->name, moved[i].before, NULL, NULL, &why))
+            virt_move_disk(s->virt, settings->machine->domain, d->name, moved[i].before, NULL, NULL,
+                           &why))
             continue;
         size_t used = strlen(err->text);
         snprintf(err->text + used, sizeof err->text - used,
@@ -132,9 +133,10 @@ static bool move_disk(const struct switch_disks *s, const struct machine *live, 
         return true;
     snprintf(moved->before, sizeof moved->before, "%s", d->path);
     moved->raw = d->format[0] == '\0' || strcmp(d->format, "raw") == 0;
-    if (!virt_move_disk(s->virt, s->settings->domain, d->target, path, progress, context, err))
+    if (!virt_move_disk(s->virt, s->settings->machine->domain, d->target, path, progress, context,
+                        err))
         return err_wrap(err, "disk %s of domain %s cannot be moved", s->settings->disks[i].name,
-                        s->settings->domain);
+                        s->settings->machine->domain);
     moved->moved = true;
     return true;
 }
@@ -163,20 +165,20 @@ static bool complete(const struct switch_disks *s, struct err *err)
 {
     return define_on(s, err) ||
            err_wrap(err, "domain %s runs on the mount, but its definition is the old one",
-                    s->settings->domain);
+                    s->settings->machine->domain);
 }
 
 bool switch_disks_on(const struct switch_disks *s, virt_progress_fn *progress, void *context,
                      struct err *err)
 {
     struct virt_status status;
-    if (!virt_status(s->virt, s->settings->domain, &status, err))
+    if (!virt_status(s->virt, s->settings->machine->domain, &status, err))
         return false;
     if (status.state == VIRT_RUNNING || status.state == VIRT_PAUSED)
         return move_all(s, progress, context, err) && complete(s, err);
     if (status.state != VIRT_OFF && status.state != VIRT_CRASHED)
         return err_set(err, ERR_BUSY, "domain %s is %s: try again when it is not",
-                       s->settings->domain, virt_state_name(status.state));
+                       s->settings->machine->domain, virt_state_name(status.state));
     return check_own_files(s, err) && define_on(s, err);
 }
 
@@ -194,13 +196,15 @@ bool switch_disks_off(const struct switch_disks *s, struct err *err)
     const struct settings *settings = s->settings;
     struct virt_status status;
 
-    if (!virt_status(s->virt, settings->domain, &status, err) || !load(s, VIRT_DEFINED, &m, err))
+    if (!virt_status(s->virt, settings->machine->domain, &status, err) ||
+        !load(s, VIRT_DEFINED, &m, err))
         return err->kind == ERR_NOT_FOUND;
     if (status.state != VIRT_OFF && status.state != VIRT_CRASHED)
         return err_set(err, ERR_BUSY,
                        "domain %s is %s on the mount: shut it down (virsh shutdown %s), then the "
                        "same command gives its disks back",
-                       settings->domain, virt_state_name(status.state), settings->domain);
+                       settings->machine->domain, virt_state_name(status.state),
+                       settings->machine->domain);
     for (uint16_t i = 0; i < settings->disk_count; i++) {
         const struct settings_disk *disk = &settings->disks[i];
         const struct machine_disk *d = machine_disk(m, disk->name);

@@ -12,7 +12,7 @@ void target_show(const struct protection *p, const struct settings *s, target_sh
                  void *context);
 
 /* Where the NIC goes: setting network.N or network, else the mapping, else its namesake. */
-void target_show_place(const struct protection *p, unsigned nic,
-                       char network[PROTECTION_NAME_MAX], char subnet[PROTECTION_NAME_MAX]);
+void target_show_place(const struct protection *p, unsigned nic, char network[PROTECTION_NAME_MAX],
+                       char subnet[PROTECTION_NAME_MAX]);
 
 #endif

@@ -74,7 +74,8 @@ bool unit_write(const struct paths *p, const char *binary, const char *vm, const
              "[Service]\n"
              /* What mount leaves behind (keeper, worker) belongs to the unit, and ends when it is
               * unmounted: systemd must kill neither under a guest. */
-             "Type=oneshot\nRemainAfterExit=yes\nKillMode=process\nSendSIGKILL=no\nTimeoutStopSec=infinity\n"
+             "Type=oneshot\nRemainAfterExit=yes\nKillMode=process\nSendSIGKILL=no\nTimeoutStopSec="
+             "infinity\n"
              "OOMScoreAdjust=-1000\n");
     put_folder(out, "FARSHORE_CONFIG", p->config, "/etc/farshore");
     put_folder(out, "FARSHORE_STATE", p->state, "/var/lib/farshore");

@@ -16,7 +16,8 @@ bool unit_place_find(struct unit_place *out);
 
 /* "farshore-VM.service" */
 void unit_name(const char *vm, char *out, size_t size);
-/* Its text. `binary` is farshore's own path; the folders are told where they are not the default. */
+/* Its text. `binary` is farshore's own path; the folders are told where they are not the default.
+ */
 bool unit_write(const struct paths *p, const char *binary, const char *vm, const char *mount,
                 struct buf *out, struct err *err) MUST_CHECK;
 /* Writes it, and has systemd start it now and at each boot: the VM is mounted then. */
