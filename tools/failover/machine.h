@@ -117,7 +117,8 @@ bool machine_can_move(const struct machine *m, struct err *err) MUST_CHECK;
  * its CPUs and NUMA nodes, listen addresses of its own, media in removable drives. `notes` (may be
  * NULL) gets a line for people, ending in a newline, for each change that they could miss. */
 bool machine_leave_host(struct machine *m, struct buf *notes, struct err *err) MUST_CHECK;
-/* For a copy that runs beside its original on one host: console ports are given by libvirt. */
+/* For a copy that may run beside its original on one host: console ports, tap devices and the
+ * generation id, by which a guest knows that it is a copy, are given by libvirt. */
 bool machine_beside(struct machine *m, struct err *err) MUST_CHECK;
 
 /* --- new identities --- */
