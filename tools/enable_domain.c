@@ -237,7 +237,7 @@ bool enable_domain_finish(const struct verb_call *call, const struct settings *s
 {
     struct virt *virt AUTO_VIRT = NULL;
     char path[PATH_BYTES_MAX];
-    uint64_t copied_ns;
+    uint64_t copied_ns = 0;
     int pending AUTO_FD = -1;
 
     if (!hold_pending(call, s, &pending, &copied_ns, err) || !open_virt(call, &virt, err) ||

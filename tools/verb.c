@@ -11,7 +11,7 @@ const struct verb *const verbs[] = {
     &verb_enable, &verb_join,      &verb_mount,  &verb_unmount, &verb_process,
     &verb_status, &verb_points,    &verb_point,  &verb_recover, &verb_verify,
     &verb_pause,  &verb_resume,    &verb_resync, &verb_set,     &verb_disable,
-    &verb_store,  &verb_endpoints, &verb_worker, NULL,
+    &verb_store,  &verb_endpoints, &verb_hook,   &verb_worker,  NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)

@@ -12,6 +12,8 @@ void source_domain_release(struct source_domain *d)
 {
     free(TAKE(d->xml));
     machine_release(&d->machine);
+    for (uint16_t i = 0; i < d->network_count; i++)
+        buf_release(&d->networks[i].xml);
     buf_release(&d->nvram);
     buf_release(&d->notes);
 }
@@ -205,11 +207,37 @@ static bool read_nic(struct virt *v, const char *domain, const struct machine_ni
     return true;
 }
 
+/* What one like it is made from at the target. One that is not there is made by hand, or not at
+ * all: the mapping says. */
+static bool read_network(struct virt *v, const char *name, struct source_domain *out,
+                         struct err *err)
+{
+    char *xml AUTO_FREE = NULL;
+    if (name[0] == '\0')
+        return true;
+    for (uint16_t i = 0; i < out->network_count; i++)
+        if (strcmp(out->networks[i].name, name) == 0)
+            return true;
+    if (out->network_count == PROTECTION_NETWORKS_MAX)
+        return err_set(err, ERR_INVALID, "it is on more than %u networks", PROTECTION_NETWORKS_MAX);
+    if (!virt_network_xml(v, name, &xml, err)) {
+        if (err->kind != ERR_NOT_FOUND)
+            return false;
+        *err = ERR_NONE;
+        return true;
+    }
+    struct protection_network *n = &out->networks[out->network_count++];
+    snprintf(n->name, sizeof n->name, "%s", name);
+    buf_put(&n->xml, xml, strlen(xml));
+    return buf_ok(&n->xml, err);
+}
+
 static bool read_nics(struct virt *v, const struct machine_facts *f, struct source_domain *out,
                       struct err *err)
 {
     for (size_t i = 0; i < f->nic_count && i < PROTECTION_NICS_MAX; i++)
-        if (!read_nic(v, f->name, &f->nics[i], &out->nics[out->nic_count++], err))
+        if (!read_nic(v, f->name, &f->nics[i], &out->nics[out->nic_count++], err) ||
+            !read_network(v, out->nics[i].network, out, err))
             return err_wrap(err, "NIC %zu of domain %s", i, f->name);
     return true;
 }
@@ -325,6 +353,9 @@ bool source_domain_register(const struct source_domain *d, struct protection *p,
     memcpy(p->nics, d->nics, sizeof p->nics);
     for (uint16_t i = 0; !mapped && i < d->nic_count; i++)
         if (!map_to_namesake(p, &d->nics[i], err))
+            return false;
+    for (uint16_t i = 0; i < d->network_count; i++)
+        if (!protection_network_add(p, d->networks[i].name, buf_span(&d->networks[i].xml), err))
             return false;
     return buf_ok(&p->xml, err) && buf_ok(&p->nvram, err);
 }
