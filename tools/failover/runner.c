@@ -13,7 +13,7 @@ bool runner_open(struct vm *vm, const struct protection *p, struct runner *out, 
         return false;
     if (p->xml.length > 0)
         return virt_open(vm->call->world, out->host.libvirt, &out->virt, err);
-    return vm->settings.start[0] != '\0' ||
+    return vm->settings.machine->start[0] != '\0' ||
            err_set(err, ERR_INVALID,
                    "%s has no libvirt domain, and no command that starts it on this host: farshore "
                    "set %s start=COMMAND stop=COMMAND",
@@ -98,7 +98,7 @@ bool runner_start(struct runner *r, const struct runner_machine *m, uint64_t *re
     struct world *w = r->vm->call->world;
     if (r->virt)
         return start_domain(r, m, resumed_ms, err);
-    if (!run_command(r, m, "start", r->vm->settings.start, COMMAND_TIMEOUT_MS, err))
+    if (!run_command(r, m, "start", r->vm->settings.machine->start, COMMAND_TIMEOUT_MS, err))
         return false;
     *resumed_ms = w->ops->realtime_ns(w) / 1000000;
     return true;
@@ -108,7 +108,7 @@ bool runner_stop(struct runner *r, const struct runner_machine *m, bool pull, ui
                  struct err *err)
 {
     if (r->virt == NULL)
-        return run_command(r, m, "stop", r->vm->settings.stop, timeout_ms, err);
+        return run_command(r, m, "stop", r->vm->settings.machine->stop, timeout_ms, err);
     if (pull)
         return virt_destroy(r->virt, m->name, err);
     return virt_shutdown(r->virt, m->name, timeout_ms, err) || err->kind == ERR_NOT_FOUND;

@@ -40,6 +40,8 @@ struct source_domain {
     struct source_disk disks[VM_DISKS_MAX];
     uint16_t nic_count;
     struct protection_nic nics[PROTECTION_NICS_MAX];
+    uint16_t network_count; /* of the NICs, as XML */
+    struct protection_network networks[PROTECTION_NETWORKS_MAX];
     struct buf nvram; /* packed; empty: none */
     struct buf notes; /* lines for people */
 };
