@@ -95,19 +95,22 @@ static void show_disk(const struct settings *s, const struct settings_disk *d, t
 void target_show(const struct protection *p, const struct settings *s, target_show_fn *show,
                  void *context)
 {
-    char group[VM_NAME_MAX + 16], test[VM_NAME_MAX + 80];
+    char group[VM_NAME_MAX + 16], hosts[VM_NAME_MAX + 64];
+    char folder[VM_NAME_MAX + 64], mount[VM_NAME_MAX + 64];
     snprintf(group, sizeof group, "farshore-%s", s->name);
-    snprintf(test, sizeof test, "one for each drill, isolated");
-    show_setting(p, "hosts", "none yet: farshore set VM target.hosts=NAME,...", show, context);
+    snprintf(hosts, sizeof hosts, "none yet: farshore set %s target.hosts=NAME,...", s->name);
+    snprintf(folder, sizeof folder, "disks/%s in the target host's STATE", s->name);
+    snprintf(mount, sizeof mount, "mounts/%s in the target host's STATE", s->name);
+    show_setting(p, "hosts", hosts, show, context);
     show_setting(p, "resource-group", group, show, context);
     show_setting(p, "availability-set", "none", show, context);
     show_name(p, s, show, context);
     for (unsigned i = 0; i < p->nic_count; i++)
         show_nic(p, i, show, context);
     if (p->nic_count > 0)
-        show_setting(p, "test-network", test, show, context);
-    show_setting(p, "folder", "STATE/disks/VM of the target host", show, context);
-    show_setting(p, "mount", "STATE/mounts/VM of the target host", show, context);
+        show_setting(p, "test-network", "one for each drill, isolated", show, context);
+    show_setting(p, "folder", folder, show, context);
+    show_setting(p, "mount", mount, show, context);
     show_setting(p, "back-cache", NULL, show, context);
     show_setting(p, "back-target", NULL, show, context);
     for (uint16_t i = 0; i < s->disk_count; i++)
