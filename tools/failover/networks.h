@@ -32,6 +32,7 @@ struct subnet {
     char cidr[VIRT_ADDRESS_MAX + 5];    /* "10.77.0.0/24" */
     char gateway[VIRT_ADDRESS_MAX + 1]; /* the host's own address in it */
     bool ipv6;
+    bool dhcp; /* libvirt gives it to one IPv4 subnet of a network at most */
     unsigned prefix;
     int ip_index; /* among all <ip>, as virt_network_host wants it */
     size_t range_count;
@@ -79,10 +80,12 @@ bool network_isolated(struct world *w, struct span source, const char *name, con
 
 /* --- addresses --- */
 
-/* An address for `mac` in that subnet of the network, kept for it by DHCP: what it has there
- * already, or `wanted` (may be "" or of another subnet) when that is free, else the next free one
- * after it, of the DHCP ranges first. Free: no reservation, lease or gateway has it. Written to
- * `out`; *kept (may be NULL): it is `wanted`. ERR_FULL: none is free. IPv4. */
+/* An address for `mac` in that subnet of the network, kept for it by DHCP: `wanted` (may be "" or
+ * of another subnet) when that is free, else what it has there already, else the next free one
+ * behind `wanted`, of the DHCP ranges first. Free: no reservation, lease or gateway has it. Written
+ * to `out`; *kept (may be NULL): it is `wanted`. ERR_FULL: none is free. IPv4. In a subnet without
+ * DHCP the address is chosen all the same, but nothing keeps it: guests there have it configured.
+ */
 bool network_reserve(struct virt *v, const char *network, const char *subnet, const char *mac,
                      const char *wanted, char out[VIRT_ADDRESS_MAX + 1], bool *kept,
                      struct err *err) MUST_CHECK;
