@@ -136,15 +136,20 @@ static bool is_tidied(const struct doclog *l, bool *out, struct err *err)
     return false;
 }
 
-static bool lagging(const struct doclog *l, struct err *err)
+/* Looking again and again did not help. In a log that was tidied the list may show strays alone. */
+static bool unreadable(const struct doclog *l, struct err *err)
 {
-    return err_set(err, ERR_TRANSIENT,
-                   "the list of %s/%s in %s does not show what is there: try again later",
+    bool tidied;
+    if (!is_tidied(l, &tidied, err))
+        return false;
+    return err_set(err, tidied ? ERR_TRANSIENT : ERR_CORRUPT,
+                   tidied ? "the list of %s/%s in %s does not show what is there: try again later"
+                          : "%s/%s in %s has entries that do not follow each other",
                    l->vault->vm, l->name, l->vault->target->url);
 }
 
 /* Reads from entry n to the head. The first is read without a look back when nothing is known.
- * ERR_FENCED: what was known has been tidied away meanwhile. */
+ * ERR_FENCED: what was known has been tidied away meanwhile, or is a stray in a slot that was. */
 static bool walk(struct doclog *l, uint64_t n, struct buf *out, bool *found, struct err *err)
 {
     struct buf stored AUTO_BUF = BUF_NONE;
@@ -159,7 +164,7 @@ static bool walk(struct doclog *l, uint64_t n, struct buf *out, bool *found, str
         if (!doclog_decode(l->vault, l->name, n, buf_span(&stored), &previous, out, err))
             return false;
         if (known && !digests_equal(&previous, &l->digest, sizeof previous))
-            return err_set(err, ERR_CORRUPT, "%s/%s: entry %llu does not follow the one before it",
+            return err_set(err, ERR_FENCED, "%s/%s: entry %llu does not follow the one before it",
                            l->vault->vm, l->name, (unsigned long long)n);
         l->newest = n;
         l->digest = sha256_of(buf_span(&stored));
@@ -207,7 +212,7 @@ bool doclog_newest(struct doclog *l, struct buf *out, struct err *err)
                                 l->vault->target->url);
     }
     forget(l);
-    return lagging(l, err);
+    return unreadable(l, err);
 }
 
 bool doclog_poll(struct doclog *l, struct buf *out, bool *changed, struct err *err)

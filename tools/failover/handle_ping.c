@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/handlers.h"
 
-#include <stdio.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -9,22 +10,22 @@
 #define MEMINFO_BYTES_MAX 16384u
 
 /* In bytes; 0 when the kernel does not say. */
-static uint64_t memory_of(struct span meminfo, const char *name)
+static uint64_t memory_of(const char *meminfo, const char *name)
 {
-    const char *line = memmem(meminfo.data, meminfo.length, name, strlen(name));
+    const char *line = strstr(meminfo, name);
     return line != NULL ? strtoull(line + strlen(name), NULL, 10) * 1024 : 0;
 }
 
-static bool add_memory(const struct verb_call *call, cJSON *j, struct err *err)
+static bool add_memory(cJSON *j, struct err *err)
 {
-    struct buf text AUTO_BUF = BUF_NONE;
-    if (!file_load(call->world, "/proc/meminfo", MEMINFO_BYTES_MAX, &text, err))
-        return false;
-    buf_put_u8(&text, 0); /* the numbers end somewhere */
-    struct span meminfo = buf_span(&text);
-    return buf_ok(&text, err) &&
-           json_add_u64(j, "memory_total_bytes", memory_of(meminfo, "MemTotal:"), err) &&
-           json_add_u64(j, "memory_free_bytes", memory_of(meminfo, "MemAvailable:"), err);
+    char text[MEMINFO_BYTES_MAX];
+    int fd AUTO_FD = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n < 0)
+        return err_errno(err, errno, "/proc/meminfo");
+    text[n] = '\0';
+    return json_add_u64(j, "memory_total_bytes", memory_of(text, "MemTotal:"), err) &&
+           json_add_u64(j, "memory_free_bytes", memory_of(text, "MemAvailable:"), err);
 }
 
 /* Room for what failovers and drills write here. */
@@ -50,7 +51,7 @@ static bool run(const struct verb_call *call, struct vm *vm, struct job_run *job
         !json_add_text(j, "version", FARSHORE_VERSION, err) ||
         !json_add_text(j, "role", role_name(vm->settings.role), err) ||
         !json_add_u64(j, "processors", processors > 0 ? (uint64_t)processors : 0, err) ||
-        !add_memory(call, j, err) || !add_room(call, j, err))
+        !add_memory(j, err) || !add_room(call, j, err))
         return false;
     *values = TAKE(j);
     return true;

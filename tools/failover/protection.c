@@ -247,7 +247,7 @@ static bool read_machine(const cJSON *parent, struct protection *p, struct err *
         strlen(nvram) > BASE64_CHARS((size_t)PROTECTION_NVRAM_MAX))
         return err_set(err, ERR_INVALID, "\"machine\" is larger than any machine");
     buf_put(&p->xml, xml, strlen(xml));
-    if (!base64_parse(nvram, &p->nvram))
+    if (*nvram != '\0' && !base64_parse(nvram, &p->nvram))
         return err_set(err, ERR_INVALID, "\"nvram\" is no base64");
     return buf_ok(&p->xml, err);
 }

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: MIT */
+#include "backend/history/doclog.h"
+
+#include "tests/support/check.h"
+#include "tests/support/memory_store.h"
+#include "tests/support/specimen.h"
+
+#include <pthread.h>
+#include <stdio.h>
+
+#define CALLS_MAX 64u
+
+struct fixture {
+    struct memory_bucket *bucket;
+    struct store *store;
+    struct keys *keys;
+    struct doclog_vault vault;
+};
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    f.bucket = memory_bucket_make();
+    f.store = memory_store_open(f.bucket);
+    f.keys = specimen_keys(0);
+    f.vault = (struct doclog_vault){
+        .world = world_real(), .target = f.store, .keys = f.keys, .vm = "web", .id = specimen_vm};
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    store_close(&f->store);
+    memory_bucket_release(&f->bucket);
+    keys_release(&f->keys);
+    return 0;
+}
+
+static void append(struct doclog *l, const char *text)
+{
+    struct err err = ERR_NONE;
+    check_ok(doclog_append(l, span_of_text(text), &err), err);
+}
+
+static void check_newest(const struct doclog_vault *v, const char *text)
+{
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    doclog_begin(&l, v, "failover");
+    check_ok(doclog_newest(&l, &out, &err), err);
+    assert_true(span_equal(buf_span(&out), span_of_text(text)));
+}
+
+/* As many entries as make a log that is tidied, by a writer of its own. */
+static void go_on(const struct doclog_vault *v, unsigned entries)
+{
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    doclog_begin(&l, v, "failover");
+    if (!doclog_newest(&l, &out, &err))
+        assert_int_equal(err.kind, ERR_NOT_FOUND);
+    for (unsigned i = 0; i < entries; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "entry %llu", (unsigned long long)(l.newest + 1));
+        append(&l, text);
+        check_ok(doclog_tidy(&l, &err), err);
+    }
+}
+
+static void what_was_appended_last_is_the_newest(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    doclog_begin(&l, &f->vault, "failover");
+    check_fails(doclog_newest(&l, &out, &err), err, ERR_NOT_FOUND);
+    assert_int_equal(l.newest, DOCLOG_NONE);
+    append(&l, "first");
+    check_newest(&f->vault, "first");
+    append(&l, "second");
+    check_newest(&f->vault, "second");
+    assert_int_equal(l.newest, 1);
+    check_ok(doclog_read(&l, 0, &out, &err), err);
+    assert_true(span_equal(buf_span(&out), span_of_text("first")));
+    assert_true(memory_bucket_has(f->bucket, "web/failover/0000000000000001"));
+}
+
+static void a_document_of_the_largest_size_is_taken_and_no_larger_one(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    uint8_t *bytes AUTO_FREE = calloc(1, DOCLOG_DOCUMENT_MAX + 1);
+    assert_non_null(bytes);
+    memset(bytes, 'x', DOCLOG_DOCUMENT_MAX + 1);
+    doclog_begin(&l, &f->vault, "failover");
+    check_ok(doclog_append(&l, span_of(bytes, DOCLOG_DOCUMENT_MAX), &err), err);
+    check_ok(doclog_newest(&l, &out, &err), err);
+    assert_int_equal(out.length, DOCLOG_DOCUMENT_MAX);
+    check_fails(doclog_append(&l, span_of(bytes, DOCLOG_DOCUMENT_MAX + 1), &err), err, ERR_FULL);
+    specimen_noise(bytes, DOCLOG_BYTES_MAX, 1); /* nothing makes it shorter */
+    check_fails(doclog_append(&l, span_of(bytes, DOCLOG_BYTES_MAX), &err), err, ERR_FULL);
+    assert_int_equal(l.newest, 0);
+}
+
+static void of_two_writers_the_second_is_told_to_read_on(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog a, b;
+    doclog_begin(&a, &f->vault, "failover");
+    doclog_begin(&b, &f->vault, "failover");
+    append(&a, "a0");
+    check_fails(doclog_append(&b, span_of_text("b0"), &err), err, ERR_EXISTS);
+    check_ok(doclog_newest(&b, &out, &err), err);
+    append(&b, "b1");
+    check_fails(doclog_append(&a, span_of_text("a1"), &err), err, ERR_EXISTS);
+    check_newest(&f->vault, "b1");
+}
+
+#define WRITERS 4
+#define ADDED   12
+
+/* Adds one to the number in the newest document, again and again. */
+static void *add(void *context)
+{
+    struct fixture *f = context;
+    struct store *store AUTO_STORE = memory_store_open(f->bucket);
+    struct doclog_vault vault = f->vault;
+    struct doclog l;
+    vault.target = store;
+    doclog_begin(&l, &vault, "failover");
+    for (unsigned done = 0; done < ADDED;) {
+        struct buf out AUTO_BUF = BUF_NONE;
+        struct err err = ERR_NONE;
+        char text[32];
+        unsigned long n = 0;
+        if (doclog_newest(&l, &out, &err)) {
+            buf_put_u8(&out, 0);
+            n = strtoul((const char *)out.data, NULL, 10);
+        } else if (err.kind != ERR_NOT_FOUND) {
+            return err.kind == ERR_TRANSIENT ? (void *)"transient" : (void *)"failed";
+        }
+        snprintf(text, sizeof text, "%lu", n + 1);
+        if (doclog_append(&l, span_of_text(text), &err))
+            done++;
+        else if (err.kind != ERR_EXISTS)
+            return (void *)"append";
+        if (!doclog_tidy(&l, &err))
+            return (void *)"tidy";
+    }
+    return NULL;
+}
+
+static void writers_that_race_lose_no_change(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t threads[WRITERS];
+    char text[32];
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, add, f), 0);
+    for (size_t i = 0; i < WRITERS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        if (result != NULL)
+            fail_msg("a writer: %s", (const char *)result);
+    }
+    snprintf(text, sizeof text, "%d", WRITERS * ADDED);
+    check_newest(&f->vault, text);
+}
+
+/* --- stores that fail --- */
+
+struct faulty {
+    enum memory_fault how;
+    uint64_t at; /* the call, from 1 */
+    bool for_ever;
+};
+
+static enum memory_fault fail_there(void *context, const struct memory_call *call)
+{
+    const struct faulty *f = context;
+    bool now = f->for_ever ? call->number >= f->at : call->number == f->at;
+    return now ? f->how : MEMORY_PASS;
+}
+
+/* Reads and appends over a store that fails at call `at`. *calls: how many it took. */
+static bool change_with(struct fixture *f, struct faulty *fault, const char *text, uint64_t *calls,
+                        struct err *err)
+{
+    struct store *store AUTO_STORE = memory_store_open(f->bucket);
+    struct doclog_vault vault = f->vault;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct doclog l;
+    memory_store_hook(store, fail_there, NULL, fault);
+    vault.target = store;
+    doclog_begin(&l, &vault, "failover");
+    bool good = (doclog_newest(&l, &out, err) || err->kind == ERR_NOT_FOUND) &&
+                doclog_append(&l, span_of_text(text), err) && doclog_tidy(&l, err);
+    *calls = memory_store_calls(store);
+    return good;
+}
+
+static void a_failure_at_any_call_leaves_the_old_or_the_new_document(void **state)
+{
+    struct fixture *f = *state;
+    const enum memory_fault faults[] = {MEMORY_FAIL, MEMORY_LOSE_REPLY, MEMORY_DENY};
+    unsigned round = 0, failures = 0;
+    go_on(&f->vault, 12);
+    for (size_t k = 0; k < 3; k++)
+        for (int for_ever = 0; for_ever < 2; for_ever++)
+            for (uint64_t at = 1, calls = CALLS_MAX; at <= calls && at < CALLS_MAX; at++) {
+                struct faulty fault = {.how = faults[k], .at = at, .for_ever = for_ever};
+                struct buf out AUTO_BUF = BUF_NONE;
+                struct err err = ERR_NONE, why = ERR_NONE;
+                struct doclog l;
+                char text[32];
+                uint64_t took;
+                doclog_begin(&l, &f->vault, "failover");
+                check_ok(doclog_newest(&l, &out, &err), err);
+                uint64_t before = l.newest;
+                snprintf(text, sizeof text, "round %u", ++round);
+                bool good = change_with(f, &fault, text, &took, &why);
+                failures += !good;
+                calls = good ? took : CALLS_MAX;
+                check_ok(doclog_newest(&l, &out, &err), err);
+                bool there = span_equal(buf_span(&out), span_of_text(text));
+                assert_true(there || !good);
+                assert_int_equal(l.newest, there ? before + 1 : before);
+            }
+    assert_true(failures > 10);
+}
+
+static enum memory_fault lose_puts(void *context, const struct memory_call *call)
+{
+    (void)context;
+    return call->op == MEMORY_PUT ? MEMORY_LOSE_REPLY : MEMORY_PASS;
+}
+
+static void an_append_whose_answer_was_lost_counts_once(void **state)
+{
+    struct fixture *f = *state;
+    struct doclog l;
+    memory_store_hook(f->store, lose_puts, NULL, NULL);
+    doclog_begin(&l, &f->vault, "failover");
+    append(&l, "first");
+    append(&l, "second");
+    assert_int_equal(l.newest, 1);
+    check_newest(&f->vault, "second");
+    assert_int_equal(memory_bucket_objects(f->bucket), 2);
+}
+
+/* --- tidied logs --- */
+
+static void a_tidied_log_keeps_its_newest(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    go_on(&f->vault, 40);
+    check_newest(&f->vault, "entry 39");
+    assert_int_equal(memory_bucket_objects(f->bucket), DOCLOG_KEEP + 1);
+    doclog_begin(&l, &f->vault, "failover");
+    check_fails(doclog_read(&l, 0, &out, &err), err, ERR_NOT_FOUND);
+}
+
+static void a_list_that_lags_misleads_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    go_on(&f->vault, 40);
+    for (uint64_t lag = 1; lag <= DOCLOG_KEEP - 2; lag++) {
+        memory_bucket_lag_lists(f->bucket, lag);
+        check_newest(&f->vault, "entry 39");
+    }
+    memory_bucket_lag_lists(f->bucket, 1000); /* it shows nothing at all */
+    doclog_begin(&l, &f->vault, "failover");
+    check_fails(doclog_newest(&l, &out, &err), err, ERR_TRANSIENT);
+}
+
+static void who_slept_while_the_log_was_tidied_puts_nothing_that_counts(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog empty, early;
+    doclog_begin(&empty, &f->vault, "failover");
+    doclog_begin(&early, &f->vault, "failover");
+    check_fails(doclog_newest(&empty, &out, &err), err, ERR_NOT_FOUND);
+    append(&early, "entry 0");
+    go_on(&f->vault, 40);
+    check_fails(doclog_append(&empty, span_of_text("stray"), &err), err, ERR_EXISTS);
+    check_fails(doclog_append(&early, span_of_text("stray"), &err), err, ERR_EXISTS);
+    assert_true(memory_bucket_has(f->bucket, "web/failover/0000000000000000")); /* it is there */
+    check_newest(&f->vault, "entry 40");
+    memory_bucket_lag_lists(f->bucket, 1000);
+    check_fails(doclog_newest(&empty, &out, &err), err, ERR_TRANSIENT); /* and not believed */
+}
+
+static void a_poll_costs_two_reads_and_says_what_is_new(void **state)
+{
+    struct fixture *f = *state;
+    struct store *store AUTO_STORE = memory_store_open(f->bucket);
+    struct doclog_vault vault = f->vault;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    bool changed = false;
+    go_on(&f->vault, 3);
+    vault.target = store;
+    doclog_begin(&l, &vault, "failover");
+    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    assert_true(changed);
+    uint64_t calls = memory_store_calls(store);
+    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    assert_false(changed);
+    assert_true(memory_store_calls(store) - calls <= 3);
+    go_on(&f->vault, 40); /* past what it knew */
+    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    assert_true(changed);
+    assert_true(span_equal(buf_span(&out), span_of_text("entry 42")));
+}
+
+static void encode(struct fixture *f, const char *name, uint64_t number, struct buf *out);
+
+static void a_log_that_became_shorter_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    go_on(&f->vault, 3);
+    doclog_begin(&l, &f->vault, "failover");
+    check_ok(doclog_newest(&l, &out, &err), err);
+    memory_bucket_drop(f->bucket, "web/failover/0000000000000002");
+    check_fails(doclog_newest(&l, &out, &err), err, ERR_CORRUPT);
+    check_says(err, "shorter");
+}
+
+static void entries_that_do_not_follow_each_other_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct buf stored AUTO_BUF = BUF_NONE, out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    go_on(&f->vault, 3);
+    encode(f, "failover", 1, &stored); /* of another life of this log */
+    memory_bucket_set(f->bucket, "web/failover/0000000000000001", buf_span(&stored));
+    doclog_begin(&l, &f->vault, "failover");
+    check_fails(doclog_newest(&l, &out, &err), err, ERR_CORRUPT);
+}
+
+static void a_removed_log_is_gone(void **state)
+{
+    struct fixture *f = *state;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    struct doclog l;
+    go_on(&f->vault, 20);
+    doclog_begin(&l, &f->vault, "failover");
+    check_ok(doclog_newest(&l, &out, &err), err);
+    check_ok(doclog_remove(&l, &err), err);
+    assert_int_equal(memory_bucket_objects(f->bucket), 0);
+}
+
+/* --- bytes from a hostile store --- */
+
+static void encode(struct fixture *f, const char *name, uint64_t number, struct buf *out)
+{
+    struct err err = ERR_NONE;
+    struct seal_salt salt = specimen_salt(0x70);
+    struct sha256 previous = sha256_of(span_of_text("before"));
+    buf_clear(out);
+    check_ok(doclog_encode(&f->vault, name, number, &previous, 1795377903000,
+                           span_of_text("{\"version\":1}"), &salt, out, &err),
+             err);
+}
+
+static bool decode(struct fixture *f, const char *name, uint64_t number, struct span stored,
+                   struct err *err)
+{
+    struct buf document AUTO_BUF = BUF_NONE;
+    struct sha256 previous;
+    return doclog_decode(&f->vault, name, number, stored, &previous, &document, err);
+}
+
+static void no_entry_stands_for_another(void **state)
+{
+    struct fixture *f = *state;
+    static const uint8_t other[VM_ID_BYTES] = {1};
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    encode(f, "failover", 7, &stored);
+    check_ok(decode(f, "failover", 7, buf_span(&stored), &err), err);
+    check_fails(decode(f, "failover", 8, buf_span(&stored), &err), err, ERR_CORRUPT);
+    check_fails(decode(f, "jobs/1", 7, buf_span(&stored), &err), err, ERR_CORRUPT);
+    f->vault.id = other;
+    check_fails(decode(f, "failover", 7, buf_span(&stored), &err), err, ERR_CORRUPT);
+    f->vault.id = specimen_vm;
+    f->vault.vm = "db";
+    check_fails(decode(f, "failover", 7, buf_span(&stored), &err), err, ERR_CORRUPT);
+}
+
+static bool refused(void *context, struct span damaged)
+{
+    struct err err = ERR_NONE;
+    return !decode(context, "failover", 7, damaged, &err) &&
+           (err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
+}
+
+static void a_cut_or_flipped_entry_is_refused_at_every_position(void **state)
+{
+    struct fixture *f = *state;
+    struct buf stored AUTO_BUF = BUF_NONE;
+    encode(f, "failover", 7, &stored);
+    specimen_damage(buf_span(&stored), refused, f);
+}
+
+static void the_golden_document_is_read_as_it_was(void **state)
+{
+    struct fixture *f = *state;
+    struct buf stored AUTO_BUF = BUF_NONE, golden AUTO_BUF = BUF_NONE;
+    struct buf document AUTO_BUF = BUF_NONE;
+    struct sha256 previous, expected = sha256_of(span_of_text("before"));
+    struct err err = ERR_NONE;
+    encode(f, "failover", 7, &stored);
+    specimen_kept(TEST_SOURCE_DIR, "document", buf_span(&stored),
+                  "20bcf09a4a87a577f550b0a48f1751479f9bf5cab12d9630fb432524a6705827", &golden);
+    check_ok(doclog_decode(&f->vault, "failover", 7, buf_span(&golden), &previous, &document, &err),
+             err);
+    assert_memory_equal(&previous, &expected, sizeof previous);
+    assert_true(span_equal(buf_span(&document), span_of_text("{\"version\":1}")));
+}
+
+#define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        T(what_was_appended_last_is_the_newest),
+        T(a_document_of_the_largest_size_is_taken_and_no_larger_one),
+        T(of_two_writers_the_second_is_told_to_read_on),
+        T(writers_that_race_lose_no_change),
+        T(a_failure_at_any_call_leaves_the_old_or_the_new_document),
+        T(an_append_whose_answer_was_lost_counts_once),
+        T(a_tidied_log_keeps_its_newest),
+        T(a_list_that_lags_misleads_nobody),
+        T(who_slept_while_the_log_was_tidied_puts_nothing_that_counts),
+        T(a_poll_costs_two_reads_and_says_what_is_new),
+        T(a_log_that_became_shorter_is_refused),
+        T(entries_that_do_not_follow_each_other_are_refused),
+        T(a_removed_log_is_gone),
+        T(no_entry_stands_for_another),
+        T(a_cut_or_flipped_entry_is_refused_at_every_position),
+        T(the_golden_document_is_read_as_it_was),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
