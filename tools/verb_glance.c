@@ -25,7 +25,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
 const struct verb verb_glance = {
     .name = "glance",
-    .summary = "Read what the hosts of a VM agree on (started by status)",
+    .summary = "Read what a VM's hosts agree on (started by status)",
     .operands = "VM",
     .operands_least = 1,
     .operands_most = 1,

@@ -83,7 +83,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
 const struct verb verb_hook = {
     .name = "hook",
-    .summary = "Refuse the start of a domain that runs elsewhere (for libvirt)",
+    .summary = "For libvirt: refuse a domain that runs elsewhere",
     .operands = "DOMAIN OPERATION [WHEN [EXTRA]]",
     .operands_least = 2,
     .operands_most = 4,
