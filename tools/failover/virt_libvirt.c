@@ -22,8 +22,31 @@ int libvirt_code(void)
     return e != NULL ? e->code : VIR_ERR_OK;
 }
 
-static enum err_kind kind_of(int code, const char *message)
+/* What the kernel said to libvirt, or to its daemon. */
+static enum err_kind kind_of_errno(int errnum)
 {
+    switch (errnum) {
+    case EACCES:
+    case EPERM:
+        return ERR_DENIED;
+    case ENOSPC:
+    case EDQUOT:
+    case ENOMEM:
+        return ERR_FULL;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
+    case ETIMEDOUT:
+    case EAGAIN:
+        return ERR_TRANSIENT;
+    default:
+        return ERR_IO;
+    }
+}
+
+static enum err_kind kind_of(int code, const virError *e)
+{
+    const char *message = e != NULL && e->message != NULL ? e->message : "";
     switch (code) {
     case VIR_ERR_NO_DOMAIN:
     case VIR_ERR_NO_NETWORK:
@@ -40,8 +63,11 @@ static enum err_kind kind_of(int code, const char *message)
     case VIR_ERR_ACCESS_DENIED:
     case VIR_ERR_HOOK_SCRIPT_FAILED:
         return ERR_DENIED;
-    case VIR_ERR_NO_CONNECT:
     case VIR_ERR_SYSTEM_ERROR:
+        return e->domain == VIR_FROM_RPC ? ERR_TRANSIENT : kind_of_errno(e->int1);
+    case VIR_ERR_INTERNAL_ERROR: /* so says a connection that was lost */
+        return e->domain == VIR_FROM_RPC ? ERR_TRANSIENT : ERR_IO;
+    case VIR_ERR_NO_CONNECT:
     case VIR_ERR_RPC:
     case VIR_ERR_OPERATION_TIMEOUT:
     case VIR_ERR_AGENT_UNRESPONSIVE:
@@ -60,6 +86,10 @@ static enum err_kind kind_of(int code, const char *message)
     case VIR_ERR_XML_ERROR:
     case VIR_ERR_XML_DETAIL:
     case VIR_ERR_XML_INVALID_SCHEMA:
+    case VIR_ERR_NO_NAME:
+    case VIR_ERR_NO_OS:
+    case VIR_ERR_NO_TARGET:
+    case VIR_ERR_NO_SOURCE:
         return ERR_INVALID;
     default:
         return ERR_IO;
@@ -95,7 +125,7 @@ bool libvirt_error(struct err *err, const char *format, ...)
     for (char *p = text; *p != '\0'; p++)
         if (*p == '\n' || *p == '\r')
             *p = p[1] == '\0' ? '\0' : ' ';
-    return err_set(err, kind_of(code, message), "%s: %s%s", what, text, advice(code));
+    return err_set(err, kind_of(code, e), "%s: %s%s", what, text, advice(code));
 }
 
 /* --- events --- */
@@ -236,6 +266,14 @@ static const struct virt_ops ops = {
     .leases = libvirt_leases,
 };
 
+/* A socket that is not there may come: its daemon is not running yet. */
+static bool open_error(const char *uri, struct err *err)
+{
+    struct err why = ERR_NONE;
+    libvirt_error(&why, "no connection to libvirt (%s)", uri);
+    return err_set(err, why.kind == ERR_DENIED ? ERR_DENIED : ERR_TRANSIENT, "%s", why.text);
+}
+
 bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -254,8 +292,7 @@ bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct er
         return err_set(err, ERR_IO, "libvirt cannot be used: its event loop does not start");
     l->connection = virConnectOpen(uri);
     if (l->connection == NULL)
-        return libvirt_error(err, "no connection to libvirt (%s)", uri) ||
-               (err != NULL && err->kind == ERR_IO ? (err->kind = ERR_TRANSIENT, false) : false);
+        return open_error(uri, err);
     (void)virConnectSetKeepAlive(l->connection, 5, 4); /* local drivers have none */
     l->users = 2;
     l->callback =

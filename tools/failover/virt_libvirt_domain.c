@@ -24,11 +24,16 @@ bool libvirt_capacity(struct virt *v, struct virt_capacity *out, struct err *err
     if (virNodeGetMemoryStats(connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, NULL, &count, 0) == 0 &&
         count > 0 && count <= 16 &&
         virNodeGetMemoryStats(connection, VIR_NODE_MEMORY_STATS_ALL_CELLS, stats, &count, 0) == 0)
-        for (int i = 0; i < count; i++)
-            if (strcmp(stats[i].field, VIR_NODE_MEMORY_STATS_TOTAL) != 0)
+        for (int i = 0; i < count; i++) {
+            if (strcmp(stats[i].field, VIR_NODE_MEMORY_STATS_TOTAL) == 0)
+                out->memory_kib = stats[i].value; /* as of now: memory can be plugged in */
+            else
                 available += stats[i].value; /* free, buffers, cached */
+        }
     if (available > out->memory_free_kib)
         out->memory_free_kib = available;
+    if (out->memory_free_kib > out->memory_kib)
+        out->memory_free_kib = out->memory_kib;
     char *capabilities CLEANUP(free_name) = virConnectGetCapabilities(connection);
     out->kvm = capabilities != NULL && strstr(capabilities, "<domain type='kvm'") != NULL;
     return true;

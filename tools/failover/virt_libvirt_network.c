@@ -25,6 +25,8 @@ bool libvirt_network_xml(struct virt *v, const char *network, char **out, struct
     if (!libvirt_net(v, network, &n, err))
         return false;
     *out = virNetworkGetXMLDesc(n, VIR_NETWORK_XML_INACTIVE);
+    if (*out == NULL && libvirt_code() == VIR_ERR_INVALID_ARG) /* one that knows no difference */
+        *out = virNetworkGetXMLDesc(n, 0);
     return *out != NULL || libvirt_error(err, "the XML of network %s", network);
 }
 
