@@ -98,6 +98,12 @@ const char *settings_bandwidth(const struct settings *s);
 /* `spec` is checked; "unlimited" is no bound. */
 bool settings_set_bandwidth(struct settings *s, const char *spec, struct err *err) MUST_CHECK;
 
+/* A text of `machine` by its name: mount, domain, start, stop, freeze, thaw; NULL: none of them. */
+const char *settings_machine_text(const struct settings *s, const char *name);
+/* One line; `mount` is an absolute path; "" unsets. `name` is one of them (asserted). */
+bool settings_set_machine(struct settings *s, const char *name, const char *value,
+                          struct err *err) MUST_CHECK;
+
 bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
 void settings_release(struct settings *s);
 #define AUTO_SETTINGS CLEANUP(settings_release)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/config_machine.h"
 
+#include <assert.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,21 +35,45 @@ void config_machine_release(struct settings *s)
     free(TAKE(s->origin.targets));
 }
 
-static bool parse_texts(const cJSON *j, struct settings_machine *m, struct err *err)
+static const struct text *text_find(const char *name)
+{
+    for (size_t i = 0; i < TEXTS; i++)
+        if (strcmp(texts[i].name, name) == 0)
+            return &texts[i];
+    return NULL;
+}
+
+const char *settings_machine_text(const struct settings *s, const char *name)
+{
+    const struct text *t = text_find(name);
+    return t ? (const char *)s->machine + t->offset : NULL;
+}
+
+bool settings_set_machine(struct settings *s, const char *name, const char *value, struct err *err)
+{
+    const struct text *t = text_find(name);
+    size_t length = strlen(value);
+    assert(t != NULL);
+    if (length >= t->size)
+        return err_set(err, ERR_INVALID, "\"%s\" is longer than %zu characters", name, t->size - 1);
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)value[i] < 0x20 || value[i] == 0x7f)
+            return err_set(err, ERR_INVALID, "\"%s\" must be one line of text", name);
+    if (strcmp(name, "mount") == 0 && length > 0 && value[0] != '/')
+        return err_set(err, ERR_INVALID, "\"mount\" must start with /");
+    memcpy((char *)s->machine + t->offset, value, length + 1);
+    return true;
+}
+
+static bool parse_texts(const cJSON *j, struct settings *s, struct err *err)
 {
     for (size_t i = 0; i < TEXTS; i++) {
         const char *text;
-        if (!json_has(j, texts[i].name))
-            continue;
-        if (!json_text(j, texts[i].name, &text, err))
+        if (json_has(j, texts[i].name) && !(json_text(j, texts[i].name, &text, err) &&
+                                            settings_set_machine(s, texts[i].name, text, err)))
             return false;
-        if (strlen(text) >= texts[i].size)
-            return err_set(err, ERR_INVALID, "\"%s\" is longer than %zu characters", texts[i].name,
-                           texts[i].size - 1);
-        memcpy((char *)m + texts[i].offset, text, strlen(text) + 1);
     }
-    return m->mount[0] == '\0' || m->mount[0] == '/' ||
-           err_set(err, ERR_INVALID, "\"mount\" must start with /");
+    return true;
 }
 
 static bool parse_targets(const cJSON *array, struct settings_origin *o, struct err *err)
@@ -82,7 +107,7 @@ static bool parse_origin(const cJSON *j, struct settings_origin *o, struct err *
 bool config_machine_parse(const cJSON *j, struct settings *out, struct err *err)
 {
     const cJSON *origin;
-    if (!parse_texts(j, out->machine, err) ||
+    if (!parse_texts(j, out, err) ||
         (json_has(j, "replicate") && !json_bool(j, "replicate", &out->replicate, err)))
         return false;
     if (!json_has(j, "origin"))

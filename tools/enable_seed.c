@@ -12,6 +12,11 @@
 
 #define VAULT_BYTES_MAX (1u << 20)
 
+bool seed_at_source(const struct options *o)
+{
+    return option_given(o, "disk") || option_given(o, "domain");
+}
+
 const char *seed_path(const struct options *o, const struct settings_disk *d)
 {
     size_t length = strlen(d->name);
@@ -36,7 +41,7 @@ bool seed_check(const struct options *o, const struct settings *s, struct err *e
     }
     return named == option_count(o, "seed") ||
            err_set(err, ERR_INVALID,
-                   "--seed NAME=FILE names a disk that --disk gives, each disk once at most");
+                   "--seed NAME=FILE names a disk that is enabled, each disk once at most");
 }
 
 static struct seed_config config_of(struct vm *vm)
@@ -157,7 +162,7 @@ bool seed_apply(struct vm *vm, struct err *err)
 
     if (option_given(vm->call->options, "seed") && !write_seed(vm, err))
         return false;
-    if (!option_given(vm->call->options, "disk"))
+    if (!seed_at_source(vm->call->options))
         return true;
     path_state(vm->call->paths, vm->settings.name, state);
     return seed_alone(&config, &alone, &generation, err) &&

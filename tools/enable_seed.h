@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT
  * enable --seed: the part of enable that begins a history with a copy of the disks
- * (fs/disk/seed.h). With --disk it runs on the source, which must reach the copy as a file.
- * Without, it runs near the target, where the copy is, and the source's own enable finds the seed
- * there: same name and stores, and the same key. */
+ * (fs/disk/seed.h). With --disk or --domain it runs on the source, which must reach the copy as a
+ * file. Without, it runs near the target, where the copy is, and the source's own enable finds the
+ * seed there: same name and stores, and the same key. */
 #ifndef TOOLS_ENABLE_SEED_H
 #define TOOLS_ENABLE_SEED_H
 
 #include "tools/vm.h"
 
+/* Whether enable runs where the disks are (--disk or --domain), not near a seed at the target. */
+bool seed_at_source(const struct options *o);
 /* --seed NAME=FILE of disk `d`, NULL when it has none. */
 const char *seed_path(const struct options *o, const struct settings_disk *d);
 /* Every --seed names a disk, and its file can be read. */

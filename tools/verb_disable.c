@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/disk_lock.h"
+#include "tools/enable_domain.h"
 #include "tools/enable_seed.h"
 #include "tools/vm.h"
 
@@ -131,6 +132,8 @@ static bool run(const struct verb_call *call, struct err *err)
 
     vm.call = call;
     if (!check_use(call, err) || !settings_load(call->world, call->paths, name, &vm.settings, err))
+        return false;
+    if (!enable_domain_undo(call, &vm.settings, err))
         return false;
     bool locked = vm_locked(call->paths, name, point);
     if (locked && point[0] == '\0')

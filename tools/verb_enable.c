@@ -1,20 +1,35 @@
 /* SPDX-License-Identifier: MIT
  * enable: everything is checked before anything is made. What is made, is made in this order:
- * folders, key, settings that say "enabling", vault and log, settings that say "source". A failure
- * half way leaves settings with the VM's id and generation, and the same command finishes it. */
+ * folders, key, settings that say "enabling", vault and log, settings that say "source"; then, of a
+ * domain, the mount and its disks on it. A failure half way leaves settings with the VM's id and
+ * generation, and the same command finishes it. */
 #include "backend/history/processor.h"
 #include "tools/disk_lock.h"
+#include "tools/enable_disk.h"
+#include "tools/enable_domain.h"
+#include "tools/enable_protect.h"
 #include "tools/enable_seed.h"
+#include "tools/failover/unit.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-
 static const struct option_spec options[] = {
     {"disk", "NAME=PATH", false, true,
-     "A disk: raw file or block device, may be followed by ,cache=URL and ,target=URL."},
+     "A disk: raw file or block device, may be followed by ,cache=URL and ,target=URL. With "
+     "--domain NAME alone, for the stores of that disk."},
+    {"domain", "DOMAIN", false, false,
+     "The libvirt domain that is the VM: its disks by target device, its networks, its firmware."},
+    {"mount", "DIR", false, false, "Where its disks are mounted, STATE/mounts/VM unless told."},
+    {"exclude", "DEV", false, true, "Leave this disk of the domain as it is."},
+    {"convert", NULL, false, false, "Make raw files of the domain's qcow2 images."},
+    {"local", "DIR", false, false, "Where new disk files go, beside the old ones unless told."},
+    {"start", "COMMAND", false, false, "Without libvirt: what starts the VM."},
+    {"stop", "COMMAND", false, false, "Likewise, what stops it."},
+    {"freeze", "COMMAND", false, false, "What makes its applications quiet for a point."},
+    {"thaw", "COMMAND", false, false, "What lets them go on."},
+    {"target-host", "NAME", false, true, "A host that may take the VM over, first choice first."},
+    {"availability-set", "NAME", false, false, "VMs that share it are kept on different hosts."},
+    {"set", "target.KEY=VALUE", false, true, "A setting of the target, as farshore set takes it."},
     {"cache", "URL", false, false, "The cache store that the source ships to."},
     {"target", "URL", false, false, "The target store that keeps the vault."},
     {"key", "FILE", false, false, "Use this VM key instead of making one."},
@@ -29,138 +44,40 @@ static const struct option_spec options[] = {
     OPTIONS_END,
 };
 
-/* --- the disks as given --- */
-
-/* The last ",cache=" or ",target=" in `text`; NULL when there is none. */
-static char *last_store(char *text, const char **name)
+/* The disks: those of the domain, those given, or those of a seed. */
+static bool read_disks(const struct verb_call *call, struct settings *s, struct enable_domain *d,
+                       struct err *err)
 {
-    static const char *const names[] = {",cache=", ",target="};
-    char *last = NULL;
-    for (size_t i = 0; i < 2; i++)
-        for (char *at = text; (at = strstr(at, names[i])); at++)
-            if (last == NULL || at > last) {
-                last = at;
-                *name = names[i];
-            }
-    return last;
-}
-
-static bool is_qcow2(int fd)
-{
-    static const uint8_t magic[4] = {'Q', 'F', 'I', 0xfb};
-    uint8_t head[4];
-    return pread(fd, head, sizeof head, 0) == (ssize_t)sizeof head &&
-           memcmp(head, magic, sizeof head) == 0;
-}
-
-/* Opens for reading only: nothing is changed by checks. */
-static bool check_file(struct settings_disk *d, struct err *err)
-{
-    int fd AUTO_FD = open(d->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0)
-        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
-    struct stat st;
-    if (fstat(fd, &st) != 0)
-        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+    static const char *const domains[] = {"mount", "exclude", "convert", "local"};
+    const struct options *o = call->options;
+    if (option_given(o, "domain"))
+        return enable_domain_read(call, d, s, err);
+    for (size_t i = 0; i < sizeof domains / sizeof *domains; i++)
+        if (option_given(o, domains[i]))
+            return err_set(err, ERR_INVALID, "--%s belongs to --domain", domains[i]);
+    const char *from = option_given(o, "disk") ? "disk" : "seed";
+    if (option_count(o, from) == 0)
         return err_set(err, ERR_INVALID,
-                       "disk %s: %s is neither a file nor a block device: give the raw disk",
-                       d->name, d->path);
-    if (is_qcow2(fd))
-        return err_set(err, ERR_INVALID,
-                       "disk %s is a qcow2 image; convert it, with the VM stopped: "
-                       "qemu-img convert -O raw %s %s.raw",
-                       d->name, d->path, d->path);
-    if (!disk_bytes(fd, &d->size_bytes, err))
-        return err_wrap(err, "disk %s: %s", d->name, d->path);
-    if (d->size_bytes == 0)
-        return err_set(err, ERR_INVALID, "disk %s: %s is empty: truncate -s SIZE makes a disk",
-                       d->name, d->path);
-    return d->size_bytes <= DISK_BYTES_MAX ||
-           err_set(err, ERR_INVALID, "disk %s: %s is larger than 1 PiB", d->name, d->path);
-}
-
-static bool same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    if (stat(a, &x) != 0 || stat(b, &y) != 0)
-        return strcmp(a, b) == 0;
-    if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode))
-        return x.st_rdev == y.st_rdev;
-    return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static bool check_alone(const struct settings *s, const struct settings_disk *d, struct err *err)
-{
-    for (const struct settings_disk *other = s->disks; other < d; other++) {
-        if (strcmp(other->name, d->name) == 0)
-            return err_set(err, ERR_INVALID, "two disks are named %s: give each its own", d->name);
-        if (same_file(other->path, d->path))
-            return err_set(err, ERR_INVALID, "disks %s and %s are the same file %s", other->name,
-                           d->name, d->path);
-    }
-    return true;
-}
-
-/* NAME=PATH[,cache=URL][,target=URL] into the next disk of `s`. */
-static bool add_disk(struct settings *s, const char *given, struct err *err)
-{
-    char text[PATH_MAX + 2 * STORE_URL_MAX];
-    const char *cache = s->stores[0].cache, *target = s->stores[0].target;
-    const char *name;
-    struct settings_disk *d = &s->disks[s->disk_count];
-
-    if (s->disk_count == VM_DISKS_MAX)
-        return err_set(err, ERR_INVALID, "more than %u disks", VM_DISKS_MAX);
-    if (strlen(given) >= sizeof text)
-        return err_set(err, ERR_INVALID, "--disk %.40s... is too long", given);
-    memcpy(text, given, strlen(given) + 1);
-    for (char *at; (at = last_store(text, &name));) {
-        *at = '\0';
-        *(strcmp(name, ",cache=") == 0 ? &cache : &target) = at + strlen(name);
-    }
-    char *equals = strchr(text, '=');
-    if (equals == NULL || equals[1] == '\0')
-        return err_set(err, ERR_INVALID, "--disk %.80s: give NAME=PATH", given);
-    *equals = '\0';
-    if (!disk_name_valid(text))
-        return err_set(err, ERR_INVALID,
-                       "disk name %.40s: use up to 31 of a-z, 0-9, - and _, and begin with a "
-                       "letter or digit",
-                       text);
-    memcpy(d->name, text, strlen(text) + 1);
-    d->number = s->disk_count;
-    if (realpath(equals + 1, d->path) == NULL)
-        return err_errno(err, errno, "disk %s: %s", d->name, equals + 1);
-    if (!check_file(d, err) || !check_alone(s, d, err) ||
-        !settings_store(s, cache, target, &d->store, err))
-        return false;
-    s->disk_count++;
-    return true;
-}
-
-/* No disk may belong to another VM of this host. */
-static bool check_other_vms(const struct verb_call *call, const struct settings *s, struct err *err)
-{
-    struct vm_names names AUTO_VM_NAMES = {NULL, 0};
-    if (!vm_names_list(call->paths, &names, err))
-        return false;
-    for (size_t i = 0; i < names.count; i++) {
-        struct settings other AUTO_SETTINGS = {.disks = NULL};
-        if (strcmp(names.names[i], s->name) == 0)
-            continue;
-        if (!settings_load(call->world, call->paths, names.names[i], &other, err))
+                       "enable needs a disk: --disk NAME=PATH, or --domain DOMAIN");
+    for (size_t i = 0; i < option_count(o, from); i++)
+        if (!enable_disk_add(s, option_value(o, from, i), err))
             return false;
-        for (uint16_t a = 0; a < s->disk_count; a++)
-            for (uint16_t b = 0; b < other.disk_count; b++)
-                if (other.disks[b].path[0] && same_file(s->disks[a].path, other.disks[b].path))
-                    return err_set(err, ERR_EXISTS, "disk %s: %s belongs to VM %s already",
-                                   s->disks[a].name, s->disks[a].path, other.name);
+    return true;
+}
+
+static bool read_commands(const struct options *o, struct settings *s, struct err *err)
+{
+    static const char *const names[] = {"start", "stop", "freeze", "thaw"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *line = option_value(o, names[i], 0);
+        if (line != NULL && !settings_set_machine(s, names[i], line, err))
+            return false;
     }
     return true;
 }
 
-static bool read_options(const struct verb_call *call, struct settings *s, struct err *err)
+static bool read_options(const struct verb_call *call, struct settings *s, struct enable_domain *d,
+                         struct err *err)
 {
     const struct options *o = call->options;
     const char *name = o->operands[0];
@@ -175,19 +92,13 @@ static bool read_options(const struct verb_call *call, struct settings *s, struc
     memcpy(s->name, name, strlen(name) + 1);
     if (cache == NULL || target == NULL)
         return err_set(err, ERR_INVALID, "enable needs both stores: --cache URL --target URL");
-    const char *from = option_given(o, "disk") ? "disk" : "seed";
-    if (option_count(o, from) == 0)
-        return err_set(err, ERR_INVALID, "enable needs a disk: --disk NAME=PATH");
     if (!settings_store(s, cache, target, &index, err))
         return false;
     s->encrypted = !option_given(o, "no-encryption");
     const char *bandwidth = option_value(o, "bandwidth", 0);
     if (bandwidth && !settings_set_bandwidth(s, bandwidth, err))
         return false;
-    for (size_t i = 0; i < option_count(o, from); i++)
-        if (!add_disk(s, option_value(o, from, i), err))
-            return false;
-    if (!seed_check(o, s, err))
+    if (!read_commands(o, s, err) || !read_disks(call, s, d, err) || !seed_check(o, s, err))
         return false;
     for (uint16_t i = 0; i < s->store_count; i++)
         if (strcmp(s->stores[i].cache, s->stores[i].target) == 0)
@@ -195,7 +106,7 @@ static bool read_options(const struct verb_call *call, struct settings *s, struc
                            "cache and target are both %s: the vault must outlive the cache, give "
                            "two stores",
                            s->stores[i].cache);
-    return check_other_vms(call, s, err);
+    return enable_disk_others(call, s, err);
 }
 
 /* --- identity: new, or that of an enable that failed half way --- */
@@ -241,7 +152,7 @@ static bool check_vault(struct vm *vm, struct err *err)
     key_vault(key, vm->settings.name);
     if (!store_size(vm->targets[0], key, &bytes, err))
         return err->kind == ERR_NOT_FOUND;
-    if (given != NULL && option_given(o, "disk") && !option_given(o, "seed"))
+    if (given != NULL && seed_at_source(o) && !option_given(o, "seed"))
         return keys_file_load(vm->call->world, given, &keys, err) && seed_claim(vm, keys, err);
     return err_set(err, ERR_EXISTS,
                    "%s has a vault in %s already: choose another name, or, where it is known, "
@@ -309,7 +220,8 @@ static void become_target(struct settings *s)
         s->disks[i].path[0] = '\0';
 }
 
-static bool make_all(struct vm *vm, bool *key_made, struct err *err)
+static bool make_all(struct vm *vm, const struct enable_domain *d, bool again, bool *key_made,
+                     struct err *err)
 {
     char path[PATH_BYTES_MAX];
     const struct verb_call *call = vm->call;
@@ -332,9 +244,14 @@ static bool make_all(struct vm *vm, bool *key_made, struct err *err)
                         s->name);
     if (!seed_apply(vm, err))
         return false;
-    s->role = ROLE_SOURCE;
-    if (!option_given(call->options, "disk"))
+    const struct source_domain *source = s->machine->domain[0] ? &d->source : NULL;
+    if (!seed_at_source(call->options))
         become_target(s);
+    else if (!enable_protect_register(vm, source, err) ||
+             (source && !enable_domain_make(call, d, s, again, err)))
+        return false;
+    else
+        s->role = ROLE_SOURCE;
     return settings_save(call->world, call->paths, s, err);
 }
 
@@ -350,6 +267,13 @@ static bool lock_vm(const struct verb_call *call, const char *name, int *fd, str
     return err->kind == ERR_BUSY
                ? err_set(err, ERR_BUSY, "%s: another enable of it is under way on this host", name)
                : false;
+}
+
+static void free_domain(struct enable_domain **d)
+{
+    if (*d)
+        enable_domain_release(*d);
+    free(TAKE(*d));
 }
 
 static void print_plan(const struct settings *s, bool dry)
@@ -369,6 +293,23 @@ static void print_plan(const struct settings *s, bool dry)
         printf("  bandwidth %s\n", s->bandwidth);
 }
 
+static void print_domain(const struct settings *s)
+{
+    struct unit_place place;
+    char mount[2 * FOLDER_BYTES_MAX];
+    shell_quote(s->machine->mount, mount, sizeof mount);
+    printf("Domain %s is on the mount %s, and replicates.\n", s->machine->domain, mount);
+    if (!unit_place_find(&place))
+        printf(
+            "At boot, before libvirt:  farshore mount %s    (no systemd here that would do it)\n",
+            s->name);
+    if (access("/etc/libvirt/hooks/qemu.d/farshore", X_OK) != 0 &&
+        access("/etc/libvirt/hooks/qemu", X_OK) != 0)
+        printf("Once on this host:     ln -s %s /etc/libvirt/hooks/qemu.d/farshore,\n"
+               "                       and restart libvirtd: see farshore-hook(1)\n",
+               FARSHORE_SHARE "/libvirt-hook");
+}
+
 static void print_next(const struct settings *s)
 {
     char target[2 * STORE_URL_MAX];
@@ -382,38 +323,102 @@ static void print_next(const struct settings *s)
         return;
     }
     shell_quote(s->stores[0].target, target, sizeof target);
-    printf("Next, here:            farshore mount %s DIR\n", s->name);
+    if (s->machine->domain[0])
+        print_domain(s);
+    else
+        printf("Next, here:            farshore mount %s DIR\n", s->name);
     printf("and on a target host:  farshore join %s --key FILE     (FILE: a copy of the key)\n",
            target);
+}
+
+/* Enabled, its domain not yet on the mount: what is left of the same command. */
+static bool go_on(const struct verb_call *call, struct err *err)
+{
+    struct settings s AUTO_SETTINGS = {.disks = NULL};
+    const char *domain = option_value(call->options, "domain", 0);
+    if (!settings_load(call->world, call->paths, call->options->operands[0], &s, err))
+        return false;
+    if (strcmp(s.machine->domain, domain) != 0)
+        return err_set(err, ERR_INVALID, "%s was enabled with --domain %s", s.name,
+                       s.machine->domain);
+    if (!enable_domain_finish(call, &s, err))
+        return false;
+    print_next(&s);
+    return true;
+}
+
+static bool is_pending(const struct verb_call *call)
+{
+    struct settings s AUTO_SETTINGS = {.disks = NULL};
+    const char *name = call->options->operands[0];
+    struct err ignored =
+        ERR_NONE; /* then it is enabled from the start, and that says what is wrong */
+    return option_given(call->options, "domain") && vm_name_valid(name) &&
+           settings_load(call->world, call->paths, name, &s, &ignored) && s.role == ROLE_SOURCE &&
+           enable_domain_pending(call, name);
+}
+
+static void print_made(const struct vm *vm, const struct protection *plan, bool key_made)
+{
+    char key[PATH_BYTES_MAX];
+    path_key(vm->call->paths, vm->settings.name, key);
+    print_plan(&vm->settings, false);
+    if (vm->settings.role == ROLE_SOURCE && vm->settings.machine->domain[0])
+        enable_protect_print(plan, &vm->settings);
+    printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");
+}
+
+/* All that the options say, checked; nothing is changed. */
+static bool plan(struct vm *vm, struct enable_domain *d, struct protection **protection,
+                 bool *begun, struct err *err)
+{
+    const struct verb_call *call = vm->call;
+    return settings_make(&vm->settings, err) && read_options(call, &vm->settings, d, err) &&
+           enable_protect_plan(call, vm->settings.machine->domain[0] ? &d->source : NULL,
+                               protection, err) &&
+           take_identity(call, &vm->settings, begun, err);
+}
+
+static bool make(struct vm *vm, struct enable_domain *d, bool begun, bool *key_made,
+                 struct err *err)
+{
+    const struct verb_call *call = vm->call;
+    int lock AUTO_FD = -1;
+    /* The identity once more: another enable may have come to its end before we had the lock. */
+    return vm_open_caches(vm, VM_ENABLES, err) && vm_open_targets(vm, VM_ENABLES, err) &&
+           lock_vm(call, vm->settings.name, &lock, err) &&
+           take_identity(call, &vm->settings, &begun, err) && (begun || check_vault(vm, err)) &&
+           make_all(vm, d, begun, key_made, err);
 }
 
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
-    char key[PATH_BYTES_MAX];
-    bool key_made = false, begun;
-    int lock AUTO_FD = -1;
+    struct enable_domain *domain CLEANUP(free_domain) = calloc(1, sizeof *domain);
+    struct protection *protection AUTO_PROTECTION = NULL;
+    bool key_made = false, begun = false;
 
+    if (domain == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    if (is_pending(call))
+        return go_on(call, err);
     vm.call = call;
-    if (!settings_make(&vm.settings, err) || !read_options(call, &vm.settings, err) ||
-        !take_identity(call, &vm.settings, &begun, err))
+    if (!plan(&vm, domain, &protection, &begun, err))
         return false;
+    fwrite(domain->source.notes.data, 1, domain->source.notes.length, stderr);
     if (option_given(call->options, "dry-run")) {
         print_plan(&vm.settings, true);
+        enable_protect_print(protection, &vm.settings);
         return true;
     }
-    /* The identity once more: another enable may have come to its end before we had the lock. */
-    if (!vm_open_caches(&vm, VM_ENABLES, err) || !vm_open_targets(&vm, VM_ENABLES, err) ||
-        !lock_vm(call, vm.settings.name, &lock, err) ||
-        !take_identity(call, &vm.settings, &begun, err) || !(begun || check_vault(&vm, err)) ||
-        !make_all(&vm, &key_made, err))
+    if (!make(&vm, domain, begun, &key_made, err))
         return false;
     struct err left = ERR_NONE;
     if (!seed_tidy(call, vm.settings.name, &left)) /* it costs room, and no more */
         fprintf(stderr, "farshore: %s and is not needed any more\n", left.text);
-    path_key(call->paths, vm.settings.name, key);
-    print_plan(&vm.settings, false);
-    printf("  key    %s%s\n\n", key, key_made ? " (new: keep a copy apart, no key, no data)" : "");
+    print_made(&vm, protection, key_made);
+    if (vm.settings.machine->domain[0] && !enable_domain_finish(call, &vm.settings, err))
+        return err_wrap(err, "%s is enabled, but its domain is not on the mount", vm.settings.name);
     print_next(&vm.settings);
     return true;
 }
@@ -421,7 +426,7 @@ static bool run(const struct verb_call *call, struct err *err)
 const struct verb verb_enable = {
     .name = "enable",
     .summary = "Begin to replicate a VM's disks",
-    .operands = "VM --disk NAME=PATH ... --cache URL --target URL",
+    .operands = "VM --disk NAME=PATH ... | --domain DOMAIN --cache URL --target URL",
     .operands_least = 1,
     .operands_most = 1,
     .options = options,

@@ -3,6 +3,7 @@
 #include "fs/mount/keeper.h"
 #include "tools/daemon_log.h"
 #include "tools/disk_lock.h"
+#include "tools/failover/moved.h"
 #include "tools/mounts.h"
 #include "tools/vm.h"
 
@@ -16,6 +17,8 @@ static const struct option_spec options[] = {
     {"foreground", NULL, false, false, "Stay in the foreground, until unmounted."},
     {"cut-interval", "SECONDS", false, false,
      "Make a recovery point this often (1 to 3600) instead of as set."},
+    {"force", NULL, false, false,
+     "Mount a VM that was failed over elsewhere: what is written then is in no vault."},
     OPTIONS_END,
 };
 
@@ -101,6 +104,26 @@ static bool keep(const struct verb_call *call, const struct settings *s, const c
     return keeper_run(&config, err);
 }
 
+/* The folder given, else the setting. */
+static bool find_point(const struct verb_call *call, const struct settings *s, char out[PATH_MAX],
+                       struct err *err)
+{
+    const struct options *o = call->options;
+    if (o->operand_count > 1)
+        return mount_path(o->operands[1], out, err);
+    if (s->machine->mount[0] == '\0')
+        return err_set(err, ERR_INVALID, "say where: farshore mount %s DIR", s->name);
+    return mount_path(s->machine->mount, out, err);
+}
+
+/* A host that the VM has left does not run it by mistake. */
+static bool check_here(const struct verb_call *call, const struct settings *s, struct err *err)
+{
+    return option_given(call->options, "force") ||
+           moved_check(call->world, call->paths, s->name, err) ||
+           err_wrap(err, "not mounted (--force would)");
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
@@ -108,8 +131,8 @@ static bool run(const struct verb_call *call, struct err *err)
     struct settings *s = &vm.settings;
     char point[PATH_MAX];
 
-    if (!vm_load(call, call->options->operands[0], &vm, err) ||
-        !mount_path(call->options->operands[1], point, err))
+    if (!vm_load(call, call->options->operands[0], &vm, err) || !find_point(call, s, point, err) ||
+        !check_here(call, s, err))
         return false;
     if (s->role != ROLE_SOURCE)
         return err_set(err, ERR_INVALID,
@@ -126,8 +149,8 @@ static bool run(const struct verb_call *call, struct err *err)
 const struct verb verb_mount = {
     .name = "mount",
     .summary = "Mount a VM's disks, tracked and shipped",
-    .operands = "VM DIR",
-    .operands_least = 2,
+    .operands = "VM [DIR]",
+    .operands_least = 1,
     .operands_most = 2,
     .options = options,
     .run = run,

@@ -2,11 +2,14 @@
  * set: the settings of a VM on this host, changed or shown. A running mount is told and takes them
  * up at once, a processor reads them anew in its next round. */
 #include "tools/disk_lock.h"
+#include "tools/failover/glance.h"
+#include "tools/failover/set_target.h"
 #include "tools/nearest.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
 #define ANSWER_MS 30000u
+#define VALUE_MAX (BANDWIDTH_SPEC_MAX > 24 ? BANDWIDTH_SPEC_MAX : 24)
 
 static const struct option_spec options[] = {
     {"json", NULL, false, false, "For scripts: one JSON object with the settings."},
@@ -33,27 +36,33 @@ static bool set_cut_interval(struct settings *s, const char *value, struct err *
     return true;
 }
 
-static void show_bandwidth(const struct settings *s, char out[BANDWIDTH_SPEC_MAX])
+static void show_bandwidth(const struct settings *s, char out[VALUE_MAX])
 {
-    snprintf(out, BANDWIDTH_SPEC_MAX, "%s", settings_bandwidth(s));
+    snprintf(out, VALUE_MAX, "%s", settings_bandwidth(s));
 }
 
-static void show_cut_interval(const struct settings *s, char out[BANDWIDTH_SPEC_MAX])
+static void show_cut_interval(const struct settings *s, char out[VALUE_MAX])
 {
-    snprintf(out, BANDWIDTH_SPEC_MAX, "%llu", (unsigned long long)s->cut_interval_s);
+    snprintf(out, VALUE_MAX, "%llu", (unsigned long long)s->cut_interval_s);
 }
 
 static const struct key {
     const char *name;
     bool source_only;
     bool (*set)(struct settings *s, const char *value, struct err *err);
-    void (*show)(const struct settings *s, char out[BANDWIDTH_SPEC_MAX]);
+    void (*show)(const struct settings *s, char out[VALUE_MAX]);
 } keys[] = {
     {"bandwidth", false, set_bandwidth, show_bandwidth},
     {"cut_interval", true, set_cut_interval, show_cut_interval},
 };
 
 #define KEYS (sizeof keys / sizeof *keys)
+
+/* Texts of this host: where the VM is mounted, and the user's own commands. `domain` is enable's.
+ */
+static const char *const texts[] = {"mount", "start", "stop", "freeze", "thaw"};
+
+#define TEXTS (sizeof texts / sizeof *texts)
 
 static bool has_key(const struct settings *s, const struct key *k)
 {
@@ -62,17 +71,43 @@ static bool has_key(const struct settings *s, const struct key *k)
 
 static bool unknown_key(const char *given, struct err *err)
 {
-    const char *names[KEYS + 1] = {NULL};
+    const char *names[KEYS + TEXTS + 1] = {NULL};
     for (size_t i = 0; i < KEYS; i++)
         names[i] = keys[i].name;
+    for (size_t i = 0; i < TEXTS; i++)
+        names[KEYS + i] = texts[i];
     const char *nearest = word_nearest(given, names);
     if (nearest)
         return err_set(err, ERR_INVALID, "unknown setting %s: did you mean %s?", given, nearest);
-    return err_set(err, ERR_INVALID, "unknown setting %s: there are bandwidth and cut_interval",
+    return err_set(err, ERR_INVALID,
+                   "unknown setting %s: there are bandwidth, cut_interval, mount, start, stop, "
+                   "freeze, thaw and target.KEY",
                    given);
 }
 
-/* One KEY=VALUE. */
+static bool is_target(const char *given)
+{
+    return strncmp(given, TARGET_PREFIX, strlen(TARGET_PREFIX)) == 0;
+}
+
+static bool take_number_or_text(struct settings *s, const char *name, const char *value,
+                                struct err *err)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        if (strcmp(keys[i].name, name) != 0)
+            continue;
+        if (!has_key(s, &keys[i]))
+            return err_set(err, ERR_INVALID, "%s belongs to the host where %s is enabled", name,
+                           s->name);
+        return keys[i].set(s, value, err);
+    }
+    for (size_t i = 0; i < TEXTS; i++)
+        if (strcmp(texts[i], name) == 0)
+            return settings_set_machine(s, name, value, err);
+    return unknown_key(name, err);
+}
+
+/* One KEY=VALUE of this host. */
 static bool take(struct settings *s, const char *given, struct err *err)
 {
     const char *equals = strchr(given, '=');
@@ -80,35 +115,88 @@ static bool take(struct settings *s, const char *given, struct err *err)
     if (equals == NULL)
         return err_set(err, ERR_INVALID, "%.40s: settings are written KEY=VALUE", given);
     snprintf(name, sizeof name, "%.*s", (int)(equals - given), given);
-    for (size_t i = 0; i < KEYS; i++) {
-        if (strcmp(keys[i].name, name) != 0)
-            continue;
-        if (!has_key(s, &keys[i]))
-            return err_set(err, ERR_INVALID, "%s belongs to the host where %s is enabled", name,
-                           s->name);
-        return keys[i].set(s, equals + 1, err);
-    }
-    return unknown_key(name, err);
+    return take_number_or_text(s, name, equals + 1, err);
 }
 
 /* --- showing --- */
 
-static bool show(const struct settings *s, bool json, struct err *err)
+static bool show_pair(cJSON *j, const char *name, const char *value, struct err *err)
 {
-    cJSON *j AUTO_JSON = NULL;
-    char value[BANDWIDTH_SPEC_MAX];
-    if (json && (!json_make(&j, err) || !json_add_text(j, "vm", s->name, err)))
-        return false;
+    if (j != NULL)
+        return json_add_text(j, name, value, err);
+    printf("%s=%s\n", name, value);
+    return true;
+}
+
+static bool show_own(const struct settings *s, cJSON *j, struct err *err)
+{
+    char value[VALUE_MAX];
     for (size_t i = 0; i < KEYS; i++) {
         if (!has_key(s, &keys[i]))
             continue;
         keys[i].show(s, value);
-        if (!json)
-            printf("%s=%s\n", keys[i].name, value);
-        else if (!json_add_text(j, keys[i].name, value, err))
+        if (!show_pair(j, keys[i].name, value, err))
             return false;
     }
-    return !json || json_print(j, err);
+    if (s->machine->domain[0] && !show_pair(j, "domain", s->machine->domain, err))
+        return false;
+    for (size_t i = 0; i < TEXTS; i++) {
+        const char *text = settings_machine_text(s, texts[i]);
+        if (text[0] && !show_pair(j, texts[i], text, err))
+            return false;
+    }
+    return true;
+}
+
+/* As `set` takes them. */
+static bool show_mapping(const struct protection *p, cJSON *j, struct err *err)
+{
+    bool home = strcmp(p->source_host, p->home_host) == 0;
+    for (uint16_t i = 0; i < p->mapping_count; i++) {
+        const struct protection_mapping *m = &p->mappings[i];
+        char name[2 * PROTECTION_NAME_MAX + 32], value[2 * PROTECTION_NAME_MAX + 2];
+        const char *from = home ? m->home_network : m->away_network;
+        const char *in = home ? m->home_subnet : m->away_subnet;
+        const char *to = home ? m->away_network : m->home_network;
+        const char *at = home ? m->away_subnet : m->home_subnet;
+        snprintf(name, sizeof name, "target.network.%s%s%s", from, in[0] ? "/" : "", in);
+        snprintf(value, sizeof value, "%s%s%s", to, at[0] ? "/" : "", at);
+        if (!show_pair(j, name, value, err))
+            return false;
+    }
+    return true;
+}
+
+/* What the vault says, or said when it was last asked. */
+static bool show_target(const struct verb_call *call, const struct settings *s, cJSON *j,
+                        struct err *err)
+{
+    struct protection *p AUTO_PROTECTION = NULL;
+    struct glance glance AUTO_GLANCE = {.pid = 0};
+    bool fresh;
+    glance_begin(&glance, s->name);
+    glance_end(call, &glance, call->world->ops->boottime_ns(call->world) + GLANCE_MS * 1000000ull,
+               &p, &fresh);
+    if (!fresh && call->options->operand_count == 1)
+        fprintf(stderr, "farshore: the vault of %s does not answer: settings of the target %s\n",
+                s->name, p ? "are as they last were" : "are not shown");
+    if (p == NULL)
+        return true;
+    for (uint16_t i = 0; i < p->settings.count; i++) {
+        char name[TARGET_KEY_MAX + 16];
+        snprintf(name, sizeof name, TARGET_PREFIX "%s", p->settings.rows[i].key);
+        if (!show_pair(j, name, p->settings.rows[i].value, err))
+            return false;
+    }
+    return show_mapping(p, j, err);
+}
+
+static bool show(const struct verb_call *call, const struct settings *s, bool json, struct err *err)
+{
+    cJSON *j AUTO_JSON = NULL;
+    if (json && (!json_make(&j, err) || !json_add_text(j, "vm", s->name, err)))
+        return false;
+    return show_own(s, j, err) && show_target(call, s, j, err) && (!json || json_print(j, err));
 }
 
 /* --- the running mount --- */
@@ -134,6 +222,36 @@ static bool tell_mount(const struct verb_call *call, const struct settings *s, s
     return true;
 }
 
+/* Those of the target, together: all of them or none. */
+static bool change_target(const struct verb_call *call, const char *name, struct err *err)
+{
+    const struct options *o = call->options;
+    struct vm vm AUTO_VM = VM_NONE;
+    const char *given[OPERANDS_MAX];
+    size_t count = 0;
+    for (size_t i = 1; i < o->operand_count; i++)
+        if (is_target(o->operands[i]))
+            given[count++] = o->operands[i];
+    return count == 0 || (vm_load(call, name, &vm, err) && vm_open_targets(&vm, VM_LOOKS, err) &&
+                          set_target(&vm, given, count, err));
+}
+
+static bool change(const struct verb_call *call, struct settings *s, struct err *err)
+{
+    const struct options *o = call->options;
+    size_t own = 0;
+    for (size_t i = 1; i < o->operand_count; i++) {
+        if (is_target(o->operands[i]))
+            continue;
+        own++;
+        if (!take(s, o->operands[i], err))
+            return false;
+    }
+    return change_target(call, s->name, err) &&
+           (own == 0 ||
+            (settings_save(call->world, call->paths, s, err) && tell_mount(call, s, err)));
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     const struct options *o = call->options;
@@ -144,13 +262,7 @@ static bool run(const struct verb_call *call, struct err *err)
         return err_set(err, ERR_INVALID,
                        "%s: its enable has not finished: run the same farshore enable again",
                        s.name);
-    for (size_t i = 1; i < o->operand_count; i++)
-        if (!take(&s, o->operands[i], err))
-            return false;
-    if (o->operand_count > 1 &&
-        (!settings_save(call->world, call->paths, &s, err) || !tell_mount(call, &s, err)))
-        return false;
-    return show(&s, option_given(o, "json"), err);
+    return change(call, &s, err) && show(call, &s, option_given(o, "json"), err);
 }
 
 const struct verb verb_set = {

@@ -3,13 +3,17 @@
 #include "common/rfc3339.h"
 #include "tools/control.h"
 #include "tools/disk_lock.h"
+#include "tools/failover/glance.h"
+#include "tools/failover/moved.h"
+#include "tools/failover/target_show.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
 #include <time.h>
 
-#define ANSWER_MS      5000u
-#define WATCH_PERIOD_S 2
+#define ANSWER_MS          5000u
+#define WATCH_PERIOD_S     2
+#define WATCH_VAULT_ROUNDS 15u /* the vault is asked each so many */
 
 static const struct option_spec options[] = {
     {"json", NULL, false, false, "For scripts: one JSON object."},
@@ -25,11 +29,18 @@ struct row {
     char reason[ERR_TEXT_MAX];
     char mount_point[PATH_MAX];
     uint64_t points, newest_ms; /* of a target */
+    struct glance glance;
+    struct protection *protection; /* NULL: nothing is known of it here */
+    bool fresh;                    /* it is what the vault says now */
+    struct moved moved;
+    bool is_moved; /* the VM has left this host */
 };
 
 static void row_release(struct row *r)
 {
     json_release(&r->answer);
+    glance_release(&r->glance);
+    protection_release(&r->protection);
     settings_release(&r->settings);
 }
 
@@ -86,7 +97,57 @@ static bool look(const struct verb_call *call, const char *name, struct row *r, 
     return true;
 }
 
+/* --- failover --- */
+
+/* A fence of this host is newer than what it last read of the vault. */
+static const char *failover_state(const struct row *r)
+{
+    if (r->is_moved && !(r->fresh && r->protection->state != PROTECTION_NONE))
+        return protection_state_name(PROTECTION_FAILED_OVER);
+    return protection_state_name(r->protection ? r->protection->state : PROTECTION_NONE);
+}
+
+static void look_at_fence(const struct verb_call *call, struct row *r)
+{
+    struct err err = ERR_NONE;
+    if (!moved_read(call->world, call->paths, r->settings.name, &r->moved, &r->is_moved, &err))
+        r->is_moved = false; /* it cannot be told; mount and hook refuse then, and say why */
+}
+
 /* --- JSON --- */
+
+struct rows_json {
+    cJSON *array;
+    bool failed;
+};
+
+static void add_target_row(void *context, const char *name, const char *value)
+{
+    struct rows_json *rows = context;
+    struct err ignored = ERR_NONE; /* memory alone: said once, at the end */
+    cJSON *j;
+    if (!json_append_object(rows->array, &j, &ignored) ||
+        !json_add_text(j, "name", name, &ignored) || !json_add_text(j, "value", value, &ignored))
+        rows->failed = true;
+}
+
+static bool add_protection(cJSON *j, const struct row *r, struct err *err)
+{
+    struct rows_json rows = {.failed = false};
+    const struct protection *p = r->protection;
+    if (!json_add_text(j, "failover", failover_state(r), err) ||
+        !json_add_text(j, "domain", r->settings.machine->domain, err) ||
+        !json_add_text(j, "home_host", p ? p->home_host : "", err) ||
+        !json_add_text(j, "source_host", p ? p->source_host : "", err) ||
+        !json_add_text(j, "target_host", p ? p->target_host : "", err) ||
+        !json_add_text(j, "moved_to", r->is_moved ? r->moved.host : "", err) ||
+        !json_add_bool(j, "vault_read", r->fresh, err) ||
+        !json_add_array(j, "target_settings", &rows.array, err))
+        return false;
+    if (p != NULL)
+        target_show(p, &r->settings, add_target_row, &rows);
+    return !rows.failed || err_set(err, ERR_FULL, "out of memory");
+}
 
 static bool add_point(cJSON *j, const char *name, uint64_t ms, struct err *err)
 {
@@ -137,9 +198,8 @@ static bool row_json(cJSON *array, const struct row *r, struct err *err)
     if (!json_append_object(array, &j, err) || !json_add_text(j, "name", s->name, err) ||
         !json_add_text(j, "role", role_name(s->role), err) ||
         !json_add_text(j, "state", r->state, err) || !json_add_text(j, "reason", r->reason, err) ||
-        !json_add_text(j, "failover", "none", err) ||
-        !json_add_text(j, "mount_point", r->mount_point, err) || !add_answer(j, r, err) ||
-        !json_add_text(j, "cache", s->stores[0].cache, err) ||
+        !add_protection(j, r, err) || !json_add_text(j, "mount_point", r->mount_point, err) ||
+        !add_answer(j, r, err) || !json_add_text(j, "cache", s->stores[0].cache, err) ||
         !json_add_text(j, "target", s->stores[0].target, err) ||
         !json_add_text(j, "bandwidth", settings_bandwidth(s), err) ||
         !json_add_bool(j, "encrypted", s->encrypted, err))
@@ -216,10 +276,36 @@ static void print_pass(const struct row *r)
     puts(text);
 }
 
+static void print_target_row(void *context, const char *name, const char *value)
+{
+    const struct row *r = context;
+    if (strcmp(name, "disk") != 0) /* shown with the stores */
+        printf("%s: target %s: %s\n", r->settings.name, name, value);
+}
+
+/* One VM was asked for: all that is known; else what is out of the ordinary. */
+static void print_failover(const struct verb_call *call, const struct row *r)
+{
+    const struct protection *p = r->protection;
+    const char *name = r->settings.name;
+    if (r->is_moved)
+        printf("%s: runs elsewhere%s%s%s%s: neither mounted nor started here\n", name,
+               r->moved.host[0] ? ", on " : "", r->moved.host, r->moved.reason[0] ? ", " : "",
+               r->moved.reason);
+    if (p == NULL || (call->options->operand_count == 0 && p->state == PROTECTION_NONE))
+        return;
+    printf("%s: failover %s, runs on %s%s\n", name, failover_state(r),
+           p->source_host[0] ? p->source_host : "a host not known",
+           r->fresh ? "" : " (as last read: the vault does not answer)");
+    if (call->options->operand_count > 0)
+        target_show(p, &r->settings, print_target_row, (void *)r);
+}
+
 static void print_details(const struct verb_call *call, const struct row *r)
 {
     if (r->reason[0])
         printf("%s: %s\n", r->settings.name, r->reason);
+    print_failover(call, r);
     if (r->settings.role == ROLE_TARGET && r->newest_ms) {
         char id[POINT_TIME_CHARS + 1];
         point_time_format(r->newest_ms, id);
@@ -246,7 +332,23 @@ static void rows_release(struct rows *r)
     free(TAKE(r->all));
 }
 
-static bool look_at_all(const struct verb_call *call, struct rows *rows, struct err *err)
+/* All are asked at once, so that a dead store costs its time once. `ask` false: as last read. */
+static void look_at_protection(const struct verb_call *call, struct rows *rows, bool ask)
+{
+    struct world *w = call->world;
+    for (size_t i = 0; ask && i < rows->count; i++)
+        if (rows->all[i].settings.role != ROLE_ENABLING)
+            glance_begin(&rows->all[i].glance, rows->all[i].settings.name);
+    uint64_t deadline_ns = w->ops->boottime_ns(w) + GLANCE_MS * 1000000ull;
+    for (size_t i = 0; i < rows->count; i++) {
+        struct row *r = &rows->all[i];
+        snprintf(r->glance.vm, sizeof r->glance.vm, "%s", r->settings.name);
+        glance_end(call, &r->glance, deadline_ns, &r->protection, &r->fresh);
+        look_at_fence(call, r);
+    }
+}
+
+static bool look_at_all(const struct verb_call *call, struct rows *rows, bool ask, struct err *err)
 {
     struct vm_names names AUTO_VM_NAMES = {NULL, 0};
     const struct options *o = call->options;
@@ -262,6 +364,7 @@ static bool look_at_all(const struct verb_call *call, struct rows *rows, struct 
             return false;
         rows->count++;
     }
+    look_at_protection(call, rows, ask);
     return true;
 }
 
@@ -301,9 +404,9 @@ static bool print_table(const struct verb_call *call, const struct rows *rows, s
 static bool run(const struct verb_call *call, struct err *err)
 {
     bool json = option_given(call->options, "json"), watch = option_given(call->options, "watch");
-    for (;;) {
+    for (unsigned round = 0;; round++) {
         struct rows rows CLEANUP(rows_release) = {.all = NULL};
-        if (!look_at_all(call, &rows, err))
+        if (!look_at_all(call, &rows, round % WATCH_VAULT_ROUNDS == 0, err))
             return false;
         if (watch && !json && isatty(STDOUT_FILENO))
             fputs("\033[H\033[J", stdout);

@@ -66,22 +66,35 @@ static bool answer_status(struct worker *w, struct control_peer *peer, struct er
     return true;
 }
 
+/* The first of two answers: the cut is made, and a guest that was kept quiet for it may go on. */
+static bool answer_cut(struct worker *w, uint64_t ticket, uint64_t quiet_ms,
+                       struct control_peer *peer, struct err *err)
+{
+    if (!shipper_wait_cut(w->shipper, ticket, quiet_ms, err))
+        return false;
+    control_answer(peer, NULL);
+    return true;
+}
+
 static bool answer_point(struct worker *w, const cJSON *request, struct control_peer *peer,
                          struct err *err)
 {
     cJSON *j AUTO_JSON = NULL;
     bool application, wait;
     const char *label;
-    uint64_t timeout_ms, ticket, point_ms = 0, epoch = 0;
+    uint64_t timeout_ms, ticket, point_ms = 0, epoch = 0, quiet_ms = 0;
 
     if (!json_bool(request, "application", &application, err) ||
         !json_bool(request, "wait", &wait, err) || !json_text(request, "label", &label, err) ||
-        !json_u64(request, "timeout_ms", &timeout_ms, err) || !json_make(&j, err))
+        !json_u64(request, "timeout_ms", &timeout_ms, err) ||
+        (json_has(request, "quiet_ms") && !json_u64(request, "quiet_ms", &quiet_ms, err)) ||
+        !json_make(&j, err))
         return false;
     if (strlen(label) > POINT_LABEL_MAX)
         return err_set(err, ERR_INVALID, "the label is longer than %u bytes", POINT_LABEL_MAX);
     if (!shipper_request_point(w->shipper, application ? POINT_APPLICATION : POINT_CRASH, label,
-                               &ticket, err))
+                               &ticket, err) ||
+        (quiet_ms > 0 && !answer_cut(w, ticket, quiet_ms, peer, err)))
         return false;
     if (wait && !(shipper_wait_point(w->shipper, ticket, timeout_ms, &point_ms, &epoch, err) &&
                   worker_add_point(j, "id", point_ms, err) && json_add_u64(j, "epoch", epoch, err)))

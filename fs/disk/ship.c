@@ -67,6 +67,19 @@ static bool point_wanted(struct shipper *s)
     return s->requests.ticket > s->answered_ticket;
 }
 
+/* The cut is made: who kept a guest quiet for it may let it go. It is decided here, and nowhere
+ * later, whether the guest was quiet still. */
+static void tell_cut(struct shipper *s)
+{
+    LOCK_SCOPE(&s->lock);
+    if (s->cut_ticket == 0)
+        return;
+    if (s->cut_ticket <= s->requests.late_ticket)
+        s->cut_kind = POINT_CRASH;
+    s->requests.cut_ticket = s->cut_ticket;
+    pthread_cond_broadcast(&s->change);
+}
+
 static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
 {
     struct source *source = s->config.source;
@@ -81,6 +94,7 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
     /* Before the cut: the point shows all that was acknowledged by its time. */
     ship_set_time(s, clock_ms(s));
     source_cut(source, !s->pass);
+    tell_cut(s);
     s->cut_first_ms = source_cut_first_write_ms(source); /* until it has drained */
     s->at_disk = 0;
     s->at_block = 0;

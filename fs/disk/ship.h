@@ -48,6 +48,8 @@ struct ship_requests {
     uint64_t asked;  /* requests of any kind so far */
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
+    uint64_t cut_ticket;  /* requests up to here have had their cut */
+    uint64_t late_ticket; /* requests up to here may not be application-consistent any more */
     bool pause_changed, paused;
     uint64_t cut_interval_ms; /* 0: as it is */
     bool resync;

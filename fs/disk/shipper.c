@@ -362,6 +362,24 @@ static const struct point_result *answer_locked(const struct shipper *s, uint64_
     return NULL;
 }
 
+bool shipper_wait_cut(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, struct err *err)
+{
+    struct timespec until = bounded_deadline(timeout_ms);
+    bool late = false;
+    LOCK_SCOPE(&s->lock);
+    while (s->requests.cut_ticket < ticket && !late && !s->stopping)
+        late = pthread_cond_timedwait(&s->change, &s->lock, &until) == ETIMEDOUT;
+    if (s->requests.cut_ticket >= ticket)
+        return true;
+    if (s->requests.late_ticket < ticket)
+        s->requests.late_ticket = ticket;
+    return err_set(err, ERR_TRANSIENT,
+                   "no cut could be made in that time (state %s%s%s): the point will be "
+                   "crash-consistent only",
+                   replication_state_name(s->status.state), s->status.reason[0] ? ": " : "",
+                   s->status.reason);
+}
+
 bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, uint64_t *point_ms,
                         uint64_t *epoch, struct err *err)
 {

@@ -3,8 +3,8 @@
  * numbered epochs committed by their end object. A state machine that is stepped: in a running
  * mount one thread steps it (shipper_start); a test or the simulator steps it by hand.
  *
- * shipper_status, shipper_request_point, shipper_wait_point, shipper_pause, _set_cut_interval,
- * _resync: any thread. Everything else: the owner. */
+ * shipper_status, shipper_request_point, shipper_wait_cut, shipper_wait_point, shipper_pause,
+ * _set_cut_interval, _resync: any thread. Everything else: the owner. */
 #ifndef FS_DISK_SHIPPER_H
 #define FS_DISK_SHIPPER_H
 
@@ -67,6 +67,10 @@ bool shipper_stop(struct shipper *s, bool final_cut, uint64_t timeout_ms,
 /* Asks for a cut now, also with nothing dirty; *ticket is for shipper_wait_point. */
 bool shipper_request_point(struct shipper *s, enum point_kind kind, const char *label,
                            uint64_t *ticket, struct err *err) MUST_CHECK;
+/* Waits until the cut for it is made, so that a guest that was made quiet for it can go on.
+ * ERR_TRANSIENT after timeout_ms: the point, when it is made, is then of kind crash. */
+bool shipper_wait_cut(struct shipper *s, uint64_t ticket, uint64_t timeout_ms,
+                      struct err *err) MUST_CHECK;
 /* Waits until that point is durable in the cache store. ERR_TRANSIENT after timeout_ms; abandoned
  * cuts fail by name. */
 bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, uint64_t *point_ms,

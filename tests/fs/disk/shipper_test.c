@@ -278,6 +278,40 @@ static void a_requested_point_is_made_with_nothing_dirty(void **state)
     assert_int_equal(d.entry.point_ms, point_ms);
 }
 
+static void a_point_whose_cut_comes_too_late_is_of_kind_crash(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch;
+    check_ok(shipper_request_point(r->shipper, POINT_APPLICATION, "quiet", &ticket, &err), err);
+    check_fails(shipper_wait_cut(r->shipper, ticket, 0, &err), err, ERR_TRANSIENT);
+    check_says(err, "crash-consistent");
+    step_to(r, SHIP_DRAIN);
+    check_ok(shipper_wait_cut(r->shipper, ticket, 0, &err), err); /* made, but late */
+    step_to(r, SHIP_IDLE);
+    check_ok(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err);
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_true(rig_entry(r, epoch, &d));
+    assert_int_equal(d.entry.point_kind, POINT_CRASH);
+}
+
+static void who_waits_for_a_cut_hears_of_it_before_the_point_is_durable(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t ticket, point_ms, epoch;
+    check_ok(shipper_request_point(r->shipper, POINT_APPLICATION, "", &ticket, &err), err);
+    step_to(r, SHIP_DRAIN);
+    check_ok(shipper_wait_cut(r->shipper, ticket, 0, &err), err);
+    check_fails(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err,
+                ERR_TRANSIENT);
+    step_to(r, SHIP_IDLE);
+    check_ok(shipper_wait_point(r->shipper, ticket, 0, &point_ms, &epoch, &err), err);
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    assert_true(rig_entry(r, epoch, &d));
+    assert_int_equal(d.entry.point_kind, POINT_APPLICATION);
+}
+
 static void a_point_whose_cut_was_abandoned_fails_by_name(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -1032,6 +1066,8 @@ int main(void)
         T(points_rise_though_the_clock_goes_back),
         T(five_quiet_minutes_make_a_heartbeat_and_no_point),
         T(a_requested_point_is_made_with_nothing_dirty),
+        T(a_point_whose_cut_comes_too_late_is_of_kind_crash),
+        T(who_waits_for_a_cut_hears_of_it_before_the_point_is_durable),
         T(a_point_whose_cut_was_abandoned_fails_by_name),
         T(a_large_dirty_set_ships_as_passes_and_then_a_cut),
         T(a_pass_that_found_nothing_to_ship_leaves_no_lag_and_lets_the_mount_end),

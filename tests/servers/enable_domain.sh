@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# enable --domain with a real libvirt: a domain that is off, in place and by conversion; one that
+# runs, whose guest goes on counting; the hook; what is refused; and all of it given back.
+# Runs under tests/servers/libvirt.sh a.
+. "$(dirname "$0")/../e2e/lib.sh" "$@"
+# Guests and their QEMU read here; the temporary folder of lib.sh is root's own.
+V=$FARSHORE_VIRT_FOLDER
+DOMAIN_XML=$SOURCE/tests/support/guest/domain.sh
+virsh() { command virsh -q -c "$FARSHORE_VIRT_A" "$@"; }
+
+tidy_up() {
+    local status=$? domain mounted
+    set +e
+    for domain in $(virsh list --name 2>/dev/null); do virsh destroy "$domain" >/dev/null 2>&1; done
+    for mounted in $(findmnt -rno TARGET -t fuse.farshore | grep -E "^($V|$TMP)/"); do
+        umount -f -l "$mounted"
+    done
+    [ $status -eq 0 ] || { tail -5 "$V"/*.log; tail -20 "$TMP"/a/state/vms/*/mount.log; } 2>/dev/null
+    (exit $status)
+    cleanup
+}
+trap tidy_up EXIT
+
+# The mounts must be seen by the hypervisor: below its shared folder.
+state_of() { mkdir -p "$V/state"; chmod 711 "$V/state"; }
+a() { FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$V/state FARSHORE_RUN=$TMP/a/run "$@"; }
+
+counted() { grep -ao 'GUEST ACK [0-9]*' "$V/$1.log" 2>/dev/null | tail -1 | awk '{print $3 + 0}'; }
+has_counted() { [ "$(counted "$1" || echo 0)" -ge "$2" ] 2>/dev/null; }
+is_off() { [ "$(virsh domstate "$1")" = "shut off" ]; }
+disk_path() { virsh domblklist "$1" "${@:3}" | awk -v d="$2" '$1 == d {print $2}'; }
+state_is() { [ "$(A status "$1" --json | jq -r '.vms[0].state')" = "$2" ]; }
+
+define() { # NAME WORDS DISK...
+    bash "$DOMAIN_XML" "$1" "$V/$1.log" --words "$2" "${@:3}" >"$TMP/$1.xml"
+    virsh define "$TMP/$1.xml" >/dev/null
+}
+
+state_of
+mkdir -p "$TMP/a/config"
+printf '{"name": "near", "libvirt": "%s"}\n' "$FARSHORE_VIRT_A" >"$TMP/a/config/host.json"
+
+say "a domain that is off is protected in place"
+truncate -s 64M "$V/off.img"
+define off 'log=raw most=20 pause=10' "$V/off.img"
+A enable off --domain off --cache "$CACHE" --target "$TARGET" --target-host far --dry-run >"$TMP/plan"
+grep -q 'resource-group *farshore-off' "$TMP/plan" || fail "no resource group in the plan"
+grep -q 'hosts *far' "$TMP/plan" || fail "no target host in the plan"
+[ ! -e "$TMP/a/config/vms" ] || fail "--dry-run made something"
+[ "$(disk_path off vda)" = "$V/off.img" ] || fail "--dry-run changed the domain"
+A enable off --domain off --cache "$CACHE" --target "$TARGET" --target-host far
+[ "$(disk_path off vda)" = "$V/state/mounts/off/vda.img" ] || fail "the disk is not on the mount"
+virsh dumpxml off | grep -q "error_policy='stop'" || fail "the guest would be told of I/O errors"
+state_is off protected || wait_for 20 state_is off protected
+virsh start off
+wait_for 120 is_off off
+[ "$(counted off)" -eq 20 ] || fail "the guest on the mount counted to $(counted off), not 20"
+[ "$(A status off --json | jq -r '.vms[0].failover')" = none ] || fail "state of failover"
+A status off | grep -q 'target hosts: far' || { A status off; fail "status shows no target host"; }
+
+say "the hook refuses a domain that is not mounted, or was failed over"
+FARSHORE_HOOK_ENV=$TMP/hook.env
+cat >"$TMP/hook.env" <<ENV
+FARSHORE_CONFIG=$TMP/a/config
+FARSHORE_STATE=$V/state
+FARSHORE_RUN=$TMP/a/run
+ENV
+hook() { FARSHORE_HOOK_ENV=$TMP/hook.env FARSHORE_BINARY=$FARSHORE "$SOURCE/share/libvirt-hook" "$@"; }
+virsh dumpxml off >"$TMP/off.xml"
+hook off prepare begin - <"$TMP/off.xml" || fail "the hook refuses a domain that may start"
+A unmount "$V/state/mounts/off"
+expect_exit 3 'not mounted' hook off prepare begin - <"$TMP/off.xml"
+hook off started begin - </dev/null || fail "the hook speaks of what has started"
+hook other prepare begin - </dev/null || fail "the hook refuses a domain that is none of farshore's"
+printf '{"host": "far", "reason": "planned failover", "time_ms": 1}\n' >"$V/state/vms/off/moved"
+expect_exit 4 'failed over to far' A mount off
+[ "$(A status off --json | jq -r '.vms[0].failover')" = failed-over ] || fail "the fence is not shown"
+A mount off --force
+expect_exit 4 'failed over to far' hook off prepare begin - </dev/null
+rm "$V/state/vms/off/moved"
+
+say "a running guest moves to the mount and goes on"
+truncate -s 64M "$V/live1.img" "$V/live2.img"
+define live 'log=raw pause=20' "$V/live1.img" "$V/live2.img"
+virsh start live
+wait_for 120 has_counted live 5
+A enable live --domain live --cache "$CACHE" --target "$TARGET"
+for disk in vda vdb; do
+    [ "$(disk_path live $disk)" = "$V/state/mounts/live/$disk.img" ] || fail "$disk did not move"
+    [ "$(disk_path live $disk --inactive)" = "$V/state/mounts/live/$disk.img" ] ||
+        fail "$disk moves back at the next start"
+done
+wait_for 60 has_counted live $(($(counted live) + 20))
+state_is live protected || wait_for 20 state_is live protected
+expect_exit 8 'shut it down' A disable live
+virsh destroy live
+acknowledged=$(counted live)
+A unmount "$V/state/mounts/live" --wait
+"$FARSHORE_GUEST/counter" check "$V/live1.farshore.raw" "$V/live2.farshore.raw" >"$TMP/whole" ||
+    { cat "$TMP/whole"; fail "the moved disks are torn"; }
+read -r whole1 whole2 <"$TMP/whole"
+echo "the guest was told $acknowledged records, the disks hold $whole1 and $whole2"
+[ "$whole1" -ge "$acknowledged" ] && [ "$whole2" -ge "$acknowledged" ] || fail "records are lost"
+
+say "what was shipped is the same"
+B join "$TARGET" --key "$TMP/a/config/keys/live.key" >/dev/null
+B process live --once >/dev/null
+mkdir "$TMP/rec"
+B recover "$TMP/rec"
+"$FARSHORE_GUEST/counter" check "$TMP/rec"/live/latest/{vda,vdb}.img | grep -qx "$whole1 $whole2" ||
+    fail "the newest point is not what the disks hold"
+B unmount "$TMP/rec"
+
+say "disable gives the domains back"
+A disable live
+[ "$(disk_path live vda)" = "$V/live1.farshore.raw" ] || fail "live was not given back"
+A disable off
+[ "$(disk_path off vda)" = "$V/off.img" ] || fail "off was not given back"
+findmnt -rno TARGET | grep "^$V/state/mounts" && fail "something is still mounted"
+
+say "what cannot be replicated is refused by name; qcow2 is converted when asked"
+qemu-img create -q -f qcow2 "$V/q.qcow2" 64M
+define q 'log=raw most=5 pause=10' "$V/q.qcow2"
+sed -i "s/type='raw'/type='qcow2'/" "$TMP/q.xml"
+virsh undefine q >/dev/null
+virsh define "$TMP/q.xml" >/dev/null
+expect_exit 2 'qemu-img convert -O raw' A enable q --domain q --cache "$CACHE" --target "$TARGET"
+expect_exit 2 'no disk to replicate' A enable q --domain q --exclude vda --cache "$CACHE" --target "$TARGET"
+expect_exit 3 'domain' A enable q --domain nobody --cache "$CACHE" --target "$TARGET"
+A enable q --domain q --convert --cache "$CACHE" --target "$TARGET" >"$TMP/out"
+[ "$(disk_path q vda)" = "$V/state/mounts/q/vda.img" ] || fail "the converted disk is not on the mount"
+virsh start q
+wait_for 120 is_off q
+A disable q
+[ "$(disk_path q vda)" = "$V/q.farshore.raw" ] || fail "q was not given back"
+"$FARSHORE_GUEST/counter" check "$V/q.farshore.raw" | grep -qx 5 || fail "the converted disk lost records"
+say "done"
