@@ -20,6 +20,19 @@ static bool parent_point(struct flow *f, struct history_point *out, struct err *
            history_point_at(f->vm->history, w->parent, w->parent_epoch, out, err);
 }
 
+/* The generation that ours follows. Whoever else takes the VM changes the document first: when it
+ * is still ours after the head was read, that head is the one we know of. */
+static bool head_to_end(struct flow *f, struct generation *out, struct err *err)
+{
+    struct protection *now AUTO_PROTECTION = NULL;
+    *out = history_head(f->vm->history).generation;
+    if (!protection_load(&f->vault, &now, err))
+        return false;
+    return now->failover.generation.id == f->protection->failover.generation.id ||
+           err_set(err, ERR_FENCED, "another failover of %s has begun meanwhile",
+                   f->vm->settings.name);
+}
+
 bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
 {
     const struct protection_failover *w = &f->protection->failover;
@@ -29,7 +42,8 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
     struct err cache = ERR_NONE;
     struct vm *vm = f->vm;
 
-    if (!parent_point(f, &point, err))
+    struct generation ends;
+    if (!parent_point(f, &point, err) || !head_to_end(f, &ends, err))
         return false;
     hold_name(&w->generation, hold);
     if (!pin_hold(f->call->world, vm->targets[0], vm->history, vm->keys, hold, &point, err))
@@ -43,7 +57,7 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
                                         .keys = vm->keys,
                                         .label = label};
     const struct claim claim = {.generation = w->generation,
-                                .ends = w->ends,
+                                .ends = ends,
                                 .parent = w->parent,
                                 .parent_epoch = w->parent_epoch};
     if (!history_begin_generation(&config, &claim, &result, err))
