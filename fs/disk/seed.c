@@ -6,6 +6,7 @@
 #include "backend/history/stored_run.h"
 #include "common/file.h"
 #include "fs/disk/cut.h"
+#include "fs/disk/marks.h"
 #include "fs/disk/pack.h"
 #include "fs/disk/ship_state.h"
 
@@ -214,6 +215,31 @@ static bool head_entry(const struct seed_config *c, struct history *h, struct sh
     return false;
 }
 
+static bool none_dirty(void *context, uint64_t region)
+{
+    (void)context, (void)region;
+    return false;
+}
+
+/* Marks that say that nothing was written. Should a power cut bring some back, more is compared. */
+static bool marks_clear(const struct seed_config *c, const struct disk_table *disks,
+                        const char *folder, struct err *err)
+{
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < disks->count; i++) {
+        struct marks *marks = NULL;
+        snprintf(path, sizeof path, "%s/%s.marks", folder, disks->rows[i].name);
+        if (!file_remove(c->world, path, err) ||
+            !marks_open(c->world, path, disks->rows[i].size_bytes, &marks, err))
+            return false;
+        bool clear = marks_sweep(marks, 0, true, none_dirty, NULL, UINT64_MAX, err);
+        marks_close(&marks);
+        if (!clear)
+            return false;
+    }
+    return true;
+}
+
 bool seed_adopt(const struct seed_config *c, const char *state_folder, struct err *err)
 {
     struct history *h CLEANUP(cleanup_history) = NULL;
@@ -229,13 +255,14 @@ bool seed_adopt(const struct seed_config *c, const char *state_folder, struct er
                                .epoch = head.epoch,
                                .point_ms = head.point_ms,
                                .pass_open = true,
-                               .compare_all = true};
+                               .compare_all = !c->equal};
     disks_at_head(h, &disks);
     /* Digests first: a state without them would take every block for new, and the other way round
      * blocks would be left out that the replica lacks. */
     return head_entry(c, h, &state.digest, err) && ship_state_forget(c->world, state_folder, err) &&
            digests_open(c, &disks, state_folder, &digests, err) &&
            digests_fill(c, h, &digests, err) &&
+           (!c->equal || marks_clear(c, &disks, state_folder, err)) &&
            ship_state_save(c->world, state_folder, &state, err);
 }
 

@@ -27,6 +27,10 @@ struct seed_config {
     struct store **targets; /* index 0: the vault's */
     size_t store_count;
     struct store *cache; /* the VM's own: where its log is */
+    /* seed_adopt, of a VM that is not mounted: its disks show the head's view already, as files do
+     * that lie over it with nothing written. No block is compared, or read through the view; what
+     * is written from now on ships. */
+    bool equal;
 };
 
 struct seed_copy {

@@ -439,9 +439,11 @@ static void fail_over(struct sim *s)
     begin_generation(s, &claim);
     s->claims++;
     note_ended(s, claim.ends);
-    if (below(s, 3) == 0)
-        write_seed(s, h);  /* its old disk */
-    if (below(s, 3) > 0) { /* else it goes on with its old disk, as after a cancel */
+    bool seeded = below(s, 3) == 0;
+    bool point = below(s, 3) > 0; /* else it goes on with its old disk, as after a cancel */
+    if (seeded)
+        write_seed(s, h); /* its old disk */
+    if (point) {
         check_point(s, history, &p, h);
         write_disks(s, h);
     }
@@ -450,7 +452,8 @@ static void fail_over(struct sim *s)
                                  .keys = s->keys,
                                  .targets = &s->claim_target,
                                  .store_count = 1,
-                                 .cache = s->claim_cache};
+                                 .cache = s->claim_cache,
+                                 .equal = point && !seeded && below(s, 2) == 0};
     while (!seed_adopt(&config, h->folder, &err)) {
         must(s->fault_percent > 0);
         meanwhile(s);

@@ -439,6 +439,31 @@ static void what_waits_in_an_old_log_is_kept_and_may_be_applied_as_a_branch(void
     assert_int_equal(step(f, (struct generation){.id = 0}, true, &err), PROCESSOR_IDLE);
 }
 
+static void of_an_ended_log_what_is_applied_goes_and_the_tail_stays(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    struct buf names AUTO_BUF = BUF_NONE;
+    char stray[KEY_MAX];
+    key_part(stray, MADE_VM, first, 2, 77, 0); /* of an attempt that came to nothing */
+    check_ok(store_put(f->vm.cache, stray, span_of_text("x"), &err), err);
+    f->vm.maker.inline_max = 0;
+    f->ship_before_fence = 2;
+    claim(f, claim_of(4));
+    assert_int_equal(step(f, (struct generation){.id = 0}, true, &err), PROCESSOR_IDLE);
+    assert_int_equal(step(f, (struct generation){.id = 0}, true, &err), PROCESSOR_IDLE);
+    assert_false(memory_bucket_has(f->vm.cache_bucket, stray));
+    made_names(f->vm.cache, MADE_VM "/g0001-0123456789abcdef/", &names);
+    size_t lines = 0, parts = 0;
+    for (char *key = strtok((char *)names.data, "\n"); key; key = strtok(NULL, "\n")) {
+        lines++;
+        parts += strstr(key, "/parts/") != NULL;
+    }
+    assert_int_equal(parts, 2);     /* the tail's */
+    assert_int_equal(lines, 5 + 2); /* entries 3 and 4, the tail, the fence */
+    assert_int_equal(step(f, first, false, &err), PROCESSOR_APPLIED);
+}
+
 static void a_heartbeat_on_a_branch_says_nothing_of_the_line(void **state)
 {
     struct fixture *f = *state;
@@ -517,6 +542,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             what_waits_in_an_old_log_is_kept_and_may_be_applied_as_a_branch, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_an_ended_log_what_is_applied_goes_and_the_tail_stays,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_heartbeat_on_a_branch_says_nothing_of_the_line, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_name_with_a_slash_that_is_none_is_refused_by_name, setup,

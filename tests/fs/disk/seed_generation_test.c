@@ -3,6 +3,7 @@
 #include "backend/history/claim.h"
 #include "common/file.h"
 #include "fs/disk/digest_file.h"
+#include "fs/disk/marks.h"
 #include "fs/disk/seed.h"
 #include "fs/disk/ship_state.h"
 #include "fs/view/view.h"
@@ -327,6 +328,30 @@ static void a_source_marks_all_and_begins_behind_the_parent_s_newest_point(void 
     end(&f);
 }
 
+/* Marks of a disk that lies over the head's view, whatever the folder held. */
+static void disks_that_show_the_view_already_are_not_marked(void **state)
+{
+    struct fixture f;
+    struct err err = ERR_NONE;
+    struct ship_state ship;
+    struct marks *marks = NULL;
+    (void)state;
+    begin(&f);
+    check_ok(marks_open(f.vm.world, STATE "/disk0.marks", BLOCKS * BLOCK_BYTES, &marks, &err), err);
+    assert_true(marks_count(marks) > 0);
+    marks_close(&marks);
+    struct seed_config config = config_of(&f);
+    config.equal = true;
+    check_ok(seed_adopt(&config, STATE, &err), err);
+    check_ok(ship_state_load(f.vm.world, STATE, second, &ship, &err), err);
+    assert_false(ship.compare_all);
+    check_ok(marks_open(f.vm.world, STATE "/disk0.marks", BLOCKS * BLOCK_BYTES, &marks, &err), err);
+    assert_int_equal(marks_count(marks), 0);
+    marks_close(&marks);
+    check_digests(&f, parent_value, true);
+    end(&f);
+}
+
 static void what_another_log_left_in_the_folder_is_gone(void **state)
 {
     static const char *const names[] = {"/journal", "/clean.json", "/held.json"};
@@ -392,6 +417,7 @@ int main(void)
         cmocka_unit_test(a_seed_made_twice_seals_nothing_twice),
         cmocka_unit_test(a_reply_lost_at_any_call_is_made_good_by_the_next_try),
         cmocka_unit_test(a_source_marks_all_and_begins_behind_the_parent_s_newest_point),
+        cmocka_unit_test(disks_that_show_the_view_already_are_not_marked),
         cmocka_unit_test(what_another_log_left_in_the_folder_is_gone),
         cmocka_unit_test(without_entry_0_nothing_is_adopted_yet),
         cmocka_unit_test(a_processor_beside_a_seed_is_idle),
