@@ -358,6 +358,13 @@ bool job_step(struct job_run *r, const char *name, uint64_t done, uint64_t total
     return !r->taken || taken_over(r->job, err);
 }
 
+/* As they are when they were read back: what is being written holds numbers in another form. */
+static bool copy_values(const cJSON *values, cJSON **out, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    return json_write(values, false, &text, err) && json_parse(buf_span(&text), out, err);
+}
+
 static bool set_result(struct job_run *r, const struct err *result, const cJSON *values,
                        struct err *err)
 {
@@ -369,11 +376,8 @@ static bool set_result(struct job_run *r, const struct err *result, const cJSON 
         j->result.kind = result->kind;
         job_text(result->text, j->result.text, sizeof j->result.text);
     }
-    if (values == NULL)
-        return true;
     json_release(&j->values);
-    j->values = cJSON_Duplicate(values, true);
-    return j->values != NULL || err_set(err, ERR_FULL, "out of memory");
+    return values == NULL || copy_values(values, &j->values, err);
 }
 
 bool job_finish(struct job_run *r, const struct err *result, const cJSON *values, struct err *err)
