@@ -255,6 +255,7 @@ static void each_mode_gives_its_verb(void **state)
         write_file(f, "log", "");
         begin(f, p, (enum plan_mode)m, NULL);
         struct plan_run *r AUTO_PLAN_RUN = go(f, false);
+        assert_int_equal(r->state, PLAN_DONE);
         snprintf(wanted, sizeof wanted, "%s\nend db\n", lines[m]);
         check_log(f, wanted);
     }
