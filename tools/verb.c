@@ -17,8 +17,9 @@ const struct verb *const verbs[] = {
     &verb_cleanup, &verb_failover,  &verb_change_point,
     &verb_commit,  &verb_cancel,    &verb_reprotect,
     &verb_revert,  &verb_host,      &verb_jobs,
-    &verb_job,     &verb_hook,      &verb_glance,
-    &verb_worker,  &verb_run_job,   NULL,
+    &verb_job,     &verb_plan,      &verb_hook,
+    &verb_glance,  &verb_worker,    &verb_run_job,
+    NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)

@@ -30,10 +30,11 @@ const struct handler handler_commit = {.verb = "commit", .resumable = true, .run
 struct back {
     struct flow *flow;
     struct generation generation;
+    uint64_t parent_epoch;
 };
 
-/* The document holds the generation that the old source gets before it is begun, so that a repeat
- * finds it. */
+/* The document holds the generation that the old source gets, and where it goes on from, before it
+ * is begun, so that a repeat says the same. */
 static bool change_back(void *context, struct protection *p, bool *same, struct err *err)
 {
     struct back *b = context;
@@ -47,6 +48,7 @@ static bool change_back(void *context, struct protection *p, bool *same, struct 
     o->host[0] = '\0';
     o->started_ms = 0;
     o->parent = o->ends;
+    o->parent_epoch = b->parent_epoch;
     o->generation = b->generation;
     return true;
 }
@@ -61,33 +63,39 @@ static bool change_none(void *context, struct protection *p, bool *same, struct 
     return true;
 }
 
-/* Begins it behind the newest epoch that was applied of the old source's own. */
-static bool begin_back(struct flow *f, struct generation generation, struct err *err)
+/* Behind the newest epoch that was applied of the old source's own. */
+static bool choose_back(struct flow *f, struct back *b, struct err *err)
 {
-    struct err cache = ERR_NONE;
     struct history_head tip;
+    if (!flow_history(f, err))
+        return false;
+    if (!history_line(f->vm->history, f->protection->failover.ends, &tip))
+        return err_set(err, ERR_CORRUPT, "the vault knows nothing of the generation that %s had",
+                       f->vm->settings.name);
+    b->parent_epoch = tip.epoch;
+    return claim_generation(f->vm->history, &b->generation, err);
+}
+
+static bool begin_back(struct flow *f, struct err *err)
+{
+    const struct protection_failover *o = &f->protection->failover;
     struct claim_result result;
     struct vm *vm = f->vm;
 
     if (!flow_history(f, err))
         return false;
-    if (!history_line(vm->history, f->protection->failover.ends, &tip))
-        return err_set(err, ERR_CORRUPT, "the vault knows nothing of the generation that %s had",
-                       vm->settings.name);
-    if (!flow_caches(f, &cache)) {
-        *err = cache;
+    if (!flow_caches(f, err))
         return err_wrap(err, "the old source cannot go on without its cache store");
-    }
     const struct claim_config config = {.world = f->call->world,
                                         .target = vm->targets[0],
                                         .cache = vm->caches[0],
                                         .vm = vm->settings.name,
                                         .keys = vm->keys,
                                         .label = "failover cancelled"};
-    const struct claim claim = {.generation = generation,
+    const struct claim claim = {.generation = o->generation,
                                 .ends = history_head(vm->history).generation,
-                                .parent = f->protection->failover.ends,
-                                .parent_epoch = tip.epoch};
+                                .parent = o->parent,
+                                .parent_epoch = o->parent_epoch};
     return history_begin_generation(&config, &claim, &result, err) &&
            (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason));
 }
@@ -122,12 +130,11 @@ static bool run_cancel(const struct verb_call *call, struct vm *vm, struct job_r
         b.generation = f.protection->failover.generation;
     else if (f.protection->failover.from[0] == '\0')
         return err_set(err, ERR_INVALID, "it is not known where %s ran before", vm->settings.name);
-    else if (!takeover_undo(&f, err) || !flow_history(&f, err) ||
-             !claim_generation(vm->history, &b.generation, err) ||
+    else if (!takeover_undo(&f, err) || !choose_back(&f, &b, err) ||
              !flow_change(&f, change_back, &b, err))
         return false;
     return flow_step(&f, "claim", err, "for host %s", f.protection->source_host) &&
-           begin_back(&f, b.generation, err) && post_resume(&f, b.generation, err) &&
+           begin_back(&f, err) && post_resume(&f, b.generation, err) &&
            flow_change(&f, change_none, &b, err) && json_make(values, err) &&
            json_add_text(*values, "source", f.protection->source_host, err);
 }

@@ -95,7 +95,8 @@ static bool adopt(struct flow *f, struct err *err)
                                  .keys = vm->keys,
                                  .encrypt = vm->settings.encrypted,
                                  .targets = vm->targets,
-                                 .store_count = vm->settings.store_count};
+                                 .store_count = vm->settings.store_count,
+                                 .equal = true};
     if (vm_locked(f->call->paths, vm->settings.name, at))
         return true;
     if (!flow_caches(f, err))
