@@ -168,7 +168,7 @@ static void a_mapping_that_people_made_is_kept_when_the_machine_is_registered_ag
     d.xml = strdup(DOMAIN(RAW));
     check_ok(machine_parse(span_of_text(d.xml), &d.machine, &err), err);
     d.nic_count = 1;
-    d.nics[0] = (struct protection_nic){.network = "lan"};
+    d.nics[0] = (struct protection_nic){.network = "lan", .subnet = "front"};
     check_ok(protection_make(&p, &err), err);
     p->mapping_count = 1;
     p->mappings[0] = (struct protection_mapping){.home_network = "lan", .away_network = "dmz"};
