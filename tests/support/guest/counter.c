@@ -127,8 +127,7 @@ static int put(const struct log *l, const struct record *r)
 static int run(struct log *logs, int count, unsigned long pause_ms, uint64_t most)
 {
     struct record r = {.number = 0};
-    const struct timespec pause = {(time_t)(pause_ms / 1000),
-                                   (long)(pause_ms % 1000) * 1000000L};
+    const struct timespec pause = {(time_t)(pause_ms / 1000), (long)(pause_ms % 1000) * 1000000L};
     if (logs_read(logs, count, O_RDWR | O_CREAT) != 0)
         return 1;
     uint64_t n = logs[count - 1].count; /* a record that not all have is written again */

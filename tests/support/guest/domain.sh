@@ -13,7 +13,7 @@ while [ $# -gt 0 ]; do
     --uuid) uuid="<uuid>$2</uuid>"; shift ;;
     --memory) memory=$2; shift ;;
     --agent)
-        initrd=initrd-agent.img
+        initrd="initrd-agent.img"
         agent="<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
         ;;
     --net)

@@ -60,7 +60,7 @@ static void what_is_not_there_or_does_not_fit_is_told_apart(void **state)
 static void hostile_bytes_are_refused_and_the_file_stays(void **state)
 {
     struct world *w = world_real();
-    struct buf packed AUTO_BUF = BUF_NONE, bytes AUTO_BUF = BUF_NONE, back AUTO_BUF = BUF_NONE;
+    struct buf packed AUTO_BUF = BUF_NONE, back AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     char path[PATH_MAX];
 
