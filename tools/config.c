@@ -412,8 +412,14 @@ static void cleanup_dir(DIR **d)
 
 bool vm_names_list(const struct paths *p, struct vm_names *out, struct err *err)
 {
+    return config_names_list(p, "vms", out, err);
+}
+
+bool config_names_list(const struct paths *p, const char *what, struct vm_names *out,
+                       struct err *err)
+{
     char path[PATH_BYTES_MAX];
-    snprintf(path, sizeof path, "%s/vms", p->config);
+    snprintf(path, sizeof path, "%s/%s", p->config, what);
     *out = (struct vm_names){NULL, 0};
     DIR *d CLEANUP(cleanup_dir) = opendir(path);
     if (d == NULL)

@@ -124,6 +124,9 @@ struct vm_names {
     size_t count;
 };
 bool vm_names_list(const struct paths *p, struct vm_names *out, struct err *err) MUST_CHECK;
+/* The same of CONFIG/WHAT/NAME.json. */
+bool config_names_list(const struct paths *p, const char *what, struct vm_names *out,
+                       struct err *err) MUST_CHECK;
 void vm_names_release(struct vm_names *n);
 #define AUTO_VM_NAMES CLEANUP(vm_names_release)
 

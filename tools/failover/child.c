@@ -1,49 +1,100 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/child.h"
 
+#include "common/cleanup.h"
+
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#define LOOK_MS 20u
+#define LOOK_MS        20u
+#define STAT_BYTES_MAX 1024u
+
+struct birth {
+    const char *path;
+    char *argv[CHILD_ARGUMENTS_MAX + 2];
+    int output; /* -1: as it is */
+    bool dies_with_us, own_group;
+};
 
 /* In the child, between fork and exec: nothing but system calls. */
-static _Noreturn void become(char **argv, bool dies_with_us, pid_t parent)
+static _Noreturn void become(struct birth *b, pid_t parent)
 {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     signal(SIGPIPE, SIG_DFL);
-    if (dies_with_us) {
+    if (b->dies_with_us) {
         prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
         if (getppid() != parent)
             _exit(EXIT_FAILURE); /* it ended before that was set */
     }
-    execv("/proc/self/exe", argv);
+    if (b->own_group)
+        setpgid(0, 0);
+    if (b->output >= 0 &&
+        (dup2(b->output, STDOUT_FILENO) < 0 || dup2(b->output, STDERR_FILENO) < 0))
+        _exit(126);
+    execv(b->path, b->argv);
     _exit(127);
+}
+
+static bool give_birth(struct birth *b, const char *name, const char *const *arguments, pid_t *out,
+                       struct err *err)
+{
+    size_t count = 0;
+    b->argv[count++] = (char *)name;
+    for (; arguments != NULL && *arguments != NULL; arguments++) {
+        assert(count <= CHILD_ARGUMENTS_MAX);
+        b->argv[count++] = (char *)*arguments;
+    }
+    b->argv[count] = NULL;
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid < 0)
+        return err_errno(err, errno, "starting %s %s", name, count > 1 ? b->argv[1] : "");
+    if (pid == 0)
+        become(b, parent);
+    *out = pid;
+    return true;
 }
 
 bool child_start(const char *const *arguments, bool dies_with_us, pid_t *out, struct err *err)
 {
-    char *argv[CHILD_ARGUMENTS_MAX + 2] = {(char *)"farshore"};
-    size_t count = 1;
-    for (; *arguments != NULL; arguments++) {
-        assert(count <= CHILD_ARGUMENTS_MAX);
-        argv[count++] = (char *)*arguments;
-    }
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    if (pid < 0)
-        return err_errno(err, errno, "starting farshore %s", argv[1]);
-    if (pid == 0)
-        become(argv, dies_with_us, parent);
-    *out = pid;
+    struct birth b = {.path = "/proc/self/exe", .output = -1, .dies_with_us = dies_with_us};
+    return give_birth(&b, "farshore", arguments, out, err);
+}
+
+bool child_start_program(const struct child_program *p, pid_t *out, struct err *err)
+{
+    struct birth b = {.path = p->path != NULL ? p->path : "/proc/self/exe",
+                      .output = p->output,
+                      .own_group = true};
+    return give_birth(&b, p->path != NULL ? p->path : "farshore", p->arguments, out, err);
+}
+
+bool process_start_time(uint64_t pid, uint64_t *out)
+{
+    char path[64], text[STAT_BYTES_MAX];
+    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
+    int fd AUTO_FD = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    const char *p = strrchr(text, ')'); /* the name within may hold anything */
+    for (int field = 2; p != NULL && field < 22; field++)
+        p = strchr(p + 1, ' ');
+    if (p == NULL)
+        return false;
+    *out = strtoull(p + 1, NULL, 10);
     return true;
 }
 

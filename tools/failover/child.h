@@ -16,6 +16,18 @@
  * `dies_with_us`. */
 bool child_start(const char *const *arguments, bool dies_with_us, pid_t *out,
                  struct err *err) MUST_CHECK;
+/* Another program than this one, by its path or a shell's line; NULL `arguments`: none but its
+ * name. Its output goes to `output` (-1: to ours). It is in a process group of its own, so that the
+ * terminal's interrupt ends who started it alone. */
+struct child_program {
+    const char *path; /* NULL: this program */
+    const char *const *arguments;
+    int output;
+};
+bool child_start_program(const struct child_program *p, pid_t *out, struct err *err) MUST_CHECK;
+/* When a process began, in a measure of its own: a pid that is used again has another one. False
+ * when there is no such process. */
+bool process_start_time(uint64_t pid, uint64_t *out);
 /* Whether it has ended, and how, in words. False for pid 0 or less. `how` may be NULL. */
 bool child_ended(pid_t pid, char *how, size_t how_size);
 /* SIGTERM, and after `patience_ms` SIGKILL; returns when it has ended. Nothing for pid 0 or less.

@@ -3,6 +3,7 @@
  * when a step begins, now and then for progress, and a beat when there is nothing. */
 #include "common/deadline.h"
 #include "common/log.h"
+#include "tools/failover/child.h"
 #include "tools/failover/job_internal.h"
 
 #include <errno.h>
@@ -11,10 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define PROGRESS_MS    2000u
-#define RETRY_MS       2000u
-#define FINISH_TRIES   5u
-#define STAT_BYTES_MAX 1024u
+#define PROGRESS_MS  2000u
+#define RETRY_MS     2000u
+#define FINISH_TRIES 5u
 
 struct job_run {
     struct doclog_vault vault;
@@ -32,24 +32,6 @@ struct job_run {
 };
 
 /* --- which process this is --- */
-
-static bool proc_start(uint64_t pid, uint64_t *out)
-{
-    char path[64], text[STAT_BYTES_MAX];
-    snprintf(path, sizeof path, "/proc/%llu/stat", (unsigned long long)pid);
-    int fd AUTO_FD = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (n <= 0)
-        return false;
-    text[n] = '\0';
-    const char *p = strrchr(text, ')'); /* the name within may hold anything */
-    for (int field = 2; p != NULL && field < 22; field++)
-        p = strchr(p + 1, ' ');
-    if (p == NULL)
-        return false;
-    *out = strtoull(p + 1, NULL, 10);
-    return true;
-}
 
 /* The boot and the pid namespace: two processes of the same one can tell of each other. */
 static void this_machine(char *out, size_t size)
@@ -73,7 +55,7 @@ static bool runner_known(const struct job *j, bool *alive)
     this_machine(machine, sizeof machine);
     if (strcmp(machine, j->machine) != 0)
         return false;
-    *alive = proc_start(j->pid, &start) && start == j->pid_start;
+    *alive = process_start_time(j->pid, &start) && start == j->pid_start;
     return true;
 }
 
@@ -84,7 +66,7 @@ static void mark_claimed(const struct doclog_vault *v, struct job *j, const char
     snprintf(j->runner, sizeof j->runner, "%s", host);
     this_machine(j->machine, sizeof j->machine);
     j->pid = (uint64_t)getpid();
-    if (!proc_start(j->pid, &j->pid_start))
+    if (!process_start_time(j->pid, &j->pid_start))
         j->pid_start = 0;
     j->claimed_ms = j->alive_ms = job_now_ms(v);
 }
@@ -376,6 +358,13 @@ bool job_step(struct job_run *r, const char *name, uint64_t done, uint64_t total
     return !r->taken || taken_over(r->job, err);
 }
 
+/* As they are when they were read back: what is being written holds numbers in another form. */
+static bool copy_values(const cJSON *values, cJSON **out, struct err *err)
+{
+    struct buf text AUTO_BUF = BUF_NONE;
+    return json_write(values, false, &text, err) && json_parse(buf_span(&text), out, err);
+}
+
 static bool set_result(struct job_run *r, const struct err *result, const cJSON *values,
                        struct err *err)
 {
@@ -387,11 +376,8 @@ static bool set_result(struct job_run *r, const struct err *result, const cJSON 
         j->result.kind = result->kind;
         job_text(result->text, j->result.text, sizeof j->result.text);
     }
-    if (values == NULL)
-        return true;
     json_release(&j->values);
-    j->values = cJSON_Duplicate(values, true);
-    return j->values != NULL || err_set(err, ERR_FULL, "out of memory");
+    return values == NULL || copy_values(values, &j->values, err);
 }
 
 bool job_finish(struct job_run *r, const struct err *result, const cJSON *values, struct err *err)

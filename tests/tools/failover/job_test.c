@@ -123,6 +123,24 @@ static void a_failure_keeps_its_kind_and_text(void **state)
     assert_string_equal(job_state(j, 0), "failed");
 }
 
+static void values_are_the_same_here_as_read_elsewhere(void **state)
+{
+    struct fixture *f = *state;
+    struct job_run *run AUTO_JOB_RUN = NULL;
+    cJSON *values AUTO_JSON = NULL;
+    struct err err = ERR_NONE;
+    uint64_t n = 0;
+    check_ok(json_make(&values, &err) && json_add_u64(values, "epoch", 7, &err), err);
+    check_ok(job_begin(&f->vault, &for_b, &run, &err), err);
+    check_ok(job_finish(run, NULL, values, &err), err);
+    struct job *here AUTO_JOB = job_run_take(run);
+    check_ok(json_u64(here->values, "epoch", &n, &err), err);
+    assert_int_equal(n, 7);
+    struct job *there AUTO_JOB = load(f, here->id);
+    check_ok(json_u64(there->values, "epoch", &n, &err), err);
+    assert_int_equal(n, 7);
+}
+
 static void a_job_is_claimed_once_and_by_its_host_alone(void **state)
 {
     struct fixture *f = *state;
@@ -434,6 +452,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_job_says_what_was_asked_done_and_come_of_it),
         T(a_failure_keeps_its_kind_and_text),
+        T(values_are_the_same_here_as_read_elsewhere),
         T(a_job_is_claimed_once_and_by_its_host_alone),
         T(a_job_whose_process_died_is_taken_over),
         T(who_was_taken_over_is_told_at_the_next_step),
