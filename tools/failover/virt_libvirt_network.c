@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Networks of the host. */
+#include "tools/failover/dom.h"
 #include "tools/failover/virt_libvirt.h"
 
 bool libvirt_networks(struct virt *v, virt_list_fn *each, void *context, struct err *err)
@@ -30,13 +31,33 @@ bool libvirt_network_xml(struct virt *v, const char *network, char **out, struct
     return *out != NULL || libvirt_error(err, "the XML of network %s", network);
 }
 
+/* libvirt would change one that is there, when the text has its uuid. */
+static bool check_new(struct virt *v, const char *xml, struct err *err)
+{
+    xmlDocPtr doc AUTO_DOM = NULL;
+    virNetworkPtr n AUTO_NET = NULL;
+    struct err why = ERR_NONE;
+    char name[256];
+
+    if (!dom_parse(span_of_text(xml), "network", "the network", &doc, err))
+        return false;
+    if (!dom_text(dom_child(xmlDocGetRootElement(doc), "name"), name, sizeof name) ||
+        name[0] == '\0')
+        return err_set(err, ERR_INVALID, "the network has no name, or too long a one");
+    if (libvirt_net(v, name, &n, &why))
+        return err_set(err, ERR_EXISTS, "network %s is there already", name);
+    return why.kind == ERR_NOT_FOUND || err_set(err, why.kind, "%s", why.text);
+}
+
 bool libvirt_network_make(struct virt *v, const char *xml, bool autostart, struct err *err)
 {
-    virNetworkPtr n AUTO_NET = virNetworkDefineXML(libvirt_of(v)->connection, xml);
+    virNetworkPtr n AUTO_NET = NULL;
+
+    if (!check_new(v, xml, err))
+        return false;
+    n = virNetworkDefineXML(libvirt_of(v)->connection, xml);
     if (n == NULL)
         return libvirt_error(err, "libvirt does not take the network");
-    if (virNetworkIsActive(n) == 1)
-        return err_set(err, ERR_EXISTS, "network %s is there already", virNetworkGetName(n));
     if (virNetworkCreate(n) == 0 && virNetworkSetAutostart(n, autostart) == 0)
         return true;
     libvirt_error(err, "network %s does not start", virNetworkGetName(n));

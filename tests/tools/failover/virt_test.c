@@ -172,13 +172,15 @@ static void lists_show_all_and_stop_when_told(void **state)
 static void a_network_is_made_and_removed_and_its_name_is_taken_meanwhile(void **state)
 {
     (void)state;
-    static const char xml[] = "<network><name>n</name><bridge name='virbr9'/>"
+    static const char xml[] = "<network><name>n</name>"
+                              "<uuid>11111111-2222-4333-8444-555555555559</uuid>"
+                              "<bridge name='virbr9'/>"
                               "<ip address='10.9.0.1' prefix='24'/></network>";
     struct virt *v AUTO_VIRT = open_virt();
     struct err err = ERR_NONE;
     char *text AUTO_FREE = NULL;
     check_ok(virt_network_make(v, xml, true, &err), err);
-    check_fails(virt_network_make(v, xml, true, &err), err, ERR_EXISTS);
+    check_fails(virt_network_make(v, xml, true, &err), err, ERR_EXISTS); /* not even its own */
     check_ok(virt_network_xml(v, "n", &text, &err), err);
     assert_non_null(strstr(text, "10.9.0.1"));
     check_ok(virt_network_start(v, "n", &err), err);
