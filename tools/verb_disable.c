@@ -2,6 +2,7 @@
 #include "tools/disk_lock.h"
 #include "tools/enable_domain.h"
 #include "tools/enable_seed.h"
+#include "tools/failover/glance.h"
 #include "tools/vm.h"
 
 #include <dirent.h>
@@ -122,6 +123,13 @@ static bool check_use(const struct verb_call *call, struct err *err)
                    o->operands[0], o->operands[0]);
 }
 
+/* A host that only forgets a VM which is elsewhere ends nothing. */
+static bool check_state(const struct vm *vm, struct err *err)
+{
+    return vm->settings.role != ROLE_SOURCE ||
+           glance_check(vm->call, &vm->settings, STATES_DISABLE, true, err);
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
@@ -133,7 +141,7 @@ static bool run(const struct verb_call *call, struct err *err)
     vm.call = call;
     if (!check_use(call, err) || !settings_load(call->world, call->paths, name, &vm.settings, err))
         return false;
-    if (!enable_domain_undo(call, &vm.settings, err))
+    if (!check_state(&vm, err) || !enable_domain_undo(call, &vm.settings, err))
         return false;
     bool locked = vm_locked(call->paths, name, point);
     if (locked && point[0] == '\0')

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/rfc3339.h"
 #include "tools/disk_lock.h"
+#include "tools/failover/glance.h"
 #include "tools/quiesce.h"
 #include "tools/vm.h"
 
@@ -85,6 +86,7 @@ static bool run(const struct verb_call *call, struct err *err)
         return false;
     uint64_t deadline_ns = call->world->ops->boottime_ns(call->world) + timeout_s * 1000000000u;
     if (!settings_load(call->world, call->paths, name, &settings, err) ||
+        !glance_check(call, &settings, STATES_POINT, false, err) ||
         !ask(call, &settings, wait, timeout_s, &answer, err))
         return false;
     if (wait == WAIT_NOTHING) {

@@ -155,11 +155,3 @@ bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, 
     return vm_connect(call, vm, &c, err) && control_send(c, request, err) &&
            control_receive(c, timeout_ms, out, err);
 }
-
-bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
-                 uint64_t timeout_ms, cJSON **out, struct err *err)
-{
-    struct settings s AUTO_SETTINGS = {.disks = NULL};
-    return settings_load(call->world, call->paths, vm, &s, err) &&
-           vm_ask(call, vm, request, timeout_ms, out, err);
-}

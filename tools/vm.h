@@ -64,8 +64,5 @@ bool vm_connect(const struct verb_call *call, const char *vm, struct control_cli
 /* The same, and asks it one thing: {"command": ...} and whatever else; `out` may be NULL. */
 bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, uint64_t timeout_ms,
             cJSON **out, struct err *err) MUST_CHECK;
-/* Asks the running mount of a VM that must be known here. */
-bool command_ask(const struct verb_call *call, const char *vm, const cJSON *request,
-                 uint64_t timeout_ms, cJSON **out, struct err *err) MUST_CHECK;
 
 #endif

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/glance.h"
 
+#include "tools/failover/moved.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -137,4 +139,36 @@ void glance_end(const struct verb_call *call, struct glance *g, uint64_t deadlin
     protection_release(out); /* it may be half read */
     if (protection_make(out, &ignored) && !read_kept(call, g->vm, *out))
         protection_release(out);
+}
+
+/* Something on this host speaks of a failover: it was failed over to here or from here, or the
+ * vault said so when it was last read. */
+static bool is_suspect(const struct verb_call *call, const struct settings *s)
+{
+    struct moved moved;
+    struct err ignored = ERR_NONE;
+    struct protection *p AUTO_PROTECTION = NULL;
+    bool there = false;
+    if (!s->replicate || s->origin.generation.number != 0 ||
+        !moved_read(call->world, call->paths, s->name, &moved, &there, &ignored) || there)
+        return true;
+    return protection_make(&p, &ignored) && read_kept(call, s->name, p) &&
+           p->state != PROTECTION_NONE;
+}
+
+bool glance_check(const struct verb_call *call, const struct settings *s, enum states_verb verb,
+                  bool always, struct err *err)
+{
+    struct protection *p AUTO_PROTECTION = NULL;
+    struct glance glance AUTO_GLANCE = {.pid = 0};
+    bool fresh;
+    if (!always && !is_suspect(call, s))
+        return true;
+    glance_begin(&glance, s->name);
+    glance_end(call, &glance, call->world->ops->boottime_ns(call->world) + GLANCE_MS * 1000000ull,
+               &p, &fresh);
+    if (!fresh)
+        return true;
+    return states_check(verb, s->name, p->state, (struct states_facts){.drills = p->test_count > 0},
+                        err);
 }

@@ -6,7 +6,7 @@
 #ifndef TOOLS_FAILOVER_GLANCE_H
 #define TOOLS_FAILOVER_GLANCE_H
 
-#include "tools/failover/protection.h"
+#include "tools/failover/states.h"
 #include "tools/verb.h"
 
 #define GLANCE_MS 2000u
@@ -24,6 +24,11 @@ void glance_begin(struct glance *g, const char *vm);
  * the vault was asked. NULL in *out: nothing is known here. Ends the asking. */
 void glance_end(const struct verb_call *call, struct glance *g, uint64_t deadline_ns,
                 struct protection **out, bool *fresh);
+/* Whether the state of the failover allows the verb here (states.h). A VM that by all that is known
+ * on this host is in no failover is not asked about, unless `always`; nor does a vault that does
+ * not answer refuse anything: what must not be is refused where it would be done, too. */
+bool glance_check(const struct verb_call *call, const struct settings *s, enum states_verb verb,
+                  bool always, struct err *err) MUST_CHECK;
 void glance_release(struct glance *g); /* without the answer */
 #define AUTO_GLANCE CLEANUP(glance_release)
 
