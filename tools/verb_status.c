@@ -179,6 +179,10 @@ static bool add_answer(cJSON *j, const struct row *r, struct err *err)
                                         "abandoned_cuts",
                                         "cut_interval_seconds",
                                         "bandwidth_bytes_per_second",
+                                        "hydration",
+                                        "hydration_reason",
+                                        "hydrated_bytes",
+                                        "hydration_bytes_total",
                                         NULL};
     for (const char *const *name = names; *name; name++) {
         if (r->answer == NULL && r->settings.role == ROLE_TARGET && strcmp(*name, "point") == 0)
@@ -231,9 +235,11 @@ static bool row_cells(struct table *t, const struct row *r)
 {
     char rpo[OUTPUT_TEXT_MAX] = "-", lag[OUTPUT_TEXT_MAX] = "-", dirty[OUTPUT_TEXT_MAX] = "-";
     char epoch[24] = "-";
-    if (r->answer) {
+    if (r->answer && r->settings.replicate) {
         age_format(number_of(r, "rpo_seconds"), rpo);
         age_format(number_of(r, "cache_lag_seconds"), lag);
+    }
+    if (r->answer) {
         size_format(number_of(r, "dirty_bytes"), dirty);
         snprintf(epoch, sizeof epoch, "%llu", (unsigned long long)number_of(r, "epoch"));
     }
@@ -276,6 +282,21 @@ static void print_pass(const struct row *r)
     puts(text);
 }
 
+/* While a failed-over VM still reads from the vault. */
+static void print_hydration(const struct row *r)
+{
+    const char *state = "", *reason = "";
+    char done[OUTPUT_TEXT_MAX], total[OUTPUT_TEXT_MAX];
+    struct err ignored = ERR_NONE; /* most mounts have nothing to say */
+    if (r->answer == NULL || !json_text(r->answer, "hydration", &state, &ignored) ||
+        !json_text(r->answer, "hydration_reason", &reason, &ignored))
+        return;
+    size_format(number_of(r, "hydrated_bytes"), done);
+    size_format(number_of(r, "hydration_bytes_total"), total);
+    printf("%s: hydration %s, %s of %s is local%s%s\n", r->settings.name, state, done, total,
+           reason[0] ? ": " : "", reason);
+}
+
 static void print_target_row(void *context, const char *name, const char *value)
 {
     const struct row *r = context;
@@ -297,6 +318,9 @@ static void print_failover(const struct verb_call *call, const struct row *r)
     printf("%s: failover %s, runs on %s%s\n", name, failover_state(r),
            p->source_host[0] ? p->source_host : "a host not known",
            r->fresh ? "" : " (as last read: the vault does not answer)");
+    for (uint16_t i = 0; i < p->test_count; i++)
+        printf("%s: test failover %s on %s, of %s\n", name, p->tests[i].id, p->tests[i].host,
+               p->tests[i].point);
     if (call->options->operand_count > 0)
         target_show(p, &r->settings, print_target_row, (void *)r);
 }
@@ -306,6 +330,7 @@ static void print_details(const struct verb_call *call, const struct row *r)
     if (r->reason[0])
         printf("%s: %s\n", r->settings.name, r->reason);
     print_failover(call, r);
+    print_hydration(r);
     if (r->settings.role == ROLE_TARGET && r->newest_ms) {
         char id[POINT_TIME_CHARS + 1];
         point_time_format(r->newest_ms, id);

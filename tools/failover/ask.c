@@ -90,14 +90,20 @@ static bool make_args(const struct verb_call *call, const struct ask *ask, cJSON
            json_add_text(*out, ask->operand, o->operands[1], err);
 }
 
+/* "lost_seconds" is read as "lost seconds"; what says nothing is left out. */
 static void print_value(const cJSON *v)
 {
-    if (cJSON_IsString(v))
-        printf("  %-14s %s\n", v->string, v->valuestring);
+    char name[OUTPUT_TEXT_MAX];
+    snprintf(name, sizeof name, "%s", v->string);
+    for (char *at = name; *at; at++)
+        if (*at == '_')
+            *at = ' ';
+    if (cJSON_IsString(v) && v->valuestring[0] != '\0')
+        printf("  %-14s %s\n", name, v->valuestring);
     else if (cJSON_IsBool(v))
-        printf("  %-14s %s\n", v->string, cJSON_IsTrue(v) ? "yes" : "no");
+        printf("  %-14s %s\n", name, cJSON_IsTrue(v) ? "yes" : "no");
     else if (cJSON_IsNumber(v))
-        printf("  %-14s %.0f\n", v->string, v->valuedouble);
+        printf("  %-14s %.0f\n", name, v->valuedouble);
 }
 
 static bool print_result(const struct verb_call *call, const struct ask *ask, const struct job *job,
