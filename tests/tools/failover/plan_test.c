@@ -233,6 +233,7 @@ static void vms_of_a_group_do_not_wait_for_each_other(void **state)
     }
     wait_for_line(f, "failover web1 --point now-5m\n");
     wait_for_line(f, "failover web2 --point now-5m\n");
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL); /* verbs may take their time */
     struct plan_run *r AUTO_PLAN_RUN = NULL;
     check_fails(plan_run_go(&f->x, "shop", false, &r, &err), err, ERR_BUSY); /* it has a runner */
     remove_file(f, "hold");
