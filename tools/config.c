@@ -2,6 +2,7 @@
 #include "tools/config.h"
 
 #include "common/json.h"
+#include "tools/config_machine.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -104,16 +105,19 @@ bool settings_make(struct settings *out, struct err *err)
     *out = (struct settings){.cut_interval_s = CUT_INTERVAL_DEFAULT_S};
     out->disks = calloc(VM_DISKS_MAX, sizeof *out->disks);
     out->stores = calloc(VM_DISKS_MAX + 1, sizeof *out->stores);
-    if (out->disks && out->stores)
+    if (!out->disks || !out->stores)
+        err_set(err, ERR_FULL, "out of memory");
+    else if (config_machine_make(out, err))
         return true;
     settings_release(out);
-    return err_set(err, ERR_FULL, "out of memory");
+    return false;
 }
 
 void settings_release(struct settings *s)
 {
     free(TAKE(s->disks));
     free(TAKE(s->stores));
+    config_machine_release(s);
 }
 
 static bool copy_text(const cJSON *object, const char *name, char *out, size_t size,
@@ -154,9 +158,10 @@ static bool parse_role(const cJSON *j, enum role *out, struct err *err)
 static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
 {
     static const char *const known[] = {
-        "version",    "name",       "vm_id",  "role",  "encrypted",
-        "created_ms", "generation", "stores", "disks", "cut_interval_seconds",
-        "bandwidth",  NULL};
+        "version",    "name",       "vm_id",  "role",      "encrypted",
+        "created_ms", "generation", "stores", "disks",     "cut_interval_seconds",
+        "bandwidth",  "mount",      "domain", "start",     "stop",
+        "freeze",     "thaw",       "origin", "replicate", NULL};
     char id[2 * VM_ID_BYTES + 1];
     uint64_t version;
     if (!json_only(j, known, err) || !bounded(j, "version", 1, 1, &version, err) ||
@@ -243,8 +248,9 @@ bool settings_parse(struct span text, struct settings *out, struct err *err)
     cJSON *j AUTO_JSON = NULL;
     const cJSON *stores, *disks;
     return json_parse(text, &j, err) && parse_head(j, out, err) &&
-           json_array(j, "stores", &stores, err) && parse_stores(stores, out, err) &&
-           json_array(j, "disks", &disks, err) && parse_disks(disks, out, err);
+           config_machine_parse(j, out, err) && json_array(j, "stores", &stores, err) &&
+           parse_stores(stores, out, err) && json_array(j, "disks", &disks, err) &&
+           parse_disks(disks, out, err);
 }
 
 static bool write_disk(cJSON *array, const struct settings_disk *d, struct err *err)
@@ -287,7 +293,8 @@ bool settings_write(const struct settings *s, struct buf *out, struct err *err)
         !(s->role == ROLE_TARGET || json_add_text(j, "generation", generation, err)) ||
         !json_add_u64(j, "cut_interval_seconds", s->cut_interval_s, err) ||
         !(s->bandwidth[0] == '\0' || json_add_text(j, "bandwidth", s->bandwidth, err)) ||
-        !write_arrays(j, s, err) || !json_write(j, true, out, err))
+        !config_machine_write(j, s, err) || !write_arrays(j, s, err) ||
+        !json_write(j, true, out, err))
         return false;
     buf_put(out, "\n", 1);
     return buf_ok(out, err);

@@ -53,6 +53,28 @@ struct settings_disk {
     uint64_t size_bytes;
 };
 
+/* What a failed-over disk shows where it is not written or hydrated yet: a point of a vault. */
+struct settings_origin {
+    struct generation generation; /* number 0: none, the local files are whole */
+    uint64_t epoch;
+    uint64_t point_ms;
+    uint16_t target_count; /* target stores of that vault, by the indices that its runs name */
+    char (*targets)[STORE_URL_MAX]; /* room for VM_DISKS_MAX + 1 */
+};
+
+#define COMMAND_LINE_MAX 4096u
+#define DOMAIN_NAME_MAX  200u
+
+/* How the machine is started and stopped here; "" is none. */
+struct settings_machine {
+    char mount[FOLDER_BYTES_MAX];     /* where its disks are mounted: an absolute path */
+    char domain[DOMAIN_NAME_MAX + 1]; /* of libvirt */
+    char start[COMMAND_LINE_MAX];     /* without libvirt: the user's commands */
+    char stop[COMMAND_LINE_MAX];
+    char freeze[COMMAND_LINE_MAX];
+    char thaw[COMMAND_LINE_MAX];
+};
+
 struct settings {
     char name[VM_NAME_MAX + 1];
     uint8_t vm[VM_ID_BYTES];
@@ -66,6 +88,9 @@ struct settings {
     struct settings_disk *disks; /* room for VM_DISKS_MAX */
     uint16_t store_count;
     struct vault_stores *stores; /* room for VM_DISKS_MAX + 1; 0 is the VM's own */
+    bool replicate;              /* of a source: false between failover and reprotect */
+    struct settings_origin origin;
+    struct settings_machine *machine;
 };
 
 /* A spec also when there is no bound: "unlimited". */

@@ -74,6 +74,15 @@ static void fill(struct settings *s)
     s->disks[0] = (struct settings_disk){.name = "vda", .path = "/d/a.img", .size_bytes = 4096};
     s->disks[1] = (struct settings_disk){
         .name = "vdb", .path = "/d/b \"q\".img", .number = 1, .store = 1, .size_bytes = 1ull << 50};
+    s->replicate = false;
+    s->origin.generation = (struct generation){.number = 1, .id = 0x99};
+    s->origin.epoch = 17;
+    s->origin.point_ms = 1234567890999;
+    s->origin.target_count = 1;
+    strcpy(s->origin.targets[0], "file:///far");
+    strcpy(s->machine->mount, "/m");
+    strcpy(s->machine->domain, "guest");
+    strcpy(s->machine->start, "start \"it\"");
 }
 
 static void what_is_written_reads_back_equal(void **state)
@@ -92,6 +101,28 @@ static void what_is_written_reads_back_equal(void **state)
     assert_string_equal(b.disks[1].path, "/d/b \"q\".img");
     assert_int_equal(b.generation.id, 0x1122334455667788);
     assert_memory_equal(a.vm, b.vm, sizeof a.vm);
+    assert_false(b.replicate);
+    assert_int_equal(b.origin.generation.id, 0x99);
+    assert_int_equal(b.origin.epoch, 17);
+    assert_string_equal(b.origin.targets[0], "file:///far");
+    assert_string_equal(b.machine->start, "start \"it\"");
+    assert_string_equal(b.machine->thaw, "");
+}
+
+static void a_source_that_says_nothing_of_it_replicates_and_has_no_origin(void **state)
+{
+    (void)state;
+    struct settings a AUTO_SETTINGS = {.disks = NULL}, b AUTO_SETTINGS = {.disks = NULL};
+    struct buf text AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    fill(&a);
+    a.replicate = true;
+    a.origin.generation.number = 0;
+    assert_true(settings_write(&a, &text, &err));
+    assert_true(settings_make(&b, &err));
+    assert_true(settings_parse(buf_span(&text), &b, &err));
+    assert_true(b.replicate);
+    assert_int_equal(b.origin.generation.number, 0);
 }
 
 /* Replaces the first `from` in good settings by `to` and says whether the result is accepted. */
@@ -129,6 +160,10 @@ static void settings_that_do_not_fit_are_refused(void **state)
     assert_false(accepts("\"number\":\t1", "\"number\":\t0"));
     assert_false(accepts("/d/a.img", "d/a.img"));
     assert_false(accepts("\"size_bytes\":\t4096", "\"size_bytes\":\t0"));
+    assert_false(accepts("\"/m\"", "\"m\""));
+    assert_false(accepts("\"replicate\":\tfalse", "\"replicate\":\t0"));
+    assert_false(accepts("\"file:///far\"", "7"));
+    assert_false(accepts("\"epoch\":\t17", "\"epocs\":\t17"));
 }
 
 static void no_bound_is_written_as_nothing_and_shown_as_unlimited(void **state)
@@ -227,6 +262,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folders_come_from_farshore_variables_root_defaults_or_xdg),
         cmocka_unit_test(what_is_written_reads_back_equal),
+        cmocka_unit_test(a_source_that_says_nothing_of_it_replicates_and_has_no_origin),
         cmocka_unit_test(settings_that_do_not_fit_are_refused),
         cmocka_unit_test(no_bound_is_written_as_nothing_and_shown_as_unlimited),
         cmocka_unit_test_setup_teardown(saved_settings_are_private_listed_and_loaded, setup,
