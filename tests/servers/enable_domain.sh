@@ -98,6 +98,14 @@ A status off | grep -q 'lan/10.61.0.0/24 -> dmz/' || { A status off; fail "the m
 A status off | grep -q 'resource-group: blue' || fail "the group is not shown"
 expect_exit 2 'did you mean target.network' A set off target.netwrk=x
 
+virsh setmaxmem off 262144 --config
+A set off domain=off | grep -qx domain=off || fail "the domain is not shown"
+[ "$(A glance off | jq -r .machine.xml | grep -c "262144</memory>")" -eq 1 ] ||
+    fail "the target does not know the machine's new memory"
+[ "$(A glance off | jq -r '.networks[0].name, .nics[0].address')" = $'lan\n10.61.0.42' ] ||
+    fail "the target does not know the network"
+expect_exit 3 nobody A set off domain=nobody
+
 say "the hook refuses a domain that is not mounted, or was failed over"
 start_refused() { # TEXT
     ! virsh start off 2>"$TMP/err" || fail "libvirt started it"
