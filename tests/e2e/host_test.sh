@@ -109,7 +109,7 @@ for _ in 1 2 3 4 5; do
     break
 done
 [ -n "$caught" ] || fail "no process of a job was caught"
-grep -q "the process of job .* ended: signal 9" "$TMP/b.log" || fail "nothing is said of it"
+wait_for 10 grep -q "the process of job .* ended: signal 9" "$TMP/b.log"
 [ "$(newest state)" = done ] || fail "it is $(newest state)"
 
 say "SIGTERM ends an agent and what it started"

@@ -257,6 +257,24 @@ static void an_append_whose_answer_was_lost_counts_once(void **state)
     assert_int_equal(memory_bucket_objects(f->bucket), 2);
 }
 
+static enum memory_fault fail_first_put(void *context, const struct memory_call *call)
+{
+    unsigned *puts = context;
+    return call->op == MEMORY_PUT && (*puts)++ == 0 ? MEMORY_FAIL : MEMORY_PASS;
+}
+
+static void a_put_that_did_not_arrive_is_made_again(void **state)
+{
+    struct fixture *f = *state;
+    unsigned puts = 0;
+    struct doclog l;
+    memory_store_hook(f->store, fail_first_put, NULL, &puts);
+    doclog_begin(&l, &f->vault, "failover");
+    append(&l, "first");
+    assert_int_equal(puts, 2);
+    check_newest(&f->vault, "first");
+}
+
 /* --- tidied logs --- */
 
 static void a_tidied_log_keeps_its_newest(void **state)
@@ -453,6 +471,7 @@ int main(void)
         T(writers_that_race_lose_no_change),
         T(a_failure_at_any_call_leaves_the_old_or_the_new_document),
         T(an_append_whose_answer_was_lost_counts_once),
+        T(a_put_that_did_not_arrive_is_made_again),
         T(a_tidied_log_keeps_its_newest),
         T(a_list_that_lags_misleads_nobody),
         T(who_slept_while_the_log_was_tidied_puts_nothing_that_counts),
