@@ -21,6 +21,9 @@ complain "the disk engine includes the mount" \
     "$(grep -rnE '#include "fs/mount/' fs/disk fs/view)"
 complain "libfuse outside fs/mount" \
     "$(grep -rnE '#include [<"]fuse' common backend fs/disk fs/view tools)"
+complain "libvirt outside its place" \
+    "$(grep -rnE '#include [<"]libvirt/' common backend fs tools |
+        grep -vE '^tools/failover/virt_libvirt')"
 # common/log.c is where log lines go out; common/digest.c ends a process whose OpenSSL is broken.
 complain "printing or ending outside tools" \
     "$(grep -rnE '\b(printf|puts|putchar|perror|fputs|fprintf|exit|abort)\(' common backend fs |

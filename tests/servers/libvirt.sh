@@ -59,11 +59,7 @@ stop() {
     fi
     for pid in "${PIDS[@]}"; do kill -KILL "$pid" 2>/dev/null; done
     { wait; } 2>/dev/null
-    if [ -n "$FOLDER" ]; then
-        # Innermost first, and last the bind mount of the folder itself.
-        findmnt -rno TARGET | grep -E "^$FOLDER(/|\$)" | tac | xargs -r -n1 umount -f -l
-        rm -rf --one-file-system "$FOLDER"
-    fi
+    [ -z "$FOLDER" ] || folder_remove "$FOLDER"
     exit $status
 }
 trap stop EXIT
@@ -75,8 +71,19 @@ command -v libvirtd virtlogd virsh dnsmasq qemu-system-x86_64 >/dev/null ||
 GUEST=$(cd "$SERVERS/../.." && pwd)/build/guest
 bash "$SERVERS/../support/guest/make.sh" "$GUEST" || { [ $? -eq 77 ] && skip "no guest"; exit 1; }
 
+folder_remove() { # FOLDER: innermost mounts first, last the bind mount of the folder itself
+    findmnt -rno TARGET | grep -E "^$1(/|\$)" | tac | xargs -r -n1 umount -f -l
+    rm -rf --one-file-system "$1"
+}
+
+# A script that is killed takes its hosts along, but not its folder.
+for stale in "${TMPDIR:-/tmp}"/farshore-virt.*; do
+    [ -s "$stale/owner" ] && [ ! -d "/proc/$(cat "$stale/owner")" ] && folder_remove "$stale"
+done
+
 # Guests run as a user of their own, who comes by here.
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/farshore-virt.XXXXXX")
+echo $$ >"$FOLDER/owner"
 chmod 755 "$FOLDER"
 mkdir "$FOLDER/shared"
 mount --bind "$FOLDER" "$FOLDER"

@@ -173,8 +173,8 @@ static int on_lifecycle(virConnectPtr connection, virDomainPtr d, int event, int
     (void)connection, (void)detail;
     if (virDomainGetUUID(d, uuid) < 0)
         return 0;
-    uint64_t now = now_ms(l);
     LOCK_SCOPE(&l->lock);
+    uint64_t now = now_ms(l);
     for (struct virt_watch *w = l->watches; w != NULL; w = w->next) {
         if (memcmp(w->uuid, uuid, sizeof uuid) != 0)
             continue;
@@ -294,12 +294,14 @@ bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct er
     if (l->connection == NULL)
         return open_error(uri, err);
     (void)virConnectSetKeepAlive(l->connection, 5, 4); /* local drivers have none */
+    pthread_mutex_lock(&l->lock); /* and so the event loop sees all that is written above */
     l->users = 2;
+    pthread_mutex_unlock(&l->lock);
     l->callback =
         virConnectDomainEventRegisterAny(l->connection, NULL, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                          VIR_DOMAIN_EVENT_CALLBACK(on_lifecycle), l, drop);
     if (l->callback < 0)
-        l->users = 1; /* then waiting looks now and then */
+        drop(l); /* one user less; waiting looks now and then */
     *out = TAKE(v);
     return true;
 }

@@ -25,7 +25,7 @@ struct libvirt {
     virConnectPtr connection;
     int callback;         /* of the lifecycle events; -1: the hypervisor has none */
     unsigned users;       /* the handle's owner and the event loop; under `lock` */
-    pthread_mutex_t lock; /* guards what follows; a leaf, nothing is called under it */
+    pthread_mutex_t lock; /* guards what follows; a leaf, only the clock is read under it */
     pthread_cond_t changed;
     struct virt_watch *watches;
 };
