@@ -233,20 +233,25 @@ static void take_down(const struct verb_call *call, const struct settings *s, st
              why.text[0] ? "; " : "", why.text, s->name);
 }
 
-bool enable_domain_finish(const struct verb_call *call, const struct settings *s, struct err *err)
+static bool put_on_mount(const struct verb_call *call, const struct settings *s, uint64_t copied_ns,
+                         struct err *err)
 {
     struct virt *virt AUTO_VIRT = NULL;
+    if (open_virt(call, &virt, err) && mount_it(call, s, err) &&
+        switch_on(call, virt, s, copied_ns, err))
+        return true;
+    take_down(call, s, err);
+    return false;
+}
+
+bool enable_domain_finish(const struct verb_call *call, const struct settings *s, struct err *err)
+{
     char path[PATH_BYTES_MAX];
     uint64_t copied_ns = 0;
     int pending AUTO_FD = -1;
 
-    if (!hold_pending(call, s, &pending, &copied_ns, err) || !open_virt(call, &virt, err) ||
-        !mount_it(call, s, err))
+    if (!hold_pending(call, s, &pending, &copied_ns, err) || !put_on_mount(call, s, copied_ns, err))
         return false;
-    if (!switch_on(call, virt, s, copied_ns, err)) {
-        take_down(call, s, err);
-        return false;
-    }
     path_pending(call->paths, s->name, path);
     return file_remove(call->world, path, err);
 }

@@ -3,6 +3,7 @@
  * up at once, a processor reads them anew in its next round. */
 #include "tools/disk_lock.h"
 #include "tools/failover/glance.h"
+#include "tools/failover/refresh.h"
 #include "tools/failover/set_target.h"
 #include "tools/nearest.h"
 #include "tools/output.h"
@@ -80,8 +81,8 @@ static bool unknown_key(const char *given, struct err *err)
     if (nearest)
         return err_set(err, ERR_INVALID, "unknown setting %s: did you mean %s?", given, nearest);
     return err_set(err, ERR_INVALID,
-                   "unknown setting %s: there are bandwidth, cut_interval, mount, start, stop, "
-                   "freeze, thaw and target.KEY",
+                   "unknown setting %s: there are bandwidth, cut_interval, domain, mount, start, "
+                   "stop, freeze, thaw and target.KEY",
                    given);
 }
 
@@ -101,6 +102,13 @@ static bool take_number_or_text(struct settings *s, const char *name, const char
                            s->name);
         return keys[i].set(s, value, err);
     }
+    if (strcmp(name, "domain") == 0)
+        return (s->machine->domain[0] != '\0' && value[0] != '\0' &&
+                settings_set_machine(s, name, value, err)) ||
+               err_set(err, ERR_INVALID,
+                       "domain=%.40s: the domain that a VM was enabled with can be read anew, not "
+                       "given or taken away",
+                       value);
     for (size_t i = 0; i < TEXTS; i++)
         if (strcmp(texts[i], name) == 0)
             return settings_set_machine(s, name, value, err);
@@ -236,18 +244,29 @@ static bool change_target(const struct verb_call *call, const char *name, struct
                           set_target(&vm, given, count, err));
 }
 
+/* domain=DOMAIN: the machine is read anew, under the name that it has now. */
+static bool read_domain(const struct verb_call *call, const struct settings *s, struct err *err)
+{
+    struct vm vm AUTO_VM = VM_NONE;
+    return vm_load(call, s->name, &vm, err) &&
+           settings_set_machine(&vm.settings, "domain", s->machine->domain, err) &&
+           vm_open_targets(&vm, VM_LOOKS, err) && refresh_machine(&vm, err);
+}
+
 static bool change(const struct verb_call *call, struct settings *s, struct err *err)
 {
     const struct options *o = call->options;
     size_t own = 0;
+    bool domain = false;
     for (size_t i = 1; i < o->operand_count; i++) {
         if (is_target(o->operands[i]))
             continue;
         own++;
+        domain = domain || strncmp(o->operands[i], "domain=", 7) == 0;
         if (!take(s, o->operands[i], err))
             return false;
     }
-    return change_target(call, s->name, err) &&
+    return change_target(call, s->name, err) && (!domain || read_domain(call, s, err)) &&
            (own == 0 ||
             (settings_save(call->world, call->paths, s, err) && tell_mount(call, s, err)));
 }

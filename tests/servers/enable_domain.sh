@@ -98,6 +98,14 @@ A status off | grep -q 'lan/10.61.0.0/24 -> dmz/' || { A status off; fail "the m
 A status off | grep -q 'resource-group: blue' || fail "the group is not shown"
 expect_exit 2 'did you mean target.network' A set off target.netwrk=x
 
+virsh setmaxmem off 262144 --config
+A set off domain=off | grep -qx domain=off || fail "the domain is not shown"
+[ "$(A glance off | jq -r .machine.xml | grep -c "262144</memory>")" -eq 1 ] ||
+    fail "the target does not know the machine's new memory"
+[ "$(A glance off | jq -r '.networks[0].name, .nics[0].address')" = $'lan\n10.61.0.42' ] ||
+    fail "the target does not know the network"
+expect_exit 3 nobody A set off domain=nobody
+
 say "the hook refuses a domain that is not mounted, or was failed over"
 start_refused() { # TEXT
     ! virsh start off 2>"$TMP/err" || fail "libvirt started it"
@@ -119,6 +127,11 @@ truncate -s 64M "$V/live1.img" "$V/live2.img"
 define live 'log=raw pause=20' --agent "$V/live1.img" "$V/live2.img"
 virsh start live
 wait_for 120 has_counted live 5
+mkdir "$V/small"
+mount -t tmpfs -o size=4k tmpfs "$V/small"
+expect_exit 1 'make room' A enable live --domain live --local "$V/small" --cache "$CACHE" --target "$TARGET"
+umount "$V/small"
+[ ! -e "$TMP/a/config/vms/live.json" ] || fail "something was made"
 A enable live --domain live --cache "$CACHE" --target "$TARGET"
 for disk in vda vdb; do
     [ "$(disk_path live $disk)" = "$V/state/mounts/live/$disk.img" ] || fail "$disk did not move"
@@ -172,8 +185,15 @@ virsh define "$TMP/q.xml" >/dev/null
 expect_exit 2 'qemu-img convert -O raw' A enable q --domain q --cache "$CACHE" --target "$TARGET"
 expect_exit 2 'no disk to replicate' A enable q --domain q --exclude vda --cache "$CACHE" --target "$TARGET"
 expect_exit 3 'domain' A enable q --domain nobody --cache "$CACHE" --target "$TARGET"
-A enable q --domain q --convert --cache "$CACHE" --target "$TARGET" >"$TMP/out"
-[ "$(disk_path q vda)" = "$V/state/mounts/q/vda.img" ] || fail "the converted disk is not on the mount"
+# The mount fails: the domain is as before, and the same command goes on.
+mkdir -m 700 "$V/closed"
+enable_q() { A enable q --domain q --convert --mount "$V/closed/q" --cache "$CACHE" --target "$TARGET"; }
+expect_exit 2 "chmod o+x $V/closed" enable_q
+grep -q 'the same command goes on' "$TMP/err" || fail "no way on: $(cat "$TMP/err")"
+[ "$(disk_path q vda)" = "$V/q.qcow2" ] || fail "the domain is not as before"
+chmod 755 "$V/closed"
+enable_q >"$TMP/out"
+[ "$(disk_path q vda)" = "$V/closed/q/vda.img" ] || fail "the converted disk is not on the mount"
 virsh start q
 wait_for 120 is_off q
 A disable q

@@ -299,6 +299,26 @@ bool source_domain_read(struct world *w, struct virt *v, const struct source_ask
     return buf_ok(&out->notes, err);
 }
 
+bool source_domain_look(struct world *w, struct virt *v, const struct settings *s,
+                        struct source_domain *out, struct err *err)
+{
+    if (!virt_xml(v, s->machine->domain, VIRT_DEFINED, &out->xml, err) ||
+        !machine_parse(span_of_text(out->xml), &out->machine, err) ||
+        !machine_can_move(out->machine, err))
+        return false;
+    const struct machine_facts *f = machine_facts(out->machine);
+    snprintf(out->name, sizeof out->name, "%s", f->name);
+    for (uint16_t i = 0; i < s->disk_count; i++) {
+        struct source_disk *d = &out->disks[out->disk_count++];
+        *d = (struct source_disk){.size_bytes = s->disks[i].size_bytes};
+        snprintf(d->name, sizeof d->name, "%s", s->disks[i].name);
+        if (machine_disk(out->machine, d->name) == NULL)
+            return err_set(err, ERR_INVALID, "domain %s has no disk %s any more, which %s protects",
+                           out->name, d->name, s->name);
+    }
+    return read_nics(v, f, out, err) && read_nvram(w, f, out, err);
+}
+
 /* --- into the protection document --- */
 
 static bool map_to_namesake(struct protection *p, const struct protection_nic *nic, struct err *err)

@@ -58,6 +58,11 @@ bool source_domain_plan(const struct machine_facts *defined, const struct machin
 bool source_domain_read(struct world *w, struct virt *v, const struct source_ask *ask,
                         struct source_domain *out, struct err *err) MUST_CHECK;
 
+/* What the target should know of a domain whose disks are on the mount already: machine, NICs and
+ * firmware variables as they are now; of its disks those of the settings. */
+bool source_domain_look(struct world *w, struct virt *v, const struct settings *s,
+                        struct source_domain *out, struct err *err) MUST_CHECK;
+
 /* --- its files: source_files.c --- */
 
 /* Sizes, and the room that new files take at once. */
