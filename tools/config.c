@@ -300,6 +300,27 @@ bool settings_write(const struct settings *s, struct buf *out, struct err *err)
     return buf_ok(out, err);
 }
 
+struct vault *settings_vault(const struct settings *s)
+{
+    struct vault *v = calloc(1, sizeof *v);
+    if (v == NULL)
+        return NULL;
+    memcpy(v->vm, s->vm, sizeof v->vm);
+    memcpy(v->name, s->name, sizeof v->name);
+    v->encrypted = s->encrypted;
+    v->created_ms = s->created_ms;
+    v->disk_count = s->disk_count;
+    for (uint16_t i = 0; i < s->disk_count; i++) {
+        memcpy(v->disks[i].name, s->disks[i].name, sizeof v->disks[i].name);
+        v->disks[i].disk = s->disks[i].number;
+        v->disks[i].store = s->disks[i].store;
+        v->disks[i].size_bytes = s->disks[i].size_bytes;
+    }
+    v->store_count = s->store_count;
+    memcpy(v->stores, s->stores, s->store_count * sizeof *s->stores);
+    return v;
+}
+
 static bool unknown_vm(const struct paths *p, const char *vm, struct err *err)
 {
     struct vm_names known AUTO_VM_NAMES = {NULL, 0};

@@ -108,6 +108,9 @@ bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty *
 void settings_release(struct settings *s);
 #define AUTO_SETTINGS CLEANUP(settings_release)
 
+/* The vault object that says what these settings say, to be freed; NULL: out of memory. */
+struct vault *settings_vault(const struct settings *s);
+
 /* The text is the world: everything in it is checked. `out` was made empty. */
 bool settings_parse(struct span text, struct settings *out, struct err *err) MUST_CHECK;
 bool settings_write(const struct settings *s, struct buf *out, struct err *err) MUST_CHECK;

@@ -190,27 +190,6 @@ static bool make_key(struct vm *vm, bool *made, struct err *err)
     return good;
 }
 
-static struct vault *vault_of(const struct settings *s)
-{
-    struct vault *v = calloc(1, sizeof *v);
-    if (v == NULL)
-        return NULL;
-    memcpy(v->vm, s->vm, sizeof v->vm);
-    memcpy(v->name, s->name, sizeof v->name);
-    v->encrypted = s->encrypted;
-    v->created_ms = s->created_ms;
-    v->disk_count = s->disk_count;
-    for (uint16_t i = 0; i < s->disk_count; i++) {
-        memcpy(v->disks[i].name, s->disks[i].name, sizeof v->disks[i].name);
-        v->disks[i].disk = s->disks[i].number;
-        v->disks[i].store = s->disks[i].store;
-        v->disks[i].size_bytes = s->disks[i].size_bytes;
-    }
-    v->store_count = s->store_count;
-    memcpy(v->stores, s->stores, s->store_count * sizeof *s->stores);
-    return v;
-}
-
 /* Near the target, where a seed was made: this host processes and recovers. */
 static void become_target(struct settings *s)
 {
@@ -226,7 +205,7 @@ static bool make_all(struct vm *vm, const struct enable_domain *d, bool again, b
     char path[PATH_BYTES_MAX];
     const struct verb_call *call = vm->call;
     struct settings *s = &vm->settings;
-    struct vault *vault AUTO_FREE = vault_of(s);
+    struct vault *vault AUTO_FREE = settings_vault(s);
 
     if (vault == NULL)
         return err_set(err, ERR_FULL, "out of memory");

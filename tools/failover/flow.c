@@ -132,13 +132,22 @@ bool flow_restart(struct flow *f, struct err *err)
            vm_ask(f->call, f->vm->settings.name, request, RESTART_MS, NULL, err);
 }
 
-void flow_machine(struct flow *f, const struct runner *r, const char *folder,
-                  struct runner_machine *out)
+bool flow_machine_open(struct flow *f, struct flow_machine *out, struct err *err)
 {
-    *out = (struct runner_machine){.folder = folder, .point = f->protection->failover.point};
     const char *known = f->vm->settings.machine->domain;
+    struct runner_machine *m = &out->machine;
+    if (!runner_open(f->vm, f->protection, &out->runner, err))
+        return false;
+    flow_mount_point(f, out->folder);
+    *m = (struct runner_machine){.folder = out->folder, .point = f->protection->failover.point};
     if (known[0] != '\0')
-        snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, known);
+        snprintf(m->name, sizeof m->name, "%.*s", (int)sizeof m->name - 1, known);
     else
-        runner_name(r, NULL, out->name);
+        runner_name(&out->runner, NULL, m->name);
+    return true;
+}
+
+void flow_machine_close(struct flow_machine *m)
+{
+    runner_close(&m->runner);
 }

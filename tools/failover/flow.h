@@ -54,7 +54,14 @@ bool flow_unmount(struct flow *f, bool ship, struct err *err) MUST_CHECK;
 /* The mount's worker begins anew, with the settings as they are now; the guest does not notice. */
 bool flow_restart(struct flow *f, struct err *err) MUST_CHECK;
 /* The machine that runs on the mount, under the name that it has or gets here. */
-void flow_machine(struct flow *f, const struct runner *r, const char *folder,
-                  struct runner_machine *out);
+struct flow_machine {
+    struct runner runner;
+    struct runner_machine machine;
+    char folder[PATH_BYTES_MAX];
+};
+/* Used where it was opened: it points into itself. */
+bool flow_machine_open(struct flow *f, struct flow_machine *out, struct err *err) MUST_CHECK;
+void flow_machine_close(struct flow_machine *m);
+#define AUTO_FLOW_MACHINE CLEANUP(flow_machine_close)
 
 #endif

@@ -28,9 +28,8 @@ static void seeding_release(struct seeding *s)
 /* The VM may have gone on here, fenced or not: it runs elsewhere now. */
 static bool stop_here(struct flow *f, struct err *err)
 {
-    struct runner r AUTO_RUNNER = {.virt = NULL};
-    struct runner_machine m;
-    char folder[PATH_BYTES_MAX], at[PATH_MAX];
+    struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
+    char at[PATH_MAX];
     const struct settings *s = &f->vm->settings;
     struct moved moved = {.ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000};
 
@@ -40,12 +39,9 @@ static bool stop_here(struct flow *f, struct err *err)
         return false;
     if (!vm_locked(f->call->paths, s->name, at))
         return true;
-    flow_mount_point(f, folder);
-    if (!runner_open(f->vm, f->protection, &r, err))
-        return false;
-    flow_machine(f, &r, folder, &m);
-    return flow_step(f, "stop", err, "%s, which still runs here", m.name) &&
-           runner_stop(&r, &m, true, STOP_MS, err) && flow_unmount(f, false, err);
+    return flow_machine_open(f, &m, err) &&
+           flow_step(f, "stop", err, "%s, which still runs here", m.machine.name) &&
+           runner_stop(&m.runner, &m.machine, true, STOP_MS, err) && flow_unmount(f, false, err);
 }
 
 static void show(void *context, uint64_t done, uint64_t total)

@@ -68,18 +68,13 @@ static bool adopt(struct flow *f, struct generation generation, struct err *err)
 
 static bool start_guest(struct flow *f, struct err *err)
 {
-    struct runner r AUTO_RUNNER = {.virt = NULL};
-    struct runner_machine m;
-    char folder[PATH_BYTES_MAX];
+    struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
     uint64_t resumed_ms;
 
     if (f->protection->xml.length == 0 && f->vm->settings.machine->start[0] == '\0')
         return true; /* the user's own to start */
-    flow_mount_point(f, folder);
-    if (!runner_open(f->vm, f->protection, &r, err))
-        return false;
-    flow_machine(f, &r, folder, &m);
-    return flow_step(f, "start", err, "%s", m.name) && runner_start(&r, &m, &resumed_ms, err);
+    return flow_machine_open(f, &m, err) && flow_step(f, "start", err, "%s", m.machine.name) &&
+           runner_start(&m.runner, &m.machine, &resumed_ms, err);
 }
 
 /* A source that ran on all the time is told by its worker's restart. */

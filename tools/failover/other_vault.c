@@ -37,22 +37,9 @@ bool other_vault_stores(const struct flow *f, struct vault_stores *out, struct e
 
 static bool begin_vault(struct vm *out, const struct generation *generation, struct err *err)
 {
-    struct settings *s = &out->settings;
-    struct vault *v AUTO_FREE = calloc(1, sizeof *v);
+    struct vault *v AUTO_FREE = settings_vault(&out->settings);
     if (v == NULL)
         return err_set(err, ERR_FULL, "out of memory");
-    memcpy(v->vm, s->vm, sizeof v->vm);
-    memcpy(v->name, s->name, sizeof v->name);
-    v->encrypted = s->encrypted;
-    v->created_ms = s->created_ms;
-    v->disk_count = s->disk_count;
-    for (uint16_t i = 0; i < s->disk_count; i++) {
-        v->disks[i] =
-            (struct epoch_disk){.disk = s->disks[i].number, .size_bytes = s->disks[i].size_bytes};
-        memcpy(v->disks[i].name, s->disks[i].name, sizeof v->disks[i].name);
-    }
-    v->store_count = s->store_count;
-    memcpy(v->stores, s->stores, s->store_count * sizeof *s->stores);
     return history_begin(out->call->world, out->targets[0], out->caches[0], v, *generation,
                          out->keys, err);
 }

@@ -33,18 +33,12 @@ static bool note_nvram(struct flow *f, struct virt *virt, const char *domain, st
 
 static bool stop_guest(struct flow *f, struct err *err)
 {
-    struct runner r AUTO_RUNNER = {.virt = NULL};
-    struct runner_machine m;
-    char folder[PATH_BYTES_MAX];
-
-    flow_mount_point(f, folder);
-    if (!runner_open(f->vm, f->protection, &r, err))
-        return false;
-    flow_machine(f, &r, folder, &m);
-    return flow_step(f, "guest", err, "shutting down %s", m.name) &&
-           (runner_stop(&r, &m, false, GUEST_STOP_MS, err) ||
+    struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
+    const char *name = m.machine.name;
+    return flow_machine_open(f, &m, err) && flow_step(f, "guest", err, "shutting down %s", name) &&
+           (runner_stop(&m.runner, &m.machine, false, GUEST_STOP_MS, err) ||
             err_wrap(err, "the guest does not shut down")) &&
-           (r.virt == NULL || note_nvram(f, r.virt, m.name, err));
+           (m.runner.virt == NULL || note_nvram(f, m.runner.virt, name, err));
 }
 
 /* Nobody writes any more: this point holds everything. */

@@ -3,16 +3,21 @@
 
 #include <stdio.h>
 
-/* Why, by column:
- * test-running  Replication goes on, so all that concerns the source may run. A planned failover
+/* Why, by column.
+ *
+ * test-running: replication goes on, so all that concerns the source may run. A planned failover
  * and revert wait for the cleanup: they have the time, and no drill is left behind. An unplanned
- * failover does not: an emergency is not blocked by a drill. failed-over   The machine runs at a
- * point that was not accepted yet: take another one, accept it or go back, nothing else. The old
- * side ships nothing, so there is nothing to cut, to pause or to send again, and reprotect would
- * end the choice of points. committed     The choice is over and nothing protects the machine:
- * reprotect, or let go of it. reprotecting  It ships the other way, so what concerns the source may
- * run there. A failover has somewhere to go to only once a point of this direction is applied.
- * failing-back  As failed-over.
+ * failover does not: an emergency is not blocked by a drill.
+ *
+ * failed-over, failing-back: the machine runs at a point that was not accepted yet: take another
+ * one, accept it or go back, nothing else. The old side ships nothing, so there is nothing to cut,
+ * to pause or to send again, and reprotect would end the choice of points.
+ *
+ * committed: the choice is over and nothing protects the machine: reprotect, or let go of it.
+ *
+ * reprotecting: it ships the other way, so what concerns the source may run there. A failover has
+ * somewhere to go to only once a point of this direction is applied.
+ *
  * validate and set change nothing that runs. cleanup of a drill that is left is always right. */
 /* Y: yes. d: when drills are left. p: when a point of this direction is applied. -: no. */
 /* clang-format off */

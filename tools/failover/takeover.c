@@ -6,6 +6,8 @@
 #include "common/rfc3339.h"
 #include "tools/failover/local_disks.h"
 
+#define STOP_MS 60000u
+
 static void hold_name(const struct generation *g, char out[PIN_NAME_MAX + 1])
 {
     char generation[GENERATION_NAME_MAX];
@@ -181,25 +183,23 @@ static bool note_domain(struct flow *f, const char *name, struct err *err)
 
 bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err)
 {
-    struct runner r AUTO_RUNNER = {.virt = NULL};
+    struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
+    struct runner *r = &m.runner;
     struct buf notes AUTO_BUF = BUF_NONE;
-    struct runner_machine m;
-    char folder[PATH_BYTES_MAX];
+    const char *name = m.machine.name;
     struct started *s AUTO_FREE = calloc(1, sizeof *s);
 
     if (s == NULL)
         return err_set(err, ERR_FULL, "out of memory");
     s->flow = f;
     s->nic_count = f->protection->nic_count;
-    flow_mount_point(f, folder);
-    if (!flow_step(f, "mount", err, "at %s", folder) || !flow_mount(f, err) ||
-        !runner_open(f->vm, f->protection, &r, err))
-        return false;
-    flow_machine(f, &r, folder, &m);
-    if (!flow_step(f, "machine", err, "%s", r.virt ? m.name : "by the start command") ||
-        !runner_make(&r, &m, s->nics, &notes, err) || !flow_notes(f, &notes, err) ||
-        !(r.virt == NULL || note_domain(f, m.name, err)) ||
-        !flow_step(f, "start", err, "%s", m.name) || !runner_start(&r, &m, &s->resumed_ms, err) ||
+    if (!flow_machine_open(f, &m, err) || !flow_step(f, "mount", err, "at %s", m.folder) ||
+        !flow_mount(f, err) ||
+        !flow_step(f, "machine", err, "%s", r->virt ? name : "by the start command") ||
+        !runner_make(r, &m.machine, s->nics, &notes, err) || !flow_notes(f, &notes, err) ||
+        !(r->virt == NULL || note_domain(f, name, err)) ||
+        !flow_step(f, "start", err, "%s", name) ||
+        !runner_start(r, &m.machine, &s->resumed_ms, err) ||
         !flow_change(f, change_started, s, err))
         return false;
     *resumed_ms = s->resumed_ms;
@@ -210,14 +210,10 @@ bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err)
 
 static bool stop_machine(struct flow *f, struct err *err)
 {
-    struct runner r AUTO_RUNNER = {.virt = NULL};
-    struct runner_machine m;
-    char folder[PATH_BYTES_MAX];
-    flow_mount_point(f, folder);
-    if (!runner_open(f->vm, f->protection, &r, err))
-        return false;
-    flow_machine(f, &r, folder, &m);
-    return runner_stop(&r, &m, true, 60000, err) && runner_remove(&r, &m, err);
+    struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
+    return flow_machine_open(f, &m, err) &&
+           runner_stop(&m.runner, &m.machine, true, STOP_MS, err) &&
+           runner_remove(&m.runner, &m.machine, err);
 }
 
 static bool settings_target(struct flow *f, struct err *err)
