@@ -418,6 +418,59 @@ static void no_moment_of_a_sync_records_what_is_not_there(void **state)
     }
 }
 
+/* Looks at what is there, and begins anew with empty files and records. */
+static void begin_anew(struct far_rig *r, uint8_t *versions[2][RIG_DISKS])
+{
+    struct err err = ERR_NONE;
+    rig_open_source(r->rig);
+    check_after_cut(r, versions, 2);
+    for (size_t i = 0; i < RIG_DISKS; i++) {
+        check_ok(source_zero(r->rig->source, i, 0, rig_disk_bytes[i], &err), err);
+        free(versions[1][i]);
+        memcpy(r->now[i], versions[0][i], room(i));
+    }
+    check_ok(source_sync(r->rig->source, &err), err);
+    rig_reboot(r->rig);
+    rig_lay_over(r->rig, &r->far.origin);
+    rig_open_source(r->rig);
+}
+
+static void *write_each_block(void *context)
+{
+    struct far_rig *r = context;
+    for (uint64_t b = 0; b < blocks_of_bytes(rig_disk_bytes[0]); b++) {
+        struct err err = ERR_NONE;
+        struct span data = span_of(r->now[0] + b * BLOCK_BYTES, BLOCK_BYTES);
+        if (!source_write(r->rig->source, 0, b * BLOCK_BYTES, data, &err))
+            return context;
+    }
+    return NULL;
+}
+
+/* A bit that is set while a sync runs waits for the next one. */
+static void a_sync_under_writes_records_no_block_without_its_data(void **state)
+{
+    struct far_rig *r = *state;
+    uint8_t *versions[2][RIG_DISKS];
+    keep_version(r, versions[0]);
+    for (uint64_t seed = 1; seed <= 15; seed++) {
+        struct err err = ERR_NONE;
+        pthread_t writer;
+        void *failed;
+        specimen_noise(r->now[0], rig_disk_bytes[0], seed);
+        keep_version(r, versions[1]);
+        assert_int_equal(pthread_create(&writer, NULL, write_each_block, r), 0);
+        for (unsigned i = 0; i < 20; i++)
+            check_ok(source_flush(r->rig->source, 0, &err), err);
+        pthread_join(writer, &failed);
+        assert_null(failed);
+        rig_power_cut(r->rig, seed);
+        begin_anew(r, versions);
+    }
+    for (size_t disk = 0; disk < RIG_DISKS; disk++)
+        free(versions[0][disk]);
+}
+
 /* What the power cut left of writes that nobody acknowledged does not come to light later. */
 static void hydration_after_a_power_cut_changes_nothing_that_was_read(void **state)
 {
@@ -602,6 +655,7 @@ static void a_guests_writes_win_over_hydration_of_the_same_blocks(void **state)
     struct err err = ERR_NONE;
     struct hydrate *h CLEANUP(hydrate_stop) = NULL;
     struct guest guests[RIG_DISKS];
+    fake_world_short_transfers(r->rig->world, true); /* a chunk goes in bit by bit */
     pthread_t threads[RIG_DISKS];
     sem_t done;
     sem_init(&done, 0, 0);
@@ -638,6 +692,7 @@ int main(void)
         property(half_a_block_out_of_reach_is_not_written),
         property(what_was_synced_outlives_a_power_cut),
         property(no_moment_of_a_sync_records_what_is_not_there),
+        property(a_sync_under_writes_records_no_block_without_its_data),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
