@@ -183,7 +183,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
 const struct verb verb_host = {
     .name = "host",
-    .summary = "Run this host's jobs: what other hosts and a failover ask of it",
+    .summary = "Run what other hosts and a failover ask of this host",
     .operands = "[NAME]",
     .operands_least = 0,
     .operands_most = 1,
