@@ -183,7 +183,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
 const struct verb verb_host = {
     .name = "host",
-    .summary = "Run what other hosts and a failover ask of this host",
+    .summary = "Run the jobs of this host, a service",
     .operands = "[NAME]",
     .operands_least = 0,
     .operands_most = 1,
