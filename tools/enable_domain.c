@@ -178,13 +178,14 @@ static bool mount_it(const struct verb_call *call, const struct settings *s, str
 {
     struct unit_place place;
     bool ours;
-    if (mount_folder_used(s->machine->mount, s->name, &ours) && ours)
-        return true;
-    if (!mount_folder_make(call->world, call->paths, s->machine->mount, err))
+    bool mounted = mount_folder_used(s->machine->mount, s->name, &ours) && ours;
+    if (!mounted && !mount_folder_make(call->world, call->paths, s->machine->mount, err))
         return false;
     if (unit_place_find(&place))
-        return unit_enable(call->world, &place, call->paths, s->name, s->machine->mount, err);
-    return self_run((const char *const[]){"mount", s->name, s->machine->mount, NULL}, err);
+        return unit_enable(call->world, &place, call->paths, s->name, s->machine->mount, mounted,
+                           err);
+    return mounted ||
+           self_run((const char *const[]){"mount", s->name, s->machine->mount, NULL}, err);
 }
 
 static bool unmount_it(const struct verb_call *call, const struct settings *s, struct err *err)

@@ -79,7 +79,7 @@ B process web --once >/dev/null
 say "the guest is let go when the command is killed, or its freeze fails"
 A set web freeze="echo freeze >>$TMP/quiet; touch $TMP/frozen; sleep 1" >/dev/null
 rm "$TMP/quiet"
-a "$FARSHORE" point web --application >/dev/null &
+a exec "$FARSHORE" point web --application >/dev/null &
 killed=$!
 wait_for 10 test -e "$TMP/frozen"
 kill -KILL $killed

@@ -123,7 +123,11 @@ virsh start off
 virsh destroy off
 
 say "a running guest moves to the mount and goes on"
-truncate -s 64M "$V/live1.img" "$V/live2.img"
+truncate -s 64M "$V/live1.img"
+truncate -s 1300M "$V/live2.img"
+# What takes a while to copy and little to ship.
+head -c 1200M /dev/zero | tr '\0' x |
+    dd of="$V/live2.img" bs=1M seek=64 conv=notrunc iflag=fullblock status=none
 define live 'log=raw pause=20' --agent "$V/live1.img" "$V/live2.img"
 virsh start live
 wait_for 120 has_counted live 5
@@ -132,6 +136,13 @@ mount -t tmpfs -o size=4k tmpfs "$V/small"
 expect_exit 1 'make room' A enable live --domain live --local "$V/small" --cache "$CACHE" --target "$TARGET"
 umount "$V/small"
 [ ! -e "$TMP/a/config/vms/live.json" ] || fail "something was made"
+# Killed while the second disk is copied: the guest goes on, and so does the same command.
+a exec "$FARSHORE" enable live --domain live --cache "$CACHE" --target "$TARGET" >/dev/null &
+killed=$!
+has_moved() { [ "$(disk_path live vda)" != "$V/live1.img" ]; }
+wait_for 30 has_moved
+kill -KILL $killed || say "(too quick to be killed here)"
+wait $killed || true
 A enable live --domain live --cache "$CACHE" --target "$TARGET"
 for disk in vda vdb; do
     [ "$(disk_path live $disk)" = "$V/state/mounts/live/$disk.img" ] || fail "$disk did not move"

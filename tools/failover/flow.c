@@ -2,6 +2,7 @@
 #include "tools/failover/flow.h"
 
 #include "tools/disk_lock.h"
+#include "tools/failover/mount_folder.h"
 #include "tools/self_run.h"
 
 #define RESTART_MS 60000u
@@ -101,7 +102,7 @@ void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX])
     if (s->machine->mount[0] != '\0')
         snprintf(out, PATH_BYTES_MAX, "%s", s->machine->mount);
     else
-        snprintf(out, PATH_BYTES_MAX, "%.1000s/mounts/%s", f->call->paths->state, s->name);
+        mount_folder_default(f->call->paths, s->name, out);
 }
 
 bool flow_mount(struct flow *f, struct err *err)
@@ -111,7 +112,7 @@ bool flow_mount(struct flow *f, struct err *err)
     if (vm_locked(f->call->paths, vm, at))
         return true;
     flow_mount_point(f, folder);
-    return dir_make(f->call->world, folder, 0755, err) &&
+    return mount_folder_make(f->call->world, f->call->paths, folder, err) &&
            self_run((const char *const[]){"mount", vm, folder, NULL}, err);
 }
 

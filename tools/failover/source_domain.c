@@ -294,6 +294,9 @@ bool source_domain_read(struct world *w, struct virt *v, const struct source_ask
         !source_domain_measure(out, err) || !read_nics(v, f, out, err) ||
         !read_nvram(w, f, out, err))
         return false;
+    for (size_t i = 0; i < ask->excluded_count; i++)
+        source_domain_note(out, "disk %s of domain %s is left out: it is not at the target",
+                           ask->excluded[i], out->name);
     if (f->tpm)
         source_domain_note(out, "domain %s has a TPM, whose state is not replicated", out->name);
     return buf_ok(&out->notes, err);

@@ -111,7 +111,7 @@ static void unit_path(const struct unit_place *place, const char *vm, char out[P
 }
 
 bool unit_enable(struct world *w, const struct unit_place *place, const struct paths *p,
-                 const char *vm, const char *mount, struct err *err)
+                 const char *vm, const char *mount, bool mounted, struct err *err)
 {
     char path[PATH_BYTES_MAX], binary[PATH_MAX], name[VM_NAME_MAX + 32];
     struct buf text AUTO_BUF = BUF_NONE;
@@ -124,7 +124,7 @@ bool unit_enable(struct world *w, const struct unit_place *place, const struct p
     return unit_write(p, binary, vm, mount, &text, err) &&
            file_replace(w, path, 0644, buf_span(&text), err) &&
            systemctl(place, "daemon-reload", NULL, NULL, err) &&
-           systemctl(place, "enable", "--now", name, err);
+           systemctl(place, "enable", mounted ? "--quiet" : "--now", name, err);
 }
 
 bool unit_disable(struct world *w, const struct unit_place *place, const char *vm, struct err *err)

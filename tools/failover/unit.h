@@ -20,9 +20,9 @@ void unit_name(const char *vm, char *out, size_t size);
  */
 bool unit_write(const struct paths *p, const char *binary, const char *vm, const char *mount,
                 struct buf *out, struct err *err) MUST_CHECK;
-/* Writes it, and has systemd start it now and at each boot: the VM is mounted then. */
+/* Writes it, and has systemd start it at each boot, and, unless the VM is mounted already, now. */
 bool unit_enable(struct world *w, const struct unit_place *place, const struct paths *p,
-                 const char *vm, const char *mount, struct err *err) MUST_CHECK;
+                 const char *vm, const char *mount, bool mounted, struct err *err) MUST_CHECK;
 /* Stops it (which unmounts) and removes it; a missing one is success. */
 bool unit_disable(struct world *w, const struct unit_place *place, const char *vm,
                   struct err *err) MUST_CHECK;

@@ -260,6 +260,20 @@ static bool move_defined(const struct move *m, const char *path, struct err *err
            machine_write(machine, &changed, err) && virt_define(m->v, changed, err);
 }
 
+/* Whether a copy to that file is under way: of one who died over it. It is gone on with. */
+static bool is_copying(const struct move *m, const char *path)
+{
+    virDomainBlockJobInfo info;
+    char *xml AUTO_FREE = NULL;
+    struct err ignored = ERR_NONE; /* then a copy is begun, and that says what is wrong */
+    if (virDomainGetBlockJobInfo(m->domain, m->target, &info, 0) <= 0 ||
+        info.type != VIR_DOMAIN_BLOCK_JOB_TYPE_COPY ||
+        !virt_xml(m->v, m->name, VIRT_LIVE, &xml, &ignored))
+        return false;
+    const char *mirror = strstr(xml, "<mirror ");
+    return mirror != NULL && strstr(mirror, path) != NULL;
+}
+
 bool libvirt_move_disk(struct virt *v, const char *domain, const char *target, const char *path,
                        virt_progress_fn *progress, void *context, struct err *err)
 {
@@ -273,9 +287,9 @@ bool libvirt_move_disk(struct virt *v, const char *domain, const char *target, c
     if (virDomainIsActive(d) != 1)
         return err_set(err, ERR_INVALID, "%s does not run: define it with its disk elsewhere",
                        domain);
-    if (virDomainBlockCopy(d, target, xml, NULL, 0,
-                           VIR_DOMAIN_BLOCK_COPY_REUSE_EXT | VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB) <
-        0)
+    if (!is_copying(&m, path) && virDomainBlockCopy(d, target, xml, NULL, 0,
+                                                    VIR_DOMAIN_BLOCK_COPY_REUSE_EXT |
+                                                        VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB) < 0)
         return libvirt_error(err, "disk %s of %s cannot be copied", target, domain);
     if (!copy_and_pivot(&m, err)) {
         (void)virDomainBlockJobAbort(d, target, 0); /* ended by itself, when this fails */

@@ -76,14 +76,16 @@ static void the_unit_is_started_now_and_at_boot_and_is_gone_when_it_is_disabled(
     make_systemctl(&d, program);
     const struct unit_place place = {.folder = d.path, .systemctl = program};
     check_ok(unit_disable(world_real(), &place, "web", &err), err); /* there is none */
-    check_ok(unit_enable(world_real(), &place, &usual, "web", "/srv/web", &err), err);
+    check_ok(unit_enable(world_real(), &place, &usual, "web", "/srv/web", false, &err), err);
     assert_int_equal(access(unit, F_OK), 0);
+    check_ok(unit_enable(world_real(), &place, &usual, "web", "/srv/web", true, &err), err);
     check_ok(unit_disable(world_real(), &place, "web", &err), err);
     assert_int_not_equal(access(unit, F_OK), 0);
     check_ok(file_load(world_real(), tmp_dir_path(&d, "calls"), 4096, &calls, &err), err);
     says(&calls,
-         "daemon-reload\nenable --now farshore-web.service\ndisable --now farshore-web.service\n"
-         "daemon-reload\n",
+         "daemon-reload\nenable --now farshore-web.service\n"
+         "daemon-reload\nenable --quiet farshore-web.service\n" /* mounted already */
+         "disable --now farshore-web.service\ndaemon-reload\n",
          true);
     tmp_dir_remove(&d);
 }
