@@ -471,6 +471,122 @@ static void a_sync_under_writes_records_no_block_without_its_data(void **state)
         free(versions[0][disk]);
 }
 
+/* --- a moment inside a call of the fake world --- */
+
+static struct {
+    struct world_ops ops;
+    const struct world_ops *real;
+    void (*act)(struct far_rig *r); /* once */
+    struct far_rig *rig;
+    _Atomic bool armed;
+} moment;
+
+static bool on_disk(const struct world_file *f)
+{
+    return strcmp(f->path, rig_disk_path(0)) == 0 && atomic_exchange(&moment.armed, false);
+}
+
+static int act_after_sync(struct world_file *f)
+{
+    int rc = moment.real->sync(f);
+    if (on_disk(f))
+        moment.act(moment.rig);
+    return rc;
+}
+
+static ssize_t act_before_write(struct world_file *f, const void *data, size_t length,
+                                uint64_t offset)
+{
+    if (on_disk(f))
+        moment.act(moment.rig);
+    return moment.real->pwrite(f, data, length, offset);
+}
+
+static void moment_begin(struct far_rig *r, void (*act)(struct far_rig *r))
+{
+    moment.real = r->rig->world->ops;
+    moment.ops = *moment.real;
+    moment.act = act;
+    moment.rig = r;
+    r->rig->world->ops = &moment.ops;
+    moment.armed = true;
+}
+
+static void moment_end(struct far_rig *r)
+{
+    assert_false(moment.armed);
+    r->rig->world->ops = moment.real;
+}
+
+static void write_block_seven(struct far_rig *r)
+{
+    struct err err = ERR_NONE;
+    uint8_t *at = r->now[0] + 7 * BLOCK_BYTES;
+    specimen_noise(at, BLOCK_BYTES, 4711);
+    check_ok(source_write(r->rig->source, 0, 7 * BLOCK_BYTES, span_of(at, BLOCK_BYTES), &err), err);
+}
+
+static void a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it(void **state)
+{
+    struct far_rig *r = *state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct err err = ERR_NONE;
+        uint8_t *versions[2][RIG_DISKS];
+        keep_version(r, versions[0]);
+        rig_write(r->rig, 0, 2, 1, 0x11);
+        memset(versions[0][0] + 2 * BLOCK_BYTES, 0x11, BLOCK_BYTES);
+        memcpy(r->now[0], versions[0][0], room(0));
+        moment_begin(r, write_block_seven);
+        moment.ops.sync = act_after_sync;
+        check_ok(source_flush(r->rig->source, 0, &err), err);
+        moment_end(r);
+        keep_version(r, versions[1]);
+        rig_power_cut(r->rig, seed);
+        begin_anew(r, versions);
+        for (size_t disk = 0; disk < RIG_DISKS; disk++) {
+            memcpy(r->now[disk], r->far.bytes[disk], room(disk));
+            free(versions[0][disk]);
+        }
+    }
+}
+
+static _Atomic bool wrote;
+static pthread_t writer_of_seven;
+
+static void *write_seven(void *context)
+{
+    write_block_seven(context);
+    wrote = true;
+    return NULL;
+}
+
+/* Hydration is about to write: a guest that writes now must wait for it. What must not happen has
+ * some time to happen. */
+static void let_a_guest_write(struct far_rig *r)
+{
+    const struct timespec step = {.tv_nsec = 1000000};
+    wrote = false;
+    assert_int_equal(pthread_create(&writer_of_seven, NULL, write_seven, r), 0);
+    for (unsigned i = 0; i < 100 && !wrote; i++)
+        nanosleep(&step, NULL);
+}
+
+static void hydration_never_overwrites_a_write_that_came_after_its_look(void **state)
+{
+    struct far_rig *r = *state;
+    /* All but the run of blocks with block 7 is there, so that the moment is that run's. */
+    for (uint64_t b = 40; b < blocks_of_bytes(rig_disk_bytes[0]); b++) {
+        rig_write(r->rig, 0, b, 1, 1);
+        memset(r->now[0] + b * BLOCK_BYTES, 1, BLOCK_BYTES);
+    }
+    moment_begin(r, let_a_guest_write);
+    moment.ops.pwrite = act_before_write;
+    hydrate_all(r->rig);
+    pthread_join(writer_of_seven, NULL);
+    moment_end(r);
+    check_shows(r->rig, r->now);
+}
+
 /* What the power cut left of writes that nobody acknowledged does not come to light later. */
 static void hydration_after_a_power_cut_changes_nothing_that_was_read(void **state)
 {
@@ -565,14 +681,14 @@ static void hydration_waits_for_a_store_and_says_why(void **state)
     struct far_rig *r = *state;
     struct err err = ERR_NONE;
     struct hydrate *h CLEANUP(hydrate_stop) = NULL;
-    const struct timespec moment = {.tv_nsec = 1000000};
+    const struct timespec step = {.tv_nsec = 1000000};
     struct hydrate_status status;
     sem_t done;
     sem_init(&done, 0, 0);
     r->far.away = true;
     check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
     for (unsigned i = 0; i < 20000 && !says_why(h); i++)
-        nanosleep(&moment, NULL);
+        nanosleep(&step, NULL);
     assert_true(says_why(h));
     r->far.away = false;
     wait_posted(&done);
@@ -587,7 +703,7 @@ static void one_unreadable_block_keeps_the_origin_and_the_rest_is_copied(void **
     struct far_rig *r = *state;
     struct err err = ERR_NONE;
     struct hydrate *h CLEANUP(hydrate_stop) = NULL;
-    const struct timespec moment = {.tv_nsec = 1000000};
+    const struct timespec step = {.tv_nsec = 1000000};
     struct hydrate_status status = {.complete = false};
     uint8_t block[BLOCK_BYTES];
     sem_t done;
@@ -595,7 +711,7 @@ static void one_unreadable_block_keeps_the_origin_and_the_rest_is_copied(void **
     r->far.bad = 5;
     check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
     for (unsigned i = 0; i < 20000 && status.reason[0] == '\0'; i++) {
-        nanosleep(&moment, NULL);
+        nanosleep(&step, NULL);
         hydrate_status(h, &status);
     }
     assert_int_equal(status.unreadable_blocks, 1);
@@ -693,6 +809,8 @@ int main(void)
         property(what_was_synced_outlives_a_power_cut),
         property(no_moment_of_a_sync_records_what_is_not_there),
         property(a_sync_under_writes_records_no_block_without_its_data),
+        property(a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it),
+        property(hydration_never_overwrites_a_write_that_came_after_its_look),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
