@@ -6,6 +6,7 @@
 . "$(dirname "$0")/lib.sh" "$@"
 for tool in fio jq; do command -v "$tool" >/dev/null || { echo "SKIP: no $tool here"; exit 77; }; done
 case $TARGET in file://*) ;; *) echo "SKIP: the target is moved away as a folder"; exit 77 ;; esac
+chmod 711 "$TMP" # the mount's way is one that a hypervisor could go
 MNT=$TMP/b/state/mounts/web
 
 of() { B status web --json | jq -r ".vms[0].$1 // empty"; }
@@ -48,6 +49,7 @@ kill -STOP \$(FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE
 SH
 printf '#!/bin/sh\n' >"$TMP/stop"
 chmod 755 "$TMP/start" "$TMP/stop"
+printf '{"name": "b", "libvirt": "none:///"}\n' >"$TMP/b/config/host.json"
 B set web start="$TMP/start" stop="$TMP/stop" >/dev/null
 B failover web --json >"$TMP/failover.json"
 partial || fail "it is whole before it was looked at"
