@@ -6,7 +6,8 @@
 . "$(dirname "$0")/lib.sh" "$@"
 for tool in fio jq; do command -v "$tool" >/dev/null || { echo "SKIP: no $tool here"; exit 77; }; done
 case $TARGET in file://*) ;; *) echo "SKIP: the target is moved away as a folder"; exit 77 ;; esac
-chmod 711 "$TMP" # the mount's way is one that a hypervisor could go
+mkdir "$TMP/b"
+chmod 711 "$TMP" "$TMP/b" # the mount's way is one that a hypervisor could go
 MNT=$TMP/b/state/mounts/web
 
 of() { B status web --json | jq -r ".vms[0].$1 // empty"; }
@@ -95,7 +96,7 @@ wait "$reader_data" || fail "a reader saw the kills"
 cmp -n 160M "$TMP/read-data" "$TMP/disks/data.raw" || fail "data shows something else than the point"
 
 say "whole: the 1 TiB with it"
-echo "$deaths of the workers died before; now $(of hydrated_bytes) of $(of hydration_bytes_total)"
+echo "$deaths times a worker died before"
 whole() { ! partial; }
 wait_for 60 whole
 [ "$(du -m "$TMP/b/state/disks/web/" | cut -f1)" -lt 300 ] || fail "holes were filled"
