@@ -105,6 +105,13 @@ void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX])
         mount_folder_default(f->call->paths, s->name, out);
 }
 
+bool flow_folder_make(struct flow *f, const char *folder, struct err *err)
+{
+    return f->protection->xml.length > 0
+               ? mount_folder_make(f->call->world, f->call->paths, folder, err)
+               : dir_make(f->call->world, folder, 0755, err);
+}
+
 bool flow_mount(struct flow *f, struct err *err)
 {
     char folder[PATH_BYTES_MAX], at[PATH_MAX];
@@ -112,7 +119,7 @@ bool flow_mount(struct flow *f, struct err *err)
     if (vm_locked(f->call->paths, vm, at))
         return true;
     flow_mount_point(f, folder);
-    return mount_folder_make(f->call->world, f->call->paths, folder, err) &&
+    return flow_folder_make(f, folder, err) &&
            self_run((const char *const[]){"mount", vm, folder, NULL}, err);
 }
 

@@ -48,6 +48,8 @@ bool flow_caches(struct flow *f, struct err *err) MUST_CHECK;
 
 /* Where this host mounts the VM: its setting, else a folder of its own. */
 void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX]);
+/* A folder to mount in; of a domain one that the hypervisor's user can come by. */
+bool flow_folder_make(struct flow *f, const char *folder, struct err *err) MUST_CHECK;
 /* Mounts unless it is; unmounts if it is, waiting for what is dirty when `ship`. */
 bool flow_mount(struct flow *f, struct err *err) MUST_CHECK;
 bool flow_unmount(struct flow *f, bool ship, struct err *err) MUST_CHECK;

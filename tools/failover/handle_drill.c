@@ -5,7 +5,6 @@
 
 #include "common/rfc3339.h"
 #include "tools/failover/flow.h"
-#include "tools/failover/mount_folder.h"
 #include "tools/failover/scratch.h"
 #include "tools/mounts.h"
 #include "tools/self_run.h"
@@ -78,7 +77,7 @@ static bool choose_point(struct drill *d, struct err *err)
 static bool mount_drill(struct drill *d, struct err *err)
 {
     struct flow *f = d->flow;
-    return mount_folder_make(f->call->world, f->call->paths, d->test.mount, err) &&
+    return flow_folder_make(f, d->test.mount, err) &&
            self_run((const char *const[]){"recover", d->test.mount, "--vm", f->vm->settings.name,
                                           "--writable", d->scratch, NULL},
                     err);

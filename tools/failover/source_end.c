@@ -2,6 +2,7 @@
 #include "tools/failover/source_end.h"
 
 #include "tools/failover/nvram.h"
+#include "tools/failover/refresh.h"
 
 #define GUEST_STOP_MS 300000u
 #define POINT_WAIT_MS 600000u
@@ -59,9 +60,25 @@ static bool last_point(struct flow *f, const char *label, struct source_end *out
     return true;
 }
 
+/* The target makes the machine as it is now, not as it was when it was enabled. One that cannot
+ * move any more is found out while it still runs. */
+static bool note_machine(struct flow *f, struct err *err)
+{
+    struct protection *now = NULL;
+    if (f->protection->xml.length == 0)
+        return true;
+    if (!flow_step(f, "machine", err, "as it is now") || !refresh_machine(f->vm, err) ||
+        !protection_load(&f->vault, &now, err))
+        return false;
+    protection_release(&f->protection);
+    f->protection = now;
+    return true;
+}
+
 bool source_end(struct flow *f, const char *label, struct source_end *out, struct err *err)
 {
-    return stop_guest(f, err) && flow_mount(f, err) && last_point(f, label, out, err) &&
+    return note_machine(f, err) && stop_guest(f, err) && flow_mount(f, err) &&
+           last_point(f, label, out, err) &&
            flow_step(f, "unmount", err, "point %s is shipped", out->point) &&
            flow_unmount(f, true, err);
 }
