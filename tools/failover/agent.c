@@ -4,13 +4,15 @@
 #include "common/log.h"
 #include "tools/disk_lock.h"
 #include "tools/failover/agent_internal.h"
+#include "tools/failover/moved.h"
+#include "tools/failover/validate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define SECOND_NS ((uint64_t)1000000000)
 #define FAILED_S  15u   /* until a VM whose vault fails is looked at again */
-#define FENCE_S   60u   /* between two looks for a fence that is pending */
+#define FENCE_S   60u   /* between two looks at the protection document */
 #define TIDY_S    3600u /* between two removals of old jobs */
 
 uint64_t agent_now_ns(const struct agent *a)
@@ -141,7 +143,30 @@ static void boot(struct agent *a, struct agent_vm *v)
         agent_begin_job(a, v, "boot");
 }
 
-static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
+/* A source that was left by an unplanned failover learns it here: from now on it neither mounts nor
+ * starts the VM. What runs goes on, fenced: its guest may hold what nobody else has. */
+static bool note_moved(struct agent *a, struct agent_vm *v, const struct protection *p,
+                       struct err *err)
+{
+    const struct verb_call *call = a->config.call;
+    struct moved m = {.ms = call->world->ops->realtime_ns(call->world) / 1000000};
+    struct moved known;
+    bool there;
+    if (v->vm.settings.role != ROLE_SOURCE || p->source_host[0] == '\0' ||
+        strcmp(p->source_host, a->config.host) == 0)
+        return true;
+    if (!moved_read(call->world, call->paths, v->name, &known, &there, err))
+        return false;
+    if (there)
+        return true;
+    snprintf(m.host, sizeof m.host, "%s", p->source_host);
+    snprintf(m.reason, sizeof m.reason, "failed over to point %s", p->failover.point);
+    log_warning("%s runs on host %s now: it is not started here any more", v->name, m.host);
+    return moved_write(call->world, call->paths, v->name, &m, err);
+}
+
+/* What the document says that nobody tells this host by a job. */
+static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
     struct protection *p AUTO_PROTECTION = NULL;
@@ -152,7 +177,17 @@ static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
         return false;
     if (p->failover.fence_pending && strcmp(p->failover.host, a->config.host) == 0)
         agent_begin_job(a, v, "fence");
-    return true;
+    return note_moved(a, v, p, err);
+}
+
+/* A target looks in time for what a failover would run into. */
+static void validate(struct agent *a, struct agent_vm *v)
+{
+    if (v->vm.settings.role != ROLE_TARGET || v->next_validate_ns > agent_now_ns(a))
+        return;
+    v->next_validate_ns = agent_now_ns(a) + VALIDATE_AGAIN_S * SECOND_NS;
+    if (!validated_lately(a->config.call, v->name))
+        agent_begin_job(a, v, "validate");
 }
 
 static bool tidy(struct agent *a, struct agent_vm *v, struct err *err)
@@ -172,7 +207,8 @@ static void one_vm(struct agent *a, struct agent_vm *v)
     bool good = open_vm(a, v, &err);
     if (good && v->open) {
         boot(a, v);
-        good = agent_look(a, v, &err) && fence(a, v, &err) && tidy(a, v, &err);
+        validate(a, v);
+        good = agent_look(a, v, &err) && look_at_document(a, v, &err) && tidy(a, v, &err);
     }
     if (!good && !v->reported)
         log_error("%s: %s", v->name, err.text);

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-static void folder_of(const struct flow *f, char out[PATH_BYTES_MAX])
+void local_disks_folder(const struct flow *f, char out[PATH_BYTES_MAX])
 {
     const char *given = target_setting(&f->protection->settings, "folder");
     bool home = strcmp(f->host.name, f->protection->home_host) == 0;
@@ -65,7 +65,7 @@ bool local_disks_make(struct flow *f, const struct history_point *point, struct 
     char folder[PATH_BYTES_MAX];
     size_t count = history_disks(f->vm->history, point->index, disks);
 
-    folder_of(f, folder);
+    local_disks_folder(f, folder);
     if (!dir_make(f->call->world, folder, 0711, err))
         return false;
     for (size_t i = 0; i < count; i++)
