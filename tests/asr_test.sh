@@ -35,7 +35,7 @@ while read -r _ verb rest; do
 done < <(grep -oE '`farshore [^`]*`' "$page" | tr -d '`')
 
 # What is registered, by the scheme of tests/CMakeLists.txt: a file NAME_test.* by its own name, a
-# script of servers/ with each server that it is run over, where that server can be had.
+# script or program of servers/ with each server that it is run over, where that server can be had.
 tests=$(ctest --test-dir "$(dirname "$farshore")" -N 2>/dev/null |
     sed -n 's/^ *Test *#[0-9]*: //p')
 [ -n "$tests" ] || complain "no test is registered beside $farshore"
@@ -46,6 +46,7 @@ for path in $(grep -oE '`tests/[^`]*`' "$page" | tr -d '`' | sort -u); do
     fi
     name=${path#tests/}
     case $name in
+    servers/*_main.c) name=server.$(basename "$name" _main.c). ;;
     servers/*.sh) name=server.$(basename "$name" .sh). ;;
     *_test.c | *_test.sh) name=${name%_test.*} name=${name//\//.} ;;
     esac
