@@ -67,7 +67,7 @@ static void print_help(FILE *out)
           out);
     for (size_t i = 0; verbs[i]; i++)
         if (!verbs[i]->hidden)
-            fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+            fprintf(out, "  %-13s %s\n", verbs[i]->name, verbs[i]->summary);
     fputs("\nfarshore VERB --help tells more of a verb; farshore --version prints the version.\n",
           out);
 }
