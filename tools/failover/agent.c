@@ -4,6 +4,7 @@
 #include "common/log.h"
 #include "tools/disk_lock.h"
 #include "tools/failover/agent_internal.h"
+#include "tools/failover/moved.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,7 @@ static void boot(struct agent *a, struct agent_vm *v)
         agent_begin_job(a, v, "boot");
 }
 
+/* Those of others, and the one that this host got while it was off. */
 static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
@@ -152,7 +154,8 @@ static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
         return false;
     if (p->failover.fence_pending && strcmp(p->failover.host, a->config.host) == 0)
         agent_begin_job(a, v, "fence");
-    return true;
+    return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,
+                       a->config.host, err);
 }
 
 static bool tidy(struct agent *a, struct agent_vm *v, struct err *err)
