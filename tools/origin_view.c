@@ -90,10 +90,11 @@ static bool read_view(struct origin_view *v, uint16_t number, uint64_t offset, s
     return inside == 0 || view_read(v->view, disk, offset, mspan_part(out, 0, inside), err);
 }
 
-/* Not what another try may change: the old source could not read it, or somebody damaged it. */
+/* Not what another try may change: the old source could not read it. What is missing or damaged
+ * may be whole again, as when a folder is mounted late or bytes were hurt on the way. */
 static bool lasting(const struct err *err)
 {
-    return err->kind == ERR_IO || err->kind == ERR_CORRUPT || err->kind == ERR_CANCELLED;
+    return err->kind == ERR_IO || err->kind == ERR_CANCELLED;
 }
 
 static void note(struct origin_view *v, const char *reason)

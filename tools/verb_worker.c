@@ -52,6 +52,7 @@ static bool status_json(struct worker *w, cJSON *j, struct err *err)
                                     .source = w->source,
                                     .shipper = w->shipper,
                                     .hydrate = w->hydrate,
+                                    .origin = w->origin,
                                     .cut_interval_s = w->cut_interval_s};
     pthread_mutex_unlock(&w->lock);
     return worker_status_json(&s, j, err);

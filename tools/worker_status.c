@@ -34,6 +34,9 @@ static bool add_hydration(const struct worker_status *w, cJSON *j, struct err *e
     if (w->hydrate == NULL)
         return true;
     hydrate_status(w->hydrate, &h);
+    /* A read may wait for a while before hydration fails by it: the guest's reads wait as well. */
+    if (!h.complete && h.reason[0] == '\0')
+        origin_view_reason(w->origin, h.reason);
     const char *state = h.complete ? "complete" : h.reason[0] != '\0' ? "stalled(view)" : "running";
     return json_add_text(j, "hydration", state, err) &&
            json_add_text(j, "hydration_reason", h.reason, err) &&

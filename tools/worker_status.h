@@ -8,14 +8,16 @@
 #include "fs/disk/hydrate.h"
 #include "fs/disk/shipper.h"
 #include "fs/mount/keeper.h"
+#include "tools/origin_view.h"
 #include "tools/vm.h"
 
 struct worker_status {
     const struct vm *vm;
     const struct worker_inheritance *inherited;
     struct source *source;
-    struct shipper *shipper; /* NULL: it does not replicate */
-    struct hydrate *hydrate; /* NULL: the disks lie over nothing */
+    struct shipper *shipper;    /* NULL: it does not replicate */
+    struct hydrate *hydrate;    /* NULL: the disks lie over nothing */
+    struct origin_view *origin; /* with hydrate */
     uint64_t cut_interval_s;
 };
 

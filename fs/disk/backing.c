@@ -348,24 +348,42 @@ bool backing_zero(struct backing *b, uint64_t offset, uint64_t length, struct er
     return true;
 }
 
-bool backing_fill(struct backing *b, struct extent blocks, struct span data, struct err *err)
+/* Blocks that are absent all of them; `data` NULL: zeros. */
+static bool fill_run(struct backing *b, struct extent run, const uint8_t *data, struct err *err)
+{
+    uint64_t from = run.first << BLOCK_SHIFT, until = extent_end(run) << BLOCK_SHIFT;
+    if (until > b->bytes)
+        until = b->bytes;
+    size_t length = (size_t)(until - from);
+    if (!(data ? file_write(b->file, span_of(data, length), from, err)
+               : punch(b, from, length, err)))
+        return false;
+    set_present(b, run);
+    return true;
+}
+
+static bool fill(struct backing *b, struct extent blocks, const uint8_t *data, struct err *err)
 {
     for (uint64_t done = 0; done < blocks.count;) {
-        uint64_t run;
-        struct extent rest = {.first = blocks.first + done, .count = blocks.count - done};
-        if (!backing_present(b, rest, &run)) {
-            uint64_t from = rest.first << BLOCK_SHIFT;
-            uint64_t until = (rest.first + run) << BLOCK_SHIFT;
-            if (until > b->bytes)
-                until = b->bytes;
-            struct span part = span_of(data.data + (done << BLOCK_SHIFT), (size_t)(until - from));
-            if (!file_write(b->file, part, from, err))
-                return false;
-            set_present(b, (struct extent){.first = rest.first, .count = run});
-        }
-        done += run;
+        struct extent run = {.first = blocks.first + done, .count = blocks.count - done};
+        uint64_t count;
+        bool present = backing_present(b, run, &count);
+        run.count = count;
+        if (!present && !fill_run(b, run, data ? data + (done << BLOCK_SHIFT) : NULL, err))
+            return false;
+        done += count;
     }
     return true;
+}
+
+bool backing_fill(struct backing *b, struct extent blocks, struct span data, struct err *err)
+{
+    return fill(b, blocks, data.data, err);
+}
+
+bool backing_fill_hole(struct backing *b, struct extent blocks, struct err *err)
+{
+    return fill(b, blocks, NULL, err);
 }
 
 /* --- durable --- */
@@ -484,4 +502,16 @@ bool backing_next_data(struct backing *b, uint64_t from, uint64_t *start, uint64
         return true;
     return backing_partial(b) ? next_partial(b, from, start, end, found, err)
                               : next_local(b, from, start, end, found, err);
+}
+
+bool backing_next_bytes(struct backing *b, struct extent blocks, struct extent *out, bool *found,
+                        struct err *err)
+{
+    uint64_t start, end, until = extent_end(blocks) << BLOCK_SHIFT;
+    if (!next_local(b, blocks.first << BLOCK_SHIFT, &start, &end, found, err))
+        return false;
+    *found = *found && start < until;
+    if (*found)
+        *out = extent_of_bytes(start, (end < until ? end : until) - start);
+    return true;
 }

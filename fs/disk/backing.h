@@ -62,5 +62,11 @@ bool backing_present(struct backing *b, struct extent blocks, uint64_t *run);
 /* Puts what the origin has into those of the blocks that are still absent; the range is locked. */
 bool backing_fill(struct backing *b, struct extent blocks, struct span data,
                   struct err *err) MUST_CHECK;
+/* The same where the origin has a hole. */
+bool backing_fill_hole(struct backing *b, struct extent blocks, struct err *err) MUST_CHECK;
+/* The first of the blocks in which the file has bytes, present or not: an absent one may have some,
+ * of a write that a power cut or a kill ended half way. */
+bool backing_next_bytes(struct backing *b, struct extent blocks, struct extent *out, bool *found,
+                        struct err *err) MUST_CHECK;
 
 #endif

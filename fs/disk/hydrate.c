@@ -52,7 +52,28 @@ static bool stopping(struct hydrate *h)
 
 /* --- which blocks --- */
 
-/* The next absent blocks with data, at most a chunk; false: none to the end. */
+/* Over a hole of the origin. What an absent block of the file may hold, of a write that was never
+ * acknowledged, must not come to light when the watermark rises. */
+static bool jump(struct hydrate *h, uint64_t until, struct err *err)
+{
+    struct source_disk *d = disk_of(h);
+    while (h->position < until) {
+        struct extent stray, rest = {.first = h->position, .count = until - h->position};
+        bool found;
+        if (!backing_next_bytes(d->backing, rest, &stray, &found, err))
+            return false;
+        if (found) {
+            struct range_hold hold CLEANUP(range_cleanup) = {.locks = NULL};
+            range_lock(d->locks, stray, &hold);
+            if (!backing_fill_hole(d->backing, stray, err))
+                return false;
+        }
+        h->position = found ? extent_end(stray) : until;
+    }
+    return true;
+}
+
+/* The next absent blocks with data, at most a chunk; *found false: none to the end. */
 static bool next_chunk(struct hydrate *h, struct extent *out, bool *found, struct err *err)
 {
     struct source_disk *d = disk_of(h);
@@ -70,12 +91,12 @@ static bool next_chunk(struct hydrate *h, struct extent *out, bool *found, struc
         uint64_t absent_end = h->position + run;
         if (!o->next_data(o->context, d->number, h->position, &data, found, err))
             return false;
-        if (!*found || data.first >= absent_end) {
-            h->position = *found ? absent_end : blocks;
-            *found = false;
+        uint64_t hole_end = *found && data.first < absent_end ? data.first : absent_end;
+        if (!jump(h, hole_end, err))
+            return false;
+        if (hole_end == absent_end)
             continue;
-        }
-        out->first = data.first > h->position ? data.first : h->position;
+        out->first = h->position;
         uint64_t end = extent_end(data) < absent_end ? extent_end(data) : absent_end;
         out->count = end - out->first;
         if (out->count > HYDRATE_CHUNK_BLOCKS)
@@ -84,6 +105,7 @@ static bool next_chunk(struct hydrate *h, struct extent *out, bool *found, struc
         *found = true;
         return true;
     }
+    *found = false;
     return true;
 }
 

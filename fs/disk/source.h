@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The source: the disks of one VM, written at local speed, with every change tracked. Reads and
- * writes touch local files only and never wait for a store. fs/disk/ship.h cuts and ships.
+ * writes touch local files only and never wait for a store, but for blocks that are still absent
+ * over an origin (fs/disk/backing.h). fs/disk/ship.h cuts and ships.
  *
  * The write path, in this order (design 6 and 7):
  *   range lock -> gate (epoch and count in one step) -> dirty bit in that epoch's map -> intent

@@ -8,6 +8,7 @@
 #include "tests/support/specimen.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static const char *const names[RIG_DISKS] = {"a", "b"};
@@ -57,7 +58,8 @@ struct rig *rig_make(void)
     r->keys = specimen_keys(1);
     r->generation = (struct generation){.number = 1, .id = 0x1234567890abcdefu};
     memcpy(r->vm_id, specimen_vm, sizeof r->vm_id);
-    r->memory_bytes = source_memory_bytes(rig_disk_bytes, RIG_DISKS);
+    r->memory_bytes = source_memory_bytes(rig_disk_bytes, RIG_DISKS) +
+                      source_origin_memory_bytes(rig_disk_bytes, RIG_DISKS);
     r->memory = calloc(1, r->memory_bytes);
     assert_non_null(r->memory);
     r->fresh = true;
@@ -81,6 +83,33 @@ void rig_release(struct rig **rig)
     *rig = NULL;
 }
 
+uint16_t rig_disk_number(size_t disk)
+{
+    return (uint16_t)(disk + 3);
+}
+
+static struct presence_head head_of(const struct rig *r, size_t disk)
+{
+    struct presence_head head = {.generation_id = r->generation.id,
+                                 .epoch = 5,
+                                 .disk = rig_disk_number(disk),
+                                 .disk_bytes = rig_disk_bytes[disk]};
+    memcpy(head.vm, r->vm_id, sizeof head.vm);
+    return head;
+}
+
+void rig_lay_over(struct rig *r, const struct origin *origin)
+{
+    struct err err = ERR_NONE;
+    r->origin = origin;
+    for (size_t i = 0; i < RIG_DISKS; i++) {
+        char path[64];
+        struct presence_head head = head_of(r, i);
+        snprintf(path, sizeof path, "%s.map", paths[i]);
+        check_ok(presence_create(r->world, path, &head, &err), err);
+    }
+}
+
 static void open_source(struct rig *r)
 {
     struct err err = ERR_NONE;
@@ -88,8 +117,10 @@ static void open_source(struct rig *r)
     for (uint16_t i = 0; i < RIG_DISKS; i++)
         disks[i] = (struct source_disk_config){.name = names[i],
                                                .path = paths[i],
-                                               .number = (uint16_t)(i + 3),
-                                               .size_bytes = rig_disk_bytes[i]};
+                                               .number = rig_disk_number(i),
+                                               .size_bytes = rig_disk_bytes[i],
+                                               .origin = r->origin,
+                                               .origin_head = head_of(r, i)};
     struct source_config config = {.world = r->world,
                                    .state_folder = RIG_FOLDER,
                                    .disks = disks,

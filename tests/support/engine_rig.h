@@ -27,7 +27,8 @@ struct rig {
     uint8_t vm_id[VM_ID_BYTES];
     void *memory;
     size_t memory_bytes;
-    bool fresh; /* the next opening formats the memory */
+    bool fresh;                  /* the next opening formats the memory */
+    const struct origin *origin; /* the next opening lays the disks over it; NULL: they are whole */
     struct source *source;
     struct shipper *shipper;
     uint64_t pass_above_bytes;
@@ -36,6 +37,9 @@ struct rig {
 struct rig *rig_make(void); /* disks of zeros, entry 0 in the cache; nothing is open */
 void rig_release(struct rig **r);
 const char *rig_disk_path(size_t disk);
+/* Presence records without a bit, and the origin for all openings from now on. */
+void rig_lay_over(struct rig *r, const struct origin *origin);
+uint16_t rig_disk_number(size_t disk);
 
 void rig_open_source(struct rig *r); /* alone, taken for checked */
 void rig_open(struct rig *r);        /* source and shipper */
