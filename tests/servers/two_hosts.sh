@@ -105,3 +105,41 @@ identity() { # HOST DOMAIN
     virsh "$1" dumpxml "$2" >"$TMP/identity.xml"
     grep -oE "<name>[^<]*</name>|<uuid>[^<]*</uuid>|<mac address='[^']*'" "$TMP/identity.xml"
 }
+
+# --- VM web, with one NIC, which counts on host a ---
+
+lan_on() { # HOST
+    virsh "$1" net-define /dev/stdin >/dev/null <<'NET'
+<network><name>lan</name><ip address='10.61.0.1' netmask='255.255.255.0'><dhcp>
+<range start='10.61.0.10' end='10.61.0.99'/><host mac='52:54:00:61:00:01' ip='10.61.0.42'/></dhcp></ip></network>
+NET
+    virsh "$1" net-start lan
+}
+
+counting_guest() {
+    truncate -s 64M "$V/web.img"
+    define a web 'log=raw pause=20 dhcp=1' --net lan,52:54:00:61:00:01 "$V/web.img"
+    virsh a start web
+    stamp a web "$TMP/stamps"
+    wait_for 60 counts_past a web 5
+}
+
+protect_guest() { # [OPTION...] of enable
+    agent a
+    A enable web --domain web --cache "$CACHE" --target "$TARGET" --target-host b "$@" >/dev/null
+    B join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null
+    agent b
+}
+
+# After an unplanned failover to b with --json in failover.json: b has what was acknowledged before
+# the moment that the printed RPO leads back to.
+lost_no_more_than_said() {
+    local acked got begun lost
+    wait_for 60 counts_past b web 0
+    acked=$(counted a web) got=$(found b web)
+    begun=$(B glance web | jq .failover.begun_ms) lost=$(jq .lost_seconds "$TMP/failover.json")
+    echo "acknowledged $acked, found $got, printed RPO $lost s, $(jq -c '{rto_ms}' "$TMP/failover.json")"
+    [ "$got" -gt 0 ] && [ "$got" -le $((acked + 1)) ] || fail "b found $got records"
+    [ "$got" -ge "$acked" ] || [ "$(stamp_of $((got + 1)) "$TMP/stamps")" -ge $((begun - lost * 1000)) ] ||
+        fail "record $((got + 1)), of $(stamp_of $((got + 1)) "$TMP/stamps"), is lost; begun $begun"
+}
