@@ -2,6 +2,7 @@
  * hook: what libvirt's hook script calls before a domain starts (share/farshore/libvirt-hook). The
  * domain of a VM that was failed over elsewhere does not start here, nor one whose disks are not
  * mounted: its guest would find no disk, or an empty file. Reads local files only. */
+#include "fs/disk/ship_state.h"
 #include "tools/failover/mount_folder.h"
 #include "tools/failover/moved.h"
 #include "tools/verb.h"
@@ -43,11 +44,28 @@ static bool uses_mount(const struct buf *xml, const char *mount)
     return memmem(xml->data, xml->length, path, strlen(path)) != NULL;
 }
 
+/* A source that met another's entry in its log: others may run the VM, and what this one would
+ * write is in no vault. */
+static bool check_not_fenced(const struct verb_call *call, const struct settings *s,
+                             struct err *err)
+{
+    char folder[PATH_BYTES_MAX];
+    struct ship_state state;
+    struct err unknown = ERR_NONE; /* no state to read: then nothing says that it is fenced */
+    path_state(call->paths, s->name, folder);
+    if (s->role != ROLE_SOURCE || !s->replicate ||
+        !ship_state_load(call->world, folder, s->generation, &state, &unknown) ||
+        state.fenced[0] == '\0')
+        return true;
+    return err_set(err, ERR_FENCED, "domain %s must not run here: %s is fenced: %s",
+                   s->machine->domain, s->name, state.fenced);
+}
+
 static bool check_vm(const struct verb_call *call, const struct settings *s, const struct buf *xml,
                      struct err *err)
 {
     bool ours;
-    if (!moved_check(call->world, call->paths, s->name, err))
+    if (!moved_check(call->world, call->paths, s->name, err) || !check_not_fenced(call, s, err))
         return false;
     if (s->role != ROLE_SOURCE || s->machine->mount[0] == '\0' ||
         !uses_mount(xml, s->machine->mount))

@@ -3,7 +3,7 @@
 #include "fs/mount/keeper.h"
 #include "tools/daemon_log.h"
 #include "tools/disk_lock.h"
-#include "tools/failover/moved.h"
+#include "tools/failover/glance.h"
 #include "tools/mounts.h"
 #include "tools/vm.h"
 
@@ -116,11 +116,10 @@ static bool find_point(const struct verb_call *call, const struct settings *s, c
     return mount_path(s->machine->mount, out, err);
 }
 
-/* A host that the VM has left does not run it by mistake. */
+/* A host that the VM has left, while this one was off perhaps, does not run it by mistake. */
 static bool check_here(const struct verb_call *call, const struct settings *s, struct err *err)
 {
-    return option_given(call->options, "force") ||
-           moved_check(call->world, call->paths, s->name, err) ||
+    return option_given(call->options, "force") || glance_here(call, s, err) ||
            err_wrap(err, "not mounted (--force would)");
 }
 

@@ -119,8 +119,10 @@ wait_for 20 counts b "$before"
 [ "$(found b)" -ge "$before" ] || fail "acknowledged $before, found $(found b) after the restart"
 
 say "the old source comes back, and is fenced"
-A mount web "$TMP/src"
-expect_exit 4 'failed over to host b' A point web --wait
+expect_exit 4 'failed over to b' A mount web "$TMP/src"
+A mount web "$TMP/src" --force # then its log says so, too
+fenced() { [ "$(A status web --json | jq -r '.vms[0].state')" = fenced ]; }
+wait_for 20 fenced
 A unmount "$TMP/src" 2>/dev/null
 agent a
 moved() { [ -e "$TMP/a/state/vms/web/moved" ]; }

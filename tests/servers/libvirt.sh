@@ -4,7 +4,8 @@
 # machine of its own; then the command; and nothing left behind. The command finds
 #   FARSHORE_VIRT_A, FARSHORE_VIRT_B ...   URIs, for virsh -c and for `farshore host --libvirt`
 #   FARSHORE_VIRT_PID_A ...                SIGKILL there is the death of that host with all its
-#                                          guests, daemons and networks
+#                                          guests, daemons and networks; `libvirt.sh --boot a` in
+#                                          the background is its next start
 #   FARSHORE_VIRT_HOOKS_A ...              its /etc/libvirt/hooks, which is there and empty
 #   FARSHORE_VIRT_NET_A ...                /proc/PID/ns/net: nsenter --net=... is "on that host"
 #   FARSHORE_VIRT_FOLDER                   for images, mounts and logs: what is mounted in it is
@@ -37,6 +38,15 @@ if [ "${1:-}" = --host ]; then
     host_main "$2"
     exit
 fi
+
+# --- a host that died comes back, until it or its caller is killed: libvirt.sh --boot HOST ---
+host_boot() { # FOLDER
+    rm -rf "$1"/run/* # as no /run outlives a boot
+    # --kill-child: that process, the host's first, dies with unshare; unshare dies with us.
+    exec setpriv --pdeathsig KILL unshare --net --pid --mount --mount-proc --propagation slave \
+        --fork --kill-child=KILL bash "${BASH_SOURCE[0]}" --host "$1" >"$1/host.log" 2>&1 </dev/null
+}
+if [ "$1" = --boot ]; then host_boot "${FARSHORE_VIRT_FOLDER%/shared}/$2"; fi
 
 HOSTS=$1
 shift
@@ -105,9 +115,7 @@ CONF
 host_start() { # HOST
     local host=$1 folder=$FOLDER/$1 upper=${1^^} inner
     host_folder "$host"
-    # --kill-child: that process, the host's first, dies with unshare; unshare dies with us.
-    setpriv --pdeathsig KILL unshare --net --pid --mount --mount-proc --propagation slave --fork \
-        --kill-child=KILL bash "${BASH_SOURCE[0]}" --host "$folder" >"$folder/host.log" 2>&1 </dev/null &
+    host_boot "$folder" &
     PIDS+=($!)
     export "FARSHORE_VIRT_$upper=qemu:///system?socket=$folder/run/libvirt-sock"
     export "FARSHORE_VIRT_HOOKS_$upper=$folder/etc/hooks"

@@ -143,29 +143,8 @@ static void boot(struct agent *a, struct agent_vm *v)
         agent_begin_job(a, v, "boot");
 }
 
-/* A source that was left by an unplanned failover learns it here: from now on it neither mounts nor
- * starts the VM. What runs goes on, fenced: its guest may hold what nobody else has. */
-static bool note_moved(struct agent *a, struct agent_vm *v, const struct protection *p,
-                       struct err *err)
-{
-    const struct verb_call *call = a->config.call;
-    struct moved m = {.ms = call->world->ops->realtime_ns(call->world) / 1000000};
-    struct moved known;
-    bool there;
-    if (v->vm.settings.role != ROLE_SOURCE || p->source_host[0] == '\0' ||
-        strcmp(p->source_host, a->config.host) == 0)
-        return true;
-    if (!moved_read(call->world, call->paths, v->name, &known, &there, err))
-        return false;
-    if (there)
-        return true;
-    snprintf(m.host, sizeof m.host, "%s", p->source_host);
-    snprintf(m.reason, sizeof m.reason, "failed over to point %s", p->failover.point);
-    log_warning("%s runs on host %s now: it is not started here any more", v->name, m.host);
-    return moved_write(call->world, call->paths, v->name, &m, err);
-}
-
-/* What the document says that nobody tells this host by a job. */
+/* What the document says that nobody tells this host by a job: fences of others that are pending,
+ * and the one that this host got while it was off. */
 static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
@@ -177,7 +156,8 @@ static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *er
         return false;
     if (p->failover.fence_pending && strcmp(p->failover.host, a->config.host) == 0)
         agent_begin_job(a, v, "fence");
-    return note_moved(a, v, p, err);
+    return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,
+                       a->config.host, err);
 }
 
 /* A target looks in time for what a failover would run into. */

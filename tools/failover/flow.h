@@ -17,6 +17,7 @@ struct flow {
     struct doclog_vault vault;
     struct host_config host;
     struct protection *protection; /* as it was last read */
+    bool cache_silent; /* it was waited for in vain: whoever can do without does not wait again */
 };
 
 bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,

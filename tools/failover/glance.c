@@ -172,3 +172,21 @@ bool glance_check(const struct verb_call *call, const struct settings *s, enum s
     return states_check(verb, s->name, p->state, (struct states_facts){.drills = p->test_count > 0},
                         err);
 }
+
+bool glance_here(const struct verb_call *call, const struct settings *s, struct err *err)
+{
+    struct protection *p AUTO_PROTECTION = NULL;
+    struct glance glance AUTO_GLANCE = {.pid = 0};
+    struct host_config me;
+    bool fresh;
+    if (!host_config_load(call->world, call->paths, &me, err))
+        return false;
+    if (s->role == ROLE_SOURCE && s->replicate) {
+        glance_begin(&glance, s->name);
+        glance_end(call, &glance,
+                   call->world->ops->boottime_ns(call->world) + GLANCE_MS * 1000000ull, &p, &fresh);
+        if (fresh && !moved_learn(call->world, call->paths, s, p, me.name, err))
+            return false;
+    }
+    return moved_check(call->world, call->paths, s->name, err);
+}

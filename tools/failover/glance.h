@@ -29,6 +29,10 @@ void glance_end(const struct verb_call *call, struct glance *g, uint64_t deadlin
  * not answer refuse anything: what must not be is refused where it would be done, too. */
 bool glance_check(const struct verb_call *call, const struct settings *s, enum states_verb verb,
                   bool always, struct err *err) MUST_CHECK;
+/* Whether the vault says that this source was left by a failover: then the fence is written (see
+ * moved.h) and it is ERR_FENCED. True also when the vault does not answer in time. */
+bool glance_here(const struct verb_call *call, const struct settings *s,
+                 struct err *err) MUST_CHECK;
 void glance_release(struct glance *g); /* without the answer */
 #define AUTO_GLANCE CLEANUP(glance_release)
 

@@ -63,6 +63,7 @@ static bool drain(struct flow *f, bool planned, struct err *err)
         *err = why;
         return false;
     }
+    f->cache_silent = why.kind == ERR_TRANSIENT;
     return flow_step(f, "apply", err, "left out: %s", why.text) && flow_history(f, err);
 }
 

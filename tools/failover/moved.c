@@ -5,6 +5,7 @@
 #include "common/rfc3339.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define MOVED_BYTES_MAX 4096u
 
@@ -87,4 +88,30 @@ bool moved_check(struct world *w, const struct paths *p, const char *vm, struct 
     return err_set(err, ERR_FENCED, "%s was failed over%s%s%s%s%s%s: it must not run here too", vm,
                    m.host[0] ? " to " : "", m.host, when[0] ? " at " : "", when,
                    m.reason[0] ? ", " : "", m.reason);
+}
+
+/* A source that came back, by a cancel or a reprotect, has a generation that the failover did not
+ * end. */
+static bool is_left(const struct settings *s, const struct protection *p, const char *host)
+{
+    const struct protection_failover *f = &p->failover;
+    return s->role == ROLE_SOURCE && s->replicate && f->host[0] != '\0' &&
+           strcmp(f->host, host) != 0 && strcmp(f->from, host) == 0 &&
+           f->ends.id == s->generation.id;
+}
+
+bool moved_learn(struct world *w, const struct paths *p, const struct settings *s,
+                 const struct protection *protection, const char *host, struct err *err)
+{
+    const struct protection_failover *f = &protection->failover;
+    struct moved m;
+    bool there = false; /* it cannot be told: an error */
+    if (!is_left(s, protection, host))
+        return true;
+    if (!moved_read(w, p, s->name, &m, &there, err) || there)
+        return there;
+    m.ms = f->begun_ms;
+    snprintf(m.host, sizeof m.host, "%s", f->host);
+    snprintf(m.reason, sizeof m.reason, "%s failover", f->planned ? "planned" : "unplanned");
+    return moved_write(w, p, s->name, &m, err);
 }

@@ -6,7 +6,7 @@
 #ifndef TOOLS_FAILOVER_MOVED_H
 #define TOOLS_FAILOVER_MOVED_H
 
-#include "tools/host_config.h"
+#include "tools/failover/protection.h"
 
 #define MOVED_REASON_MAX 256u
 
@@ -29,5 +29,10 @@ bool moved_remove(struct world *w, const struct paths *p, const char *vm,
 /* True when there is no such file. Else ERR_FENCED, which says where the VM went and why. */
 bool moved_check(struct world *w, const struct paths *p, const char *vm,
                  struct err *err) MUST_CHECK;
+
+/* When the document says that another host took the VM over from this source, `host`, and it has
+ * not come back since: writes the fence, unless it is there. */
+bool moved_learn(struct world *w, const struct paths *p, const struct settings *s,
+                 const struct protection *protection, const char *host, struct err *err) MUST_CHECK;
 
 #endif

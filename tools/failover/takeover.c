@@ -51,7 +51,7 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
     if (!pin_hold(f->call->world, vm->targets[0], vm->history, vm->keys, hold, &point, err))
         return err_wrap(err, "keeping the point");
     snprintf(label, sizeof label, "failed over to host %s", w->host);
-    bool reachable = flow_caches(f, &cache);
+    bool reachable = !f->cache_silent && flow_caches(f, &cache);
     const struct claim_config config = {.world = f->call->world,
                                         .target = vm->targets[0],
                                         .cache = reachable ? vm->caches[0] : NULL,
@@ -67,7 +67,9 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
     *fence_pending = result.fence_pending;
     if (result.fence_pending)
         return flow_step(f, "claim", err, "the old source is not fenced yet: %s",
-                         reachable ? result.reason : cache.text);
+                         reachable         ? result.reason
+                         : f->cache_silent ? "its cache store does not answer"
+                                           : cache.text);
     return result.tail_epochs == 0 ||
            flow_step(f, "claim", err,
                      "%llu epochs that the old source had shipped besides stay as a branch",

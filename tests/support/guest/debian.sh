@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# debian.sh FOLDER: a real Debian as the tests' guest, for the long set: FOLDER/root.img, an ext4
+# root with systemd in which counter.c runs as a service on a file; FOLDER/vmlinuz and
+# FOLDER/initrd.img, its own, for domain.sh with FARSHORE_GUEST=FOLDER. Made once, by debootstrap
+# from the host's mirror. Needs the counter of make.sh: FOLDER of that as the second argument.
+set -euo pipefail
+FOLDER=$1 COUNTER=$2/counter
+[ ! -e "$FOLDER/root.img" ] || exit 0
+NEW=$FOLDER.new
+rm -rf --one-file-system "$NEW"
+mkdir -p "$NEW"
+trap 'rm -rf --one-file-system "$NEW"' EXIT
+ROOT=$NEW/root
+debootstrap --variant=minbase --include=linux-image-cloud-amd64,systemd-sysv \
+    "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
+    { tail -20 "$NEW/log" >&2; exit 1; }
+findmnt -rno TARGET | grep "^$ROOT/" | tac | xargs -r -n1 umount
+cp "$ROOT"/boot/vmlinuz-* "$NEW/vmlinuz"
+cp "$ROOT"/boot/initrd.img-* "$NEW/initrd.img"
+install -m 755 "$COUNTER" "$ROOT/usr/local/bin/counter"
+echo debian-guest >"$ROOT/etc/hostname"
+echo '/dev/vda / ext4 errors=panic 0 1' >"$ROOT/etc/fstab"
+cat >"$ROOT/etc/systemd/system/counter.service" <<'UNIT'
+[Service]
+ExecStart=/bin/sh -c 'exec /usr/local/bin/counter run 200 0 /var/lib/count >/dev/ttyS0'
+[Install]
+WantedBy=multi-user.target
+UNIT
+ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/" 2>/dev/null || {
+    mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
+    ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/"
+}
+rm -rf "$ROOT"/var/cache/apt/* "$ROOT"/var/lib/apt/lists/* "$ROOT"/dev/*
+truncate -s 2G "$NEW/root.img"
+mkfs.ext4 -q -d "$ROOT" "$NEW/root.img"
+rm -rf --one-file-system "$ROOT"
+chmod -R a+rX "$NEW"
+rm -rf "$FOLDER"
+mv "$NEW" "$FOLDER"
