@@ -9,12 +9,13 @@
 void local_disks_folder(const struct flow *f, char out[PATH_BYTES_MAX])
 {
     const char *given = target_setting(&f->protection->settings, "folder");
+    const char *group = target_setting(&f->protection->settings, "resource-group");
     bool home = strcmp(f->host.name, f->protection->home_host) == 0;
     if (given && !home)
         snprintf(out, PATH_BYTES_MAX, "%s", given);
     else
-        snprintf(out, PATH_BYTES_MAX, "%.1000s/disks/%s", f->call->paths->state,
-                 f->vm->settings.name);
+        snprintf(out, PATH_BYTES_MAX, "%.800s/disks/%.128s%s%s", f->call->paths->state,
+                 group && !home ? group : "", group && !home ? "/" : "", f->vm->settings.name);
 }
 
 /* The suffix by which files of a generation are told from anybody's. */

@@ -15,7 +15,7 @@ ROOT=$NEW/root
 debootstrap --variant=minbase --include=linux-image-cloud-amd64,systemd-sysv \
     "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
     { tail -20 "$NEW/log" >&2; exit 1; }
-findmnt -rno TARGET | grep "^$ROOT/" | tac | xargs -r -n1 umount
+{ findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount
 cp "$ROOT"/boot/vmlinuz-* "$NEW/vmlinuz"
 cp "$ROOT"/boot/initrd.img-* "$NEW/initrd.img"
 install -m 755 "$COUNTER" "$ROOT/usr/local/bin/counter"
