@@ -8,18 +8,15 @@
 #include <sys/prctl.h>
 
 const struct verb *const verbs[] = {
-    &verb_enable,  &verb_join,      &verb_mount,
-    &verb_unmount, &verb_process,   &verb_status,
-    &verb_points,  &verb_point,     &verb_recover,
-    &verb_verify,  &verb_pause,     &verb_resume,
-    &verb_resync,  &verb_set,       &verb_disable,
-    &verb_store,   &verb_endpoints, &verb_test_failover,
-    &verb_cleanup, &verb_failover,  &verb_change_point,
-    &verb_commit,  &verb_cancel,    &verb_reprotect,
-    &verb_revert,  &verb_host,      &verb_jobs,
-    &verb_job,     &verb_plan,      &verb_hook,
-    &verb_glance,  &verb_worker,    &verb_run_job,
-    NULL,
+    &verb_enable,  &verb_join,      &verb_mount,        &verb_unmount,
+    &verb_process, &verb_status,    &verb_points,       &verb_point,
+    &verb_recover, &verb_verify,    &verb_pause,        &verb_resume,
+    &verb_resync,  &verb_set,       &verb_disk,         &verb_disable,
+    &verb_store,   &verb_endpoints, &verb_validate,     &verb_test_failover,
+    &verb_cleanup, &verb_failover,  &verb_change_point, &verb_commit,
+    &verb_cancel,  &verb_reprotect, &verb_revert,       &verb_host,
+    &verb_jobs,    &verb_job,       &verb_plan,         &verb_hook,
+    &verb_glance,  &verb_worker,    &verb_run_job,      NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)
@@ -72,7 +69,7 @@ static void print_help(FILE *out)
           out);
     for (size_t i = 0; verbs[i]; i++)
         if (!verbs[i]->hidden)
-            fprintf(out, "  %-10s %s\n", verbs[i]->name, verbs[i]->summary);
+            fprintf(out, "  %-13s %s\n", verbs[i]->name, verbs[i]->summary);
     fputs("\nfarshore VERB --help tells more of a verb; farshore --version prints the version.\n",
           out);
 }

@@ -6,6 +6,7 @@
 #include "tools/failover/glance.h"
 #include "tools/failover/moved.h"
 #include "tools/failover/target_show.h"
+#include "tools/failover/validate.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
@@ -282,6 +283,20 @@ static void print_pass(const struct row *r)
     puts(text);
 }
 
+static void print_validated(const struct verb_call *call, const struct row *r)
+{
+    char id[POINT_TIME_CHARS + 1];
+    struct validated last;
+    validated_read(call, r->settings.name, &last);
+    if (last.ms == 0 || r->settings.role != ROLE_TARGET)
+        return;
+    point_time_format(last.ms, id);
+    printf("%s: validated %s: %llu errors, %llu warnings%s%s\n", r->settings.name, id,
+           (unsigned long long)last.errors, (unsigned long long)last.warnings,
+           last.errors + last.warnings > 0 ? ": farshore validate " : "",
+           last.errors + last.warnings > 0 ? r->settings.name : "");
+}
+
 /* While a failed-over VM still reads from the vault. */
 static void print_hydration(const struct row *r)
 {
@@ -330,6 +345,7 @@ static void print_details(const struct verb_call *call, const struct row *r)
     if (r->reason[0])
         printf("%s: %s\n", r->settings.name, r->reason);
     print_failover(call, r);
+    print_validated(call, r);
     print_hydration(r);
     if (r->settings.role == ROLE_TARGET && r->newest_ms) {
         char id[POINT_TIME_CHARS + 1];

@@ -24,7 +24,8 @@ static void status_alone(const struct worker_status *w, struct shipper_status *s
 {
     *s = (struct shipper_status){.generation = w->vm->settings.generation,
                                  .dirty_bytes = source_dirty_blocks(w->source) << BLOCK_SHIFT};
-    snprintf(s->reason, sizeof s->reason, "failed over: farshore reprotect %s protects it again",
+    snprintf(s->reason, sizeof s->reason,
+             "failed over: farshore reprotect %s protects it again, after the commit",
              w->vm->settings.name);
 }
 

@@ -58,6 +58,17 @@ FARSHORE_TEST='' FARSHORE_DISK_OS=$TMP/src/os.img "$TMP/start-a"
 wait_for 20 counts a 20
 A point web --wait=target >/dev/null
 
+say "validate: what would be in the way is found before, and by itself"
+has_validated() { B status web | grep -q 'validated 20'; }
+wait_for 10 has_validated
+B validate web | grep -q 'would work' || fail "validate finds something"
+B set web stop= >/dev/null
+expect_exit 1 '1 thing in the way' B validate web
+grep -q 'ERROR .*set web stop=COMMAND' "$TMP/out" || { cat "$TMP/out"; fail "no way on is said"; }
+expect_exit 2 'stop=COMMAND' B test-failover web
+[ "$(state B)" = none ] || fail "a drill that was refused left state $(state B)"
+B set web stop="$TMP/stop-b" >/dev/null
+
 say "test failover, while the source goes on"
 before=$(acked a)
 B test-failover web --json >"$TMP/test.json"
@@ -97,6 +108,16 @@ hydrated() { ! grep -q '"origin"' "$TMP/$1/config/vms/web.json"; }
 wait_for 30 hydrated b
 [ "$(B status web --json | jq -r '.vms[0].hydration')" = complete ] || fail "it is not hydrated"
 
+say "the target host restarts: its agent mounts and starts what was failed over to it"
+kill "$agent_b"
+wait "$agent_b" || true
+kill -KILL "$(cat "$TMP/pid-b")" $(B status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+umount -l "$TMP/b/state/mounts/web" || true
+before=$(acked b)
+agent b
+wait_for 20 counts b "$before"
+[ "$(found b)" -ge "$before" ] || fail "acknowledged $before, found $(found b) after the restart"
+
 say "the old source comes back, and is fenced"
 expect_exit 4 'failed over to b' A mount web "$TMP/src"
 A mount web "$TMP/src" --force # then its log says so, too
@@ -104,6 +125,9 @@ fenced() { [ "$(A status web --json | jq -r '.vms[0].state')" = fenced ]; }
 wait_for 20 fenced
 A unmount "$TMP/src" 2>/dev/null
 agent a
+moved() { [ -e "$TMP/a/state/vms/web/moved" ]; }
+wait_for 10 moved
+expect_exit 4 'to b' A mount web "$TMP/src"
 
 say "reprotect: what is on the old disk need not cross"
 B reprotect web --json >"$TMP/reprotect.json"

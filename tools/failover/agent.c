@@ -5,13 +5,14 @@
 #include "tools/disk_lock.h"
 #include "tools/failover/agent_internal.h"
 #include "tools/failover/moved.h"
+#include "tools/failover/validate.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define SECOND_NS ((uint64_t)1000000000)
 #define FAILED_S  15u   /* until a VM whose vault fails is looked at again */
-#define FENCE_S   60u   /* between two looks for a fence that is pending */
+#define FENCE_S   60u   /* between two looks at the protection document */
 #define TIDY_S    3600u /* between two removals of old jobs */
 
 uint64_t agent_now_ns(const struct agent *a)
@@ -142,8 +143,9 @@ static void boot(struct agent *a, struct agent_vm *v)
         agent_begin_job(a, v, "boot");
 }
 
-/* Those of others, and the one that this host got while it was off. */
-static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
+/* What the document says that nobody tells this host by a job: fences of others that are pending,
+ * and the one that this host got while it was off. */
+static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
     struct protection *p AUTO_PROTECTION = NULL;
@@ -156,6 +158,16 @@ static bool fence(struct agent *a, struct agent_vm *v, struct err *err)
         agent_begin_job(a, v, "fence");
     return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,
                        a->config.host, err);
+}
+
+/* A target looks in time for what a failover would run into. */
+static void validate(struct agent *a, struct agent_vm *v)
+{
+    if (v->vm.settings.role != ROLE_TARGET || v->next_validate_ns > agent_now_ns(a))
+        return;
+    v->next_validate_ns = agent_now_ns(a) + VALIDATE_AGAIN_S * SECOND_NS;
+    if (!validated_lately(a->config.call, v->name))
+        agent_begin_job(a, v, "validate");
 }
 
 static bool tidy(struct agent *a, struct agent_vm *v, struct err *err)
@@ -175,7 +187,8 @@ static void one_vm(struct agent *a, struct agent_vm *v)
     bool good = open_vm(a, v, &err);
     if (good && v->open) {
         boot(a, v);
-        good = agent_look(a, v, &err) && fence(a, v, &err) && tidy(a, v, &err);
+        validate(a, v);
+        good = agent_look(a, v, &err) && look_at_document(a, v, &err) && tidy(a, v, &err);
     }
     if (!good && !v->reported)
         log_error("%s: %s", v->name, err.text);

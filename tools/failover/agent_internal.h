@@ -26,7 +26,7 @@ struct agent_vm {
     struct agent_job jobs[AGENT_JOBS_MAX];
     bool begun;    /* what it needs after a start of the agent was looked at */
     bool reported; /* its present failure was said */
-    uint64_t next_ns, next_fence_ns, next_tidy_ns;
+    uint64_t next_ns, next_fence_ns, next_tidy_ns, next_validate_ns;
 };
 
 struct agent_child {

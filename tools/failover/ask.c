@@ -74,9 +74,8 @@ static bool choose_drill(const struct verb_call *call, const struct vm *vm,
                    test ? " " : "", test ? test : "", vm->settings.name);
 }
 
-static bool choose_host(const struct verb_call *call, const struct vm *vm,
-                        const struct protection *p, enum ask_where where, char *out, size_t size,
-                        struct err *err)
+bool ask_host(const struct verb_call *call, const struct vm *vm, const struct protection *p,
+              enum ask_where where, char *out, size_t size, struct err *err)
 {
     struct host_config me;
     if (!host_config_load(call->world, call->paths, &me, err))
@@ -146,6 +145,18 @@ static bool print_result(const struct verb_call *call, const struct ask *ask, co
            json_print(j, err);
 }
 
+bool ask_open(const struct verb_call *call, struct vm *vm, struct protection **p, struct err *err)
+{
+    if (!vm_load(call, call->options->operands[0], vm, err) || !vm_open_targets(vm, VM_LOOKS, err))
+        return false;
+    const struct doclog_vault vault = vm_vault(vm);
+    if (!protection_load(&vault, p, err))
+        return false;
+    return (*p)->successor.target[0] == '\0' || (*p)->state == PROTECTION_REPROTECTING ||
+           err_set(err, ERR_INVALID, "%s is replicated by way of %s now: farshore join that",
+                   vm->settings.name, (*p)->successor.target);
+}
+
 bool ask_run(const struct verb_call *call, const struct ask *ask, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
@@ -156,16 +167,9 @@ bool ask_run(const struct verb_call *call, const struct ask *ask, struct err *er
     struct dispatch d = {.verb = ask->verb, .host = host};
 
     if (!option_number(call->options, "timeout", 0, 1, TIMEOUT_MAX_S, &d.timeout_s, err) ||
-        !vm_load(call, call->options->operands[0], &vm, err) ||
-        !vm_open_targets(&vm, VM_LOOKS, err))
+        !ask_open(call, &vm, &p, err))
         return false;
-    const struct doclog_vault vault = vm_vault(&vm);
-    if (!protection_load(&vault, &p, err))
-        return false;
-    if (p->successor.target[0] != '\0' && p->state != PROTECTION_REPROTECTING)
-        return err_set(err, ERR_INVALID, "%s is replicated by way of %s now: farshore join that",
-                       vm.settings.name, p->successor.target);
-    if (!choose_host(call, &vm, p, ask->where, host, sizeof host, err) ||
+    if (!ask_host(call, &vm, p, ask->where, host, sizeof host, err) ||
         !make_args(call, ask, &args, err))
         return false;
     d.args = args;

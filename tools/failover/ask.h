@@ -31,6 +31,13 @@ struct ask {
         "timeout", "SECONDS", false, false, "How long to wait for another host; it goes on there." \
     }
 
+/* The parts of it, for verbs that do more. The VM that operand 0 names, its targets open, and its
+ * document; refused where another vault has become the authority. */
+bool ask_open(const struct verb_call *call, struct vm *vm, struct protection **p,
+              struct err *err) MUST_CHECK;
+bool ask_host(const struct verb_call *call, const struct vm *vm, const struct protection *p,
+              enum ask_where where, char *out, size_t size, struct err *err) MUST_CHECK;
+
 bool ask_run(const struct verb_call *call, const struct ask *ask, struct err *err) MUST_CHECK;
 
 #endif

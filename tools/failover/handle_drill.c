@@ -6,6 +6,7 @@
 #include "common/rfc3339.h"
 #include "tools/failover/flow.h"
 #include "tools/failover/scratch.h"
+#include "tools/failover/validate.h"
 #include "tools/mounts.h"
 #include "tools/self_run.h"
 #include "tools/tree.h"
@@ -68,6 +69,7 @@ static bool choose_point(struct drill *d, struct err *err)
     if (!flow_history(f, err) ||
         !history_resolve(f->vm->history, asked[0] ? asked : "latest", &d->point, err))
         return false;
+    flow_take_disks(f, &d->point);
     point_time_format(d->point.ms, d->test.point);
     snprintf(d->test.host, sizeof d->test.host, "%s", f->host.name);
     d->test.started_ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000;
@@ -167,6 +169,19 @@ static bool begin_drill(struct drill *d, cJSON **values, struct err *err)
     return false;
 }
 
+/* What would fail is said before anything is made. */
+static bool validate_first(struct flow *f, struct err *err)
+{
+    struct findings *found AUTO_FREE = calloc(1, sizeof *found);
+    if (found == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    validate_here(f, found);
+    for (size_t i = 0; i < found->count; i++)
+        if (!found->rows[i].error && !flow_step(f, "validate", err, "%.200s", found->rows[i].text))
+            return false;
+    return findings_refuse(found, f->vm->settings.name, err);
+}
+
 static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run *job,
                      cJSON **values, struct err *err)
 {
@@ -176,7 +191,7 @@ static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run
         return err_set(err, ERR_FULL, "out of memory");
     d->flow = &f;
     return flow_open(call, vm, job, &f, err) && flow_check(&f, STATES_TEST_FAILOVER, err) &&
-           choose_point(d, err) && begin_drill(d, values, err);
+           validate_first(&f, err) && choose_point(d, err) && begin_drill(d, values, err);
 }
 
 const struct handler handler_test_failover = {

@@ -34,11 +34,11 @@ extern const struct handler handler_fence;
 
 /* On a target host. */
 extern const struct handler handler_test_failover, handler_cleanup, handler_failover,
-    handler_change_point, handler_cancel;
+    handler_change_point, handler_cancel, handler_validate;
 /* On any host that reaches the vault. */
 extern const struct handler handler_commit;
 /* Where the VM runs. */
-extern const struct handler handler_reprotect, handler_revert;
+extern const struct handler handler_reprotect, handler_revert, handler_boot;
 /* On a source host, for a failover: it stops; a cancelled one: it goes on; after a reprotect. */
 extern const struct handler handler_shutdown, handler_resume_source, handler_seed;
 

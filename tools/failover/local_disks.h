@@ -6,6 +6,8 @@
 
 #include "tools/failover/flow.h"
 
+/* Where they go: setting `folder`, else one of this host's own. */
+void local_disks_folder(const struct flow *f, char out[PATH_BYTES_MAX]);
 /* For each disk of the point a new file FOLDER/DISK.GENERATION.img with its presence record; the
  * settings' disks are then those (not saved). What an earlier try left half made is made anew. */
 bool local_disks_make(struct flow *f, const struct history_point *point,

@@ -105,7 +105,7 @@ bool moved_learn(struct world *w, const struct paths *p, const struct settings *
 {
     const struct protection_failover *f = &protection->failover;
     struct moved m;
-    bool there;
+    bool there = false; /* it cannot be told: an error */
     if (!is_left(s, protection, host))
         return true;
     if (!moved_read(w, p, s->name, &m, &there, err) || there)

@@ -23,8 +23,9 @@ void runner_name(const struct runner *r, const char *drill, char out[PROTECTION_
 }
 
 /* Another machine of that name or uuid is left alone; ours has our resource group. */
-static bool check_free(struct runner *r, const char *name, const char *group, struct err *err)
+bool runner_name_free(struct runner *r, const char *name, struct err *err)
 {
+    char group[PROTECTION_NAME_MAX];
     char *xml AUTO_FREE = NULL;
     struct machine *there AUTO_MACHINE = NULL;
     if (!virt_xml(r->virt, name, VIRT_DEFINED, &xml, err)) {
@@ -33,6 +34,7 @@ static bool check_free(struct runner *r, const char *name, const char *group, st
         *err = ERR_NONE;
         return true;
     }
+    runner_group(r, group, sizeof group);
     if (!machine_parse(span_of_text(xml), &there, err))
         return false;
     return strcmp(machine_facts(there)->group, group) == 0 ||
@@ -137,7 +139,7 @@ static bool make_domain(struct runner *r, const struct runner_machine *what,
 
     runner_group(r, group, sizeof group);
     return machine_parse(buf_span(&r->protection->xml), &m, err) && machine_can_move(m, err) &&
-           machine_leave_host(m, notes, err) && check_free(r, what->name, group, err) &&
+           machine_leave_host(m, notes, err) && runner_name_free(r, what->name, err) &&
            machine_set_name(m, what->name, err) && machine_set_group(m, group, err) &&
            (what->drill == NULL || new_identity(m, r, what, err)) &&
            set_disks(m, r, what, notes, err) && set_nics(m, r, what, nics, notes, err) &&

@@ -10,6 +10,9 @@
 bool runner_note(struct buf *notes, struct err *err, const char *format, ...)
     __attribute__((format(printf, 3, 4))) MUST_CHECK;
 
+/* ERR_EXISTS: another machine has the name on this host; it is left alone. */
+bool runner_name_free(struct runner *r, const char *name, struct err *err) MUST_CHECK;
+
 /* --- runner_networks.c --- */
 
 /* Where NIC `i` of the document belongs on this host: a setting, the mapping, else the same names.

@@ -8,6 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
+#include <unistd.h>
+
+#define LOCK_POLL_MS 50u
+#define LOCK_WAIT_MS 60000u
 
 static void cleanup_dir(DIR **d)
 {
@@ -43,6 +47,17 @@ static bool release_holds(struct vm *vm, const char *folder, struct err *err)
     return true;
 }
 
+/* A mount that was just unmounted holds it for as long as its last flush takes. */
+static bool lock_in_time(int fd)
+{
+    for (unsigned waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; waited_ms += LOCK_POLL_MS) {
+        if (waited_ms >= LOCK_WAIT_MS)
+            return false;
+        usleep(LOCK_POLL_MS * 1000);
+    }
+    return true;
+}
+
 bool scratch_discard(struct vm *vm, const char *name, struct err *err)
 {
     char above[PATH_BYTES_MAX], folder[PATH_MAX], lock[PATH_MAX];
@@ -52,7 +67,7 @@ bool scratch_discard(struct vm *vm, const char *name, struct err *err)
     int fd AUTO_FD = open(lock, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return errno == ENOENT || err_errno(err, errno, "%s", lock);
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0)
+    if (!lock_in_time(fd))
         return err_set(err, ERR_BUSY, "the overlays of %s under %s are in use by a mount",
                        vm->settings.name, name);
     if (!release_holds(vm, folder, err) || !tree_remove(folder, err))
