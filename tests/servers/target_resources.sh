@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # What becomes of a source machine at its target: a row for each target resource, with the default
 # that comes of the source and with the setting in its place. All machines are really made and
-# started by libvirt; one guest boots, for its data. Runs under tests/servers/libvirt.sh "a b"; host
+# started by libvirt; guests boot so that they hear the button. Runs under tests/servers/libvirt.sh "a b"; host
 # c is a third config root whose machines run in the libvirt of b.
 . "$(dirname "$0")/two_hosts.sh" "$@"
 # shellcheck disable=SC2034
@@ -30,7 +30,6 @@ network() { # HOST NAME SUBNET... : the first has DHCP
 }
 nic_of() { virsh "$1" domiflist "$2" | awk -v m="$3" '$5 == m {print $3}'; } # HOST DOMAIN MAC: its network
 reserved() { virsh "$1" net-dumpxml "$2" | sed -n "s/.*<host mac='$3'.* ip='\\([^']*\\)'.*/\\1/p"; }
-group_of() { grep -o 'group name="[^"]*"\|group="[^"]*"\|group name='"'[^']*'"'\|resource-group[^<]*' "$1" | head -1; }
 mapping() { B glance "$1" | jq -r '.mappings[] | "\(.home_network)<->\(.away_network)"' | sort -u | xargs; }
 join_all() { # VM: b and c learn of it
     B join "$TARGET" --key "$TMP/a/config/keys/$1.key" >/dev/null
@@ -69,7 +68,7 @@ agent b
 c exec "$FARSHORE" host c --foreground --interval 1 >>"$TMP/agent-c.log" 2>&1 &
 PIDS+=("$!")
 virsh a start web
-wait_for 60 counts_past a web 0 # both disks have data then; nobody waits for another guest
+wait_for 60 counts_past a web 0 # both disks have data then
 A point web --wait=target >/dev/null
 row 'stores: parts of each disk in its own cache' "$([ -d "$TMP/cache-vdb/web" ] && [ -d "$TMP/cache/web" ] && echo yes)" yes
 row 'stores: segments of the second in its target' "$(find "$TMP/target-vdb/web" -type f | grep -q . && echo yes)" yes
@@ -99,7 +98,7 @@ say "back, by the same mapping"
 wait_for 60 counts_past b web 0 # it hears the button
 B commit web >/dev/null 2>&1
 B reprotect web >/dev/null 2>&1
-A failover web --planned >/dev/null 2>"$TMP/notes"
+A failover web --planned >/dev/null 2>"$TMP/notes" || fail "$(cat "$TMP/notes")"
 row 'mapping: used on the way back, NIC 0' "$(nic_of a web 52:54:00:61:00:01)" lan
 row 'mapping: used on the way back, NIC 1' "$(nic_of a web 52:54:00:61:00:02)" dmz
 A commit web >/dev/null 2>&1
@@ -114,19 +113,21 @@ A set own target.hosts=b target.resource-group=blue target.availability-set=fron
     target.test-network=tests target.folder="$V/own-disks" target.mount="$V/own-mount" \
     target.back-cache="file://$TMP/own-bc" target.back-target="file://$TMP/own-bt" \
     target.memory-check=off target.cpu-check=off >/dev/null
-row 'checks of the validator' "$(A glance own | jq -r '.target | .["memory-check"] + .["cpu-check"]')" offoff
+row 'checks of the validator' "$(A glance own | jq -r '.settings | .["memory-check"] + .["cpu-check"]')" offoff
 join_all own
 virsh a start own
+wait_for 60 counts_past a own 0
 A point own --wait=target >/dev/null
 A test-failover own >/dev/null 2>&1
 row 'test network' "$(virsh b net-list --name | grep -x tests)" tests
 row 'name of the drill' "$(virsh b list --name | xargs)" own-b-test-1
-A cleanup own >/dev/null 2>&1
-A failover own --planned >/dev/null 2>"$TMP/notes"
+A cleanup own >/dev/null 2>"$TMP/err" || fail "$(cat "$TMP/err")"
+A failover own --planned --json >"$TMP/out" 2>/dev/null
+A job "$(jq -r .job "$TMP/out")" --json >"$TMP/notes"
 virsh b dumpxml own-b >"$TMP/own.xml"
 row 'hosts' "$(A glance own | jq -r .target_host)" b
 row 'name' "$(virsh b list --name | xargs)" own-b
-row 'resource group' "$(has "$TMP/own.xml" '[">]blue["<]')$(has "$TMP/own.xml" "'blue'")" yesno
+row 'resource group' "$(has "$TMP/own.xml" "group=['\"]blue['\"]")" yes
 row 'network' "$(nic_of b own-b 52:54:00:61:00:03)" front
 row 'subnet and address' "$(has "$TMP/notes" 'network front, subnet 10.72.0.0/24, address 10.72.0.77')" yes
 row 'folder' "$(ls "$V"/own-disks/vda.*.img >/dev/null && echo yes)" yes
@@ -136,11 +137,12 @@ B reprotect own >/dev/null 2>&1
 row 'stores of the way back' "$(ls -d "$TMP/own-bc/own" "$TMP/own-bt/own" | wc -l)" 2
 
 say "an availability set of two; own runs on b"
-A set web target.availability-set=front >/dev/null
+A set web target.availability-set=front target.resource-group=green >/dev/null
 expect_exit 2 'beside own of availability set front' A failover web --planned
-row 'availability set: refused with one host' "$(state_of b web)" none
-A set web target.hosts=b,c >/dev/null
-A failover web --planned >/dev/null 2>"$TMP/notes"
+row 'availability set: refused with one host' "$(state_of a web)" none
+A set web target.hosts=b,c target.name=web-c >/dev/null # b has a web already, and c its libvirt
+A failover web --planned >/dev/null 2>"$TMP/notes" || fail "$(cat "$TMP/notes")"
 row 'availability set: kept apart on two' "$(C glance web | jq -r .target_host)" c
 row 'availability set: it runs there' "$(findmnt -no FSTYPE "$V/state-c/mounts/web")" fuse.farshore
+row 'resource group: a folder of its own' "$(ls "$V"/state-c/disks/green/web/vda.*.img >/dev/null && echo yes)" yes
 say "done"

@@ -27,10 +27,10 @@ ExecStart=/bin/sh -c 'exec /usr/local/bin/counter run 200 0 /var/lib/count >/dev
 [Install]
 WantedBy=multi-user.target
 UNIT
-ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/" 2>/dev/null || {
-    mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
-    ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/"
-}
+mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
+ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/"
+# A login there would hang up on the counter.
+ln -s /dev/null "$ROOT/etc/systemd/system/serial-getty@ttyS0.service"
 rm -rf "$ROOT"/var/cache/apt/* "$ROOT"/var/lib/apt/lists/* "$ROOT"/dev/*
 truncate -s 2G "$NEW/root.img"
 mkfs.ext4 -q -d "$ROOT" "$NEW/root.img"
