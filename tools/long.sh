@@ -4,6 +4,7 @@
 # named ones. A row that passed is not run again for the same commit unless it is named.
 #   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
 #   points     the main job under the oracle, three times over
+#   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
@@ -22,6 +23,10 @@ row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&
         bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
 }
+row_debian() {
+    packages_install debootstrap &&
+        bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
+}
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
@@ -39,7 +44,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points swift fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -10,11 +10,11 @@ cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
 for host in a b; do
     mkdir -p "$TMP/$host/config"
     printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
-    # What is counted on a host is acknowledged in its own file.
+    # What is counted on a host is acknowledged in a file of its own, since the last start there.
     cat >"$TMP/start-$host" <<SH
 #!/bin/sh
 name=$host\${FARSHORE_TEST:+-test}
-$COUNTER run 5 0 "\$FARSHORE_DISK_OS" >>$TMP/acks-\$name 2>&1 &
+$COUNTER run 5 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 &
 echo \$! >$TMP/pid-\$name
 SH
     cat >"$TMP/stop-$host" <<SH

@@ -1,21 +1,44 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/ask.h"
 
+#include "tools/failover/availability.h"
 #include "tools/output.h"
 
 #define TIMEOUT_MAX_S 604800u
 
-static const char *value_of(const struct verb_call *call, const char *option)
+/* Verbs have different options. */
+static bool has_option(const struct verb_call *call, const char *option)
 {
     for (const struct option_spec *o = call->options->specs; o->name; o++)
         if (strcmp(o->name, option) == 0)
-            return option_value(call->options, option, 0);
-    return NULL;
+            return true;
+    return false;
+}
+
+static const char *value_of(const struct verb_call *call, const char *option)
+{
+    return has_option(call, option) ? option_value(call->options, option, 0) : NULL;
 }
 
 static bool unknown_host(const char *vm, const char *what, struct err *err)
 {
     return err_set(err, ERR_INVALID, "it is not known %s %s: name it with --host", what, vm);
+}
+
+/* Of the hosts that are set, one that keeps an availability set apart. A planned move has the time
+ * to be refused; an emergency is told, and goes on. */
+static bool choose_set(const struct verb_call *call, const struct vm *vm,
+                       const struct protection *p, const char *given, char *out, size_t size,
+                       struct err *err)
+{
+    struct placement chosen;
+    bool planned = has_option(call, "planned") && option_given(call->options, "planned");
+    if (!availability_choose(call, vm->settings.name, p, given, planned, &chosen, err))
+        return false;
+    if (chosen.warning[0] != '\0')
+        fprintf(stderr, "farshore: %s\n", chosen.warning);
+    snprintf(out, size, "%s", chosen.host);
+    return true;
 }
 
 static bool choose_target(const struct verb_call *call, const struct vm *vm,
@@ -25,14 +48,15 @@ static bool choose_target(const struct verb_call *call, const struct vm *vm,
     const char *given = value_of(call, "host");
     if (given && !host_name_valid(given))
         return err_set(err, ERR_INVALID, "--host %.80s is no host name", given);
-    if (given)
-        snprintf(out, size, "%s", given);
-    else if (vm->settings.role == ROLE_TARGET && p->target_host[0] == '\0' &&
-             target_setting(&p->settings, "hosts") == NULL)
+    bool back = strcmp(p->source_host, p->home_host) != 0 && p->home_host[0] != '\0';
+    if (given == NULL && vm->settings.role == ROLE_TARGET && p->target_host[0] == '\0' &&
+        target_setting(&p->settings, "hosts") == NULL)
         snprintf(out, size, "%s", here);
-    else if (strcmp(p->source_host, p->home_host) != 0 && p->home_host[0] != '\0')
-        snprintf(out, size, "%s", p->home_host); /* the way back */
-    else if (!target_setting_host(&p->settings, 0, out, size))
+    else if (given == NULL && back)
+        snprintf(out, size, "%s", p->home_host);
+    else if (!choose_set(call, vm, p, given, out, size, err))
+        return false;
+    if (out[0] == '\0')
         snprintf(out, size, "%s", p->target_host);
     return out[0] != '\0' || unknown_host(vm->settings.name, "which host takes over", err);
 }

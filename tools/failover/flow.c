@@ -98,6 +98,19 @@ bool flow_change(struct flow *f, protection_change_fn *change, void *context, st
     return true;
 }
 
+void flow_take_disks(struct flow *f, const struct history_point *point)
+{
+    struct settings *s = &f->vm->settings;
+    struct epoch_disk disks[VM_DISKS_MAX];
+    size_t count = history_disks(f->vm->history, point->index, disks);
+    for (size_t i = 0; i < count; i++) {
+        s->disks[i] = (struct settings_disk){
+            .number = disks[i].disk, .store = disks[i].store, .size_bytes = disks[i].size_bytes};
+        memcpy(s->disks[i].name, disks[i].name, sizeof s->disks[i].name);
+    }
+    s->disk_count = (uint16_t)count;
+}
+
 void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX])
 {
     const struct settings *s = &f->vm->settings;

@@ -47,6 +47,10 @@ bool flow_history(struct flow *f, struct err *err) MUST_CHECK;
 /* Opens the caches for a while only; false, with the reason in `err`: out of reach. */
 bool flow_caches(struct flow *f, struct err *err) MUST_CHECK;
 
+/* The settings' disks, in memory alone, become those that the VM had at that point: a target host
+ * was not told of disks that were added, taken out or grown. */
+void flow_take_disks(struct flow *f, const struct history_point *point);
+
 /* Where this host mounts the VM: its setting, else a folder of its own. */
 void flow_mount_point(const struct flow *f, char out[PATH_BYTES_MAX]);
 /* A folder to mount in; of a domain one that the hypervisor's user can come by. */

@@ -69,6 +69,7 @@ static bool choose_point(struct drill *d, struct err *err)
     if (!flow_history(f, err) ||
         !history_resolve(f->vm->history, asked[0] ? asked : "latest", &d->point, err))
         return false;
+    flow_take_disks(f, &d->point);
     point_time_format(d->point.ms, d->test.point);
     snprintf(d->test.host, sizeof d->test.host, "%s", f->host.name);
     d->test.started_ms = f->call->world->ops->realtime_ns(f->call->world) / 1000000;

@@ -9,12 +9,13 @@
 void local_disks_folder(const struct flow *f, char out[PATH_BYTES_MAX])
 {
     const char *given = target_setting(&f->protection->settings, "folder");
+    const char *group = target_setting(&f->protection->settings, "resource-group");
     bool home = strcmp(f->host.name, f->protection->home_host) == 0;
     if (given && !home)
         snprintf(out, PATH_BYTES_MAX, "%s", given);
     else
-        snprintf(out, PATH_BYTES_MAX, "%.1000s/disks/%s", f->call->paths->state,
-                 f->vm->settings.name);
+        snprintf(out, PATH_BYTES_MAX, "%.800s/disks/%.128s%s%s", f->call->paths->state,
+                 group && !home ? group : "", group && !home ? "/" : "", f->vm->settings.name);
 }
 
 /* The suffix by which files of a generation are told from anybody's. */
@@ -37,41 +38,36 @@ static bool make_sparse(struct world *w, const char *path, uint64_t bytes, struc
 }
 
 static bool make_one(struct flow *f, const char *folder, const struct history_point *point,
-                     const struct epoch_disk *disk, struct settings_disk *out, struct err *err)
+                     struct settings_disk *d, struct err *err)
 {
     char suffix[GENERATION_NAME_MAX + 8];
     char record[PATH_MAX];
     struct world *w = f->call->world;
     struct presence_head head = {.generation_id = point->generation.id,
                                  .epoch = point->epoch,
-                                 .disk = disk->disk,
-                                 .disk_bytes = disk->size_bytes};
+                                 .disk = d->number,
+                                 .disk_bytes = d->size_bytes};
 
     suffix_of(f->protection->failover.generation, suffix);
     memcpy(head.vm, f->vm->settings.vm, sizeof head.vm);
-    *out = (struct settings_disk){
-        .number = disk->disk, .store = disk->store, .size_bytes = disk->size_bytes};
-    snprintf(out->name, sizeof out->name, "%s", disk->name);
-    snprintf(out->path, sizeof out->path, "%.2000s/%s%s", folder, disk->name, suffix);
-    snprintf(record, sizeof record, "%.4000s.map", out->path);
-    return make_sparse(w, out->path, disk->size_bytes, err) && file_remove(w, record, err) &&
+    snprintf(d->path, sizeof d->path, "%.2000s/%s%s", folder, d->name, suffix);
+    snprintf(record, sizeof record, "%.4000s.map", d->path);
+    return make_sparse(w, d->path, d->size_bytes, err) && file_remove(w, record, err) &&
            presence_create(w, record, &head, err);
 }
 
 bool local_disks_make(struct flow *f, const struct history_point *point, struct err *err)
 {
     struct settings *s = &f->vm->settings;
-    struct epoch_disk disks[VM_DISKS_MAX];
     char folder[PATH_BYTES_MAX];
-    size_t count = history_disks(f->vm->history, point->index, disks);
 
+    flow_take_disks(f, point);
     local_disks_folder(f, folder);
     if (!dir_make(f->call->world, folder, 0711, err))
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (!make_one(f, folder, point, &disks[i], &s->disks[i], err))
-            return err_wrap(err, "the local file of disk %s", disks[i].name);
-    s->disk_count = (uint16_t)count;
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        if (!make_one(f, folder, point, &s->disks[i], err))
+            return err_wrap(err, "the local file of disk %s", s->disks[i].name);
     return true;
 }
 

@@ -60,10 +60,10 @@ static bool take_tables(struct vm *out, struct err *err)
         return true;
     /* Reached as the vault says, but for the first pair, which this host was told. */
     memcpy(s->stores + 1, v->stores + 1, (v->store_count - 1u) * sizeof *s->stores);
+    s->store_count = v->store_count;
     store_close(&out->targets[0]);
     store_close(&out->caches[0]);
-    history_close(&out->history);
-    s->store_count = v->store_count;
+    history_close(&out->history); /* and with it `v` */
     return vm_open_caches(out, VM_PROCESSES, err) && vm_open_targets(out, VM_PROCESSES, err) &&
            vm_open_history(out, err);
 }

@@ -96,10 +96,12 @@ void target_show(const struct protection *p, const struct settings *s, target_sh
                  void *context)
 {
     char group[VM_NAME_MAX + 16], hosts[VM_NAME_MAX + 64];
-    char folder[VM_NAME_MAX + 64], mount[VM_NAME_MAX + 64];
+    const char *in = target_setting(&p->settings, "resource-group");
+    char folder[PROTECTION_NAME_MAX + VM_NAME_MAX + 64], mount[VM_NAME_MAX + 64];
     snprintf(group, sizeof group, "farshore-%s", s->name);
     snprintf(hosts, sizeof hosts, "none yet: farshore set %s target.hosts=NAME,...", s->name);
-    snprintf(folder, sizeof folder, "disks/%s in the target host's STATE", s->name);
+    snprintf(folder, sizeof folder, "disks/%.128s%s%s in the target host's STATE", in ? in : "",
+             in ? "/" : "", s->name);
     snprintf(mount, sizeof mount, "mounts/%s in the target host's STATE", s->name);
     show_setting(p, "hosts", hosts, show, context);
     show_setting(p, "resource-group", group, show, context);

@@ -15,7 +15,7 @@ ROOT=$NEW/root
 debootstrap --variant=minbase --include=linux-image-cloud-amd64,systemd-sysv \
     "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
     { tail -20 "$NEW/log" >&2; exit 1; }
-findmnt -rno TARGET | grep "^$ROOT/" | tac | xargs -r -n1 umount
+{ findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount
 cp "$ROOT"/boot/vmlinuz-* "$NEW/vmlinuz"
 cp "$ROOT"/boot/initrd.img-* "$NEW/initrd.img"
 install -m 755 "$COUNTER" "$ROOT/usr/local/bin/counter"
@@ -27,10 +27,10 @@ ExecStart=/bin/sh -c 'exec /usr/local/bin/counter run 200 0 /var/lib/count >/dev
 [Install]
 WantedBy=multi-user.target
 UNIT
-ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/" 2>/dev/null || {
-    mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
-    ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/"
-}
+mkdir -p "$ROOT/etc/systemd/system/multi-user.target.wants"
+ln -s ../counter.service "$ROOT/etc/systemd/system/multi-user.target.wants/"
+# A login there would hang up on the counter.
+ln -s /dev/null "$ROOT/etc/systemd/system/serial-getty@ttyS0.service"
 rm -rf "$ROOT"/var/cache/apt/* "$ROOT"/var/lib/apt/lists/* "$ROOT"/dev/*
 truncate -s 2G "$NEW/root.img"
 mkfs.ext4 -q -d "$ROOT" "$NEW/root.img"

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT
+ * disk: a disk of an enabled VM is added, taken out, or grown, while the VM is not mounted. From
+ * the next mount on its points have it so; older points show what there was. */
+#include "tools/disk_lock.h"
+#include "tools/enable_disk.h"
+#include "tools/failover/drain.h"
+#include "tools/failover/glance.h"
+#include "tools/output.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define APPLY_S 300u
+
+static const struct option_spec options[] = {
+    OPTIONS_END,
+};
+
+static struct settings_disk *find(struct settings *s, const char *name)
+{
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        if (strcmp(s->disks[i].name, name) == 0)
+            return &s->disks[i];
+    return NULL;
+}
+
+static bool no_such_disk(const struct settings *s, const char *name, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "%s has no disk %.40s: farshore status %s --json lists them",
+                   s->name, name, s->name);
+}
+
+/* --- add --- */
+
+/* Runs and frames know a disk by its number, for ever: one that any disk of this VM ever had would
+ * show that one's blocks. So all that was shipped is applied, and looked at. */
+static bool free_number(struct vm *vm, uint16_t *out, struct err *err)
+{
+    struct world *w = vm->call->world;
+    struct epoch_disk disks[VM_DISKS_MAX];
+    uint64_t deadline_ns = w->ops->boottime_ns(w) + APPLY_S * 1000000000ull;
+    unsigned next = 0;
+    if (!vm_open_targets(vm, VM_PROCESSES, err) || !vm_open_caches(vm, VM_PROCESSES, err) ||
+        !vm_open_history(vm, err) || !drain_cache(vm, deadline_ns, err))
+        return err_wrap(err, "a disk is added with both stores at hand");
+    for (size_t i = 0; i < history_epochs(vm->history); i++)
+        for (size_t k = history_disks(vm->history, i, disks); k-- > 0;)
+            next = disks[k].disk >= next ? disks[k].disk + 1u : next;
+    for (uint16_t i = 0; i < vm->settings.disk_count; i++)
+        next = vm->settings.disks[i].number >= next ? vm->settings.disks[i].number + 1u : next;
+    *out = (uint16_t)next;
+    return next <= UINT16_MAX || err_set(err, ERR_FULL, "the VM had as many disks as it can have");
+}
+
+static bool add(struct vm *vm, const char *given, struct err *err)
+{
+    struct settings *s = &vm->settings;
+    uint16_t stores = s->store_count, number = 0;
+    if (!free_number(vm, &number, err) || !enable_disk_add(s, given, err))
+        return false;
+    struct settings_disk *d = &s->disks[s->disk_count - 1];
+    d->number = number;
+    if (s->store_count != stores) {
+        s->store_count = stores;
+        return err_set(err, ERR_INVALID, "a disk that is added has stores that the VM has already");
+    }
+    return enable_disk_others(vm->call, s, err);
+}
+
+/* --- remove --- */
+
+static bool forget(struct vm *vm, const char *name, const char *suffix, struct err *err)
+{
+    char state[PATH_BYTES_MAX], path[PATH_MAX];
+    path_state(vm->call->paths, vm->settings.name, state);
+    snprintf(path, sizeof path, "%s/%s%s", state, name, suffix);
+    return file_remove(vm->call->world, path, err);
+}
+
+static bool take_out(struct vm *vm, const char *name, struct err *err)
+{
+    struct settings *s = &vm->settings;
+    struct settings_disk *d = find(s, name);
+    if (d == NULL)
+        return no_such_disk(s, name, err);
+    if (s->disk_count == 1)
+        return err_set(err, ERR_INVALID, "%s is the only disk of %s: farshore disable %s", name,
+                       s->name, s->name);
+    memmove(d, d + 1, (size_t)(&s->disks[s->disk_count] - (d + 1)) * sizeof *d);
+    s->disk_count--;
+    return true;
+}
+
+/* --- grow --- */
+
+static bool parse_size(const char *text, uint64_t *out, struct err *err)
+{
+    static const char units[] = "KMGT";
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10u * (unsigned)(unit - units + 1) : 0;
+    bool good = text[0] >= '1' && text[0] <= '9' && errno == 0 &&
+                (*end == '\0' || (unit && end[1] == '\0')) && n <= DISK_BYTES_MAX >> shift;
+    *out = good ? (uint64_t)n << shift : 0;
+    return good || err_set(err, ERR_INVALID,
+                           "size %.40s: give bytes, or a whole number with K, M, G or T", text);
+}
+
+static bool grow_file(const struct settings_disk *d, uint64_t bytes, struct err *err)
+{
+    struct stat st;
+    uint64_t now;
+    int fd AUTO_FD = open(d->path, O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &st) != 0 || !disk_bytes(fd, &now, err))
+        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
+    if (now >= bytes)
+        return true;
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, ERR_INVALID, "disk %s: %s has %llu bytes: grow the device first",
+                       d->name, d->path, (unsigned long long)now);
+    if (ftruncate(fd, (off_t)bytes) != 0 || fsync(fd) != 0)
+        return err_errno(err, errno, "disk %s: %s", d->name, d->path);
+    return true;
+}
+
+static bool grow(struct vm *vm, const char *name, const char *size, struct err *err)
+{
+    struct settings *s = &vm->settings;
+    struct settings_disk *d = find(s, name);
+    uint64_t bytes;
+    if (d == NULL)
+        return no_such_disk(s, name, err);
+    if (!parse_size(size, &bytes, err))
+        return false;
+    if (bytes < d->size_bytes)
+        return err_set(err, ERR_INVALID, "disk %s has %llu bytes: a disk cannot shrink", name,
+                       (unsigned long long)d->size_bytes);
+    if (s->origin.generation.number != 0)
+        return err_set(err, ERR_BUSY,
+                       "%s is not hydrated yet: mount it, and grow it when farshore status %s says "
+                       "that hydration is complete",
+                       s->name, s->name);
+    if (!grow_file(d, bytes, err))
+        return false;
+    d->size_bytes = bytes;
+    return true;
+}
+
+/* --- the verb --- */
+
+static bool change(struct vm *vm, struct err *err)
+{
+    const struct options *o = vm->call->options;
+    const char *what = o->operands[1], *name = o->operands[2];
+    bool grows = strcmp(what, "grow") == 0;
+    if (grows != (o->operand_count == 4))
+        return err_set(err, ERR_INVALID, "disk %s: farshore disk VM %s %s", what, what,
+                       grows ? "NAME SIZE" : "NAME");
+    if (grows)
+        return grow(vm, name, o->operands[3], err);
+    if (strcmp(what, "add") == 0)
+        return add(vm, name, err);
+    return strcmp(what, "remove") == 0
+               ? take_out(vm, name, err)
+               : err_set(err, ERR_INVALID, "disk %.40s: there are add, remove and grow", what);
+}
+
+static bool run(const struct verb_call *call, struct err *err)
+{
+    struct vm vm AUTO_VM = VM_NONE;
+    struct settings *s = &vm.settings;
+    const char *what = call->options->operands[1], *name = call->options->operands[2];
+    char point[PATH_MAX];
+    int lock AUTO_FD = -1;
+    if (!vm_load(call, call->options->operands[0], &vm, err))
+        return false;
+    if (s->role != ROLE_SOURCE)
+        return err_set(err, ERR_INVALID, "the disks of %s are on another host", s->name);
+    if (vm_locked(call->paths, s->name, point))
+        return err_set(err, ERR_BUSY, "%s is mounted at %s: stop the VM and farshore unmount %s",
+                       s->name, point, point);
+    if (!vm_lock(call->paths, s->name, "", &lock, err) || !change(&vm, err))
+        return false;
+    /* Marks and digests of a disk that is gone go last: with the settings as they were they would
+     * be missed. */
+    if (!settings_save(call->world, call->paths, s, err))
+        return false;
+    if (strcmp(what, "remove") == 0 &&
+        !(forget(&vm, name, ".marks", err) && forget(&vm, name, ".digests", err)))
+        return false;
+    printf("%s: %u disk%s; from the next mount on\n", s->name, s->disk_count,
+           s->disk_count == 1 ? "" : "s");
+    return true;
+}
+
+const struct verb verb_disk = {
+    .name = "disk",
+    .summary = "Add, take out or grow a disk of an enabled VM",
+    .operands = "VM add NAME=PATH | remove NAME | grow NAME SIZE",
+    .operands_least = 3,
+    .operands_most = 4,
+    .options = options,
+    .run = run,
+};
