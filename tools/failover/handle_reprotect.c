@@ -196,7 +196,7 @@ static bool change_protected(void *context, struct protection *p, bool *same, st
     (void)err;
     *same = p->state != PROTECTION_REPROTECTING || p->failover.generation.id != w->generation.id;
     if (!*same)
-        p->state = PROTECTION_NONE;
+        protection_settle(p);
     return true;
 }
 
