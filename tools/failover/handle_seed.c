@@ -122,12 +122,20 @@ static bool seed_and_turn(struct flow *f, struct err *err)
            become_target(&s, err);
 }
 
+/* A job left over from an earlier round must not stop a VM that has come back since. */
+static bool runs_elsewhere(const struct flow *f, struct err *err)
+{
+    return strcmp(f->protection->source_host, f->host.name) != 0 ||
+           err_set(err, ERR_CANCELLED, "%s runs on this host, %s, by now", f->vm->settings.name,
+                   f->host.name);
+}
+
 static bool run_seed(const struct verb_call *call, struct vm *vm, struct job_run *job,
                      cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     (void)values;
-    return flow_open(call, vm, job, &f, err) && seed_and_turn(&f, err);
+    return flow_open(call, vm, job, &f, err) && runs_elsewhere(&f, err) && seed_and_turn(&f, err);
 }
 
 const struct handler handler_seed = {.verb = "seed", .resumable = true, .run = run_seed};

@@ -26,6 +26,17 @@ static bool shut_down(struct flow *f, cJSON **values, struct err *err)
            json_add_text(*values, "generation", generation, err);
 }
 
+/* A shutdown that its host's end interrupted is resumed when the host is back. A failover that did
+ * without it may have been begun meanwhile: then nothing here is to be mounted again. */
+static bool is_still_source(const struct flow *f, struct err *err)
+{
+    const struct protection *p = f->protection;
+    bool gone = p->state == PROTECTION_FAILED_OVER || p->state == PROTECTION_FAILING_BACK ||
+                p->state == PROTECTION_COMMITTED;
+    return (!gone && strcmp(p->source_host, f->host.name) == 0) ||
+           err_set(err, ERR_FENCED, "%s was failed over meanwhile", f->vm->settings.name);
+}
+
 static bool run_shutdown(const struct verb_call *call, struct vm *vm, struct job_run *job,
                          cJSON **values, struct err *err)
 {
@@ -36,7 +47,8 @@ static bool run_shutdown(const struct verb_call *call, struct vm *vm, struct job
         return err_set(err, ERR_INVALID, "%s is not replicated from host %s", vm->settings.name,
                        f.host.name);
     /* A shutdown that was done before, and whose failover was not: it may mount once more. */
-    return moved_remove(call->world, call->paths, vm->settings.name, err) &&
+    return is_still_source(&f, err) &&
+           moved_remove(call->world, call->paths, vm->settings.name, err) &&
            shut_down(&f, values, err);
 }
 
@@ -91,6 +103,17 @@ static bool restart_worker(struct flow *f, struct err *err)
     return !vm_locked(f->call->paths, f->vm->settings.name, at) || flow_restart(f, err);
 }
 
+/* The job may have waited for this host long: what it was posted for must be what the document says
+ * now. A failover begun after the cancel gave the VM another generation, and it runs there. */
+static bool is_still_wanted(const struct flow *f, struct generation generation, struct err *err)
+{
+    const struct protection *p = f->protection;
+    return (p->failover.generation.id == generation.id &&
+            strcmp(p->source_host, f->host.name) == 0) ||
+           err_set(err, ERR_FENCED, "%s was failed over again after the cancel",
+                   f->vm->settings.name);
+}
+
 static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_run *job,
                        cJSON **values, struct err *err)
 {
@@ -104,7 +127,8 @@ static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_r
     if (vm->settings.role != ROLE_SOURCE)
         return err_set(err, ERR_INVALID, "the disks of %s are not on host %s", vm->settings.name,
                        f.host.name);
-    return flow_step(&f, "adopt", err, "what the vault has of the disks") &&
+    return is_still_wanted(&f, generation, err) &&
+           flow_step(&f, "adopt", err, "what the vault has of the disks") &&
            adopt(&f, generation, err) &&
            moved_remove(call->world, call->paths, vm->settings.name, err) &&
            restart_worker(&f, err) && flow_step(&f, "mount", err, "and ship what differs") &&

@@ -90,14 +90,14 @@ bool moved_check(struct world *w, const struct paths *p, const char *vm, struct 
                    m.reason[0] ? ", " : "", m.reason);
 }
 
-/* A source that came back, by a cancel or a reprotect, has a generation that the failover did not
- * end. */
+/* The document's host is where the VM went last, whichever host it left for that, and however many
+ * failovers this one has missed. A cancel leaves no host there, and a source that goes on has the
+ * generation that the document names. */
 static bool is_left(const struct settings *s, const struct protection *p, const char *host)
 {
     const struct protection_failover *f = &p->failover;
     return s->role == ROLE_SOURCE && s->replicate && f->host[0] != '\0' &&
-           strcmp(f->host, host) != 0 && strcmp(f->from, host) == 0 &&
-           f->ends.id == s->generation.id;
+           strcmp(f->host, host) != 0 && f->generation.id != s->generation.id;
 }
 
 bool moved_learn(struct world *w, const struct paths *p, const struct settings *s,

@@ -110,7 +110,8 @@ bool takeover_disks(struct flow *f, bool replicate, struct err *err)
     const struct protection_failover *w = &f->protection->failover;
     struct history_point point;
     if (s->role == ROLE_SOURCE && s->generation.id == w->generation.id)
-        return true; /* an earlier try came so far: the files may be in use */
+        /* An earlier try came so far: the files may be in use. It may have ended before this. */
+        return moved_remove(f->call->world, f->call->paths, s->name, err);
     return parent_point(f, &point, err) && local_disks_make(f, &point, err) &&
            local_disks_forget(f, err) && settings_apply(f, &point, replicate, err) &&
            moved_remove(f->call->world, f->call->paths, s->name, err);
