@@ -321,9 +321,11 @@ static bool complete_edges(struct backing *b, uint64_t offset, uint64_t length, 
     return end >= last_end || block_present(b, last) || copy_edge(b, end, last_end, err);
 }
 
+/* Also of a disk that is whole: until the settings forget the origin, its record is what the next
+ * mount goes by, and a hole that hydration jumped over has no bit. */
 bool backing_write(struct backing *b, uint64_t offset, struct span data, struct err *err)
 {
-    if (!backing_partial(b))
+    if (b->origin == NULL)
         return file_write(b->file, data, offset, err);
     if (!complete_edges(b, offset, data.length, err) || !file_write(b->file, data, offset, err))
         return false;
@@ -340,7 +342,7 @@ static bool punch(struct backing *b, uint64_t offset, uint64_t length, struct er
 
 bool backing_zero(struct backing *b, uint64_t offset, uint64_t length, struct err *err)
 {
-    if (!backing_partial(b))
+    if (b->origin == NULL)
         return punch(b, offset, length, err);
     if (!complete_edges(b, offset, length, err) || !punch(b, offset, length, err))
         return false;
