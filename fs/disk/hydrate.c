@@ -246,7 +246,7 @@ static bool sync_all(struct hydrate *h)
     for (h->disk = 0; h->disk < h->source->disk_count; h->disk++)
         for (;;) {
             struct err why = ERR_NONE;
-            if (source_flush(h->source, h->disk, &why))
+            if (source_flush(h->source, h->disk, &why) && backing_seal(disk_of(h)->backing, &why))
                 break;
             if (!pause_after(h, &why))
                 return false;

@@ -651,6 +651,59 @@ static void what_is_written_to_a_disk_that_is_whole_outlives_the_mount(void **st
     check_shows(r->rig, r->now);
 }
 
+/* Settings saved by somebody who had read them before hydration ended name the origin again. */
+static void an_origin_that_comes_back_hides_nothing(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    const struct origin *origin = r->rig->origin;
+    hydrate_all(r->rig);
+    reopen_whole(r->rig); /* sets no bits */
+    for (unsigned i = 0; i < 40; i++)
+        change(r, 1);
+    check_ok(source_sync(r->rig->source, &err), err);
+    rig_reboot(r->rig);
+    r->rig->origin = origin;
+    rig_open_source(r->rig);
+    r->far.away = true;
+    check_shows(r->rig, r->now);
+    hydrate_all(r->rig);
+}
+
+static void wait_complete_or_stalled(struct hydrate *h, struct hydrate_status *status)
+{
+    const struct timespec step = {.tv_nsec = 1000000};
+    hydrate_status(h, status);
+    for (unsigned i = 0; i < 20000 && !status->complete && status->reason[0] == '\0'; i++) {
+        nanosleep(&step, NULL);
+        hydrate_status(h, status);
+    }
+}
+
+/* The power goes at each sync that ends it; the record says whole only of what is. */
+static void no_moment_of_the_end_of_hydration_loses_what_was_read(void **state)
+{
+    struct far_rig *r = *state;
+    struct hydrate_status status = {.complete = false};
+    uint64_t nth = 0;
+    while (!status.complete) {
+        struct err err = ERR_NONE;
+        struct hydrate *h = NULL;
+        sem_t done;
+        sem_init(&done, 0, 0);
+        fake_world_fail(r->rig->world, FAKE_SYNC, ++nth, 5, true);
+        check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
+        wait_complete_or_stalled(h, &status);
+        hydrate_stop(&h);
+        assert_int_equal(sem_trywait(&done) == 0, status.complete);
+        sem_destroy(&done);
+        rig_power_cut(r->rig, nth);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
+    assert_true(nth > 3); /* of the first disk alone: data, bits, whole */
+}
+
 static void hydration_leaves_holes_and_reads_none(void **state)
 {
     struct far_rig *r = *state;
@@ -836,6 +889,8 @@ int main(void)
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
         property(what_is_written_to_a_disk_that_is_whole_outlives_the_mount),
+        property(an_origin_that_comes_back_hides_nothing),
+        property(no_moment_of_the_end_of_hydration_loses_what_was_read),
         property(hydration_leaves_holes_and_reads_none),
         property(hydration_goes_on_where_a_dead_worker_left_it),
         property(hydration_waits_for_a_store_and_says_why),
