@@ -26,6 +26,7 @@ struct far {
     _Atomic bool away;         /* nothing can be read */
     _Atomic uint64_t bad;      /* this block of disk 0 cannot be read, ever; none: UINT64_MAX */
     _Atomic uint64_t reads;
+    sem_t *hang; /* a read waits for this; NULL: none does */
 };
 
 static size_t room(size_t disk)
@@ -46,6 +47,8 @@ static bool far_read(void *context, uint16_t disk, uint64_t offset, struct mspan
     size_t i = disk - rig_disk_number(0);
     struct extent e = extent_of_bytes(offset, out.length);
     f->reads++;
+    if (f->hang)
+        sem_wait(f->hang);
     assert_true(offset + out.length <= room(i));
     if (f->away)
         return err_set(err, ERR_TRANSIENT, "the store is away");
@@ -805,6 +808,34 @@ static void one_unreadable_block_keeps_the_origin_and_the_rest_is_copied(void **
     sem_destroy(&done);
 }
 
+/* A clean stop records how the files look: a copy that comes after it would make all be compared.
+ */
+static void quiet_hydration_writes_nothing_and_waits_for_no_store(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    struct hydrate *h CLEANUP(hydrate_stop) = NULL;
+    const struct timespec step = {.tv_nsec = 1000000};
+    sem_t done, hang;
+    sem_init(&done, 0, 0);
+    sem_init(&hang, 0, 0);
+    r->far.hang = &hang;
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
+    for (unsigned i = 0; i < 20000 && r->far.reads < HYDRATE_THREADS; i++)
+        nanosleep(&step, NULL);
+    hydrate_quiet(h);
+    uint64_t writes = fake_world_calls(r->rig->world, FAKE_PWRITE);
+    for (unsigned i = 0; i < 1000; i++)
+        sem_post(&hang);
+    hydrate_stop(&h);
+    assert_int_equal(fake_world_calls(r->rig->world, FAKE_PWRITE), writes);
+    assert_int_not_equal(sem_trywait(&done), 0);
+    r->far.hang = NULL;
+    check_shows(r->rig, r->now);
+    sem_destroy(&hang);
+    sem_destroy(&done);
+}
+
 struct guest {
     struct far_rig *rig;
     size_t disk;
@@ -895,6 +926,7 @@ int main(void)
         property(hydration_goes_on_where_a_dead_worker_left_it),
         property(hydration_waits_for_a_store_and_says_why),
         property(one_unreadable_block_keeps_the_origin_and_the_rest_is_copied),
+        property(quiet_hydration_writes_nothing_and_waits_for_no_store),
         property(a_guests_writes_win_over_hydration_of_the_same_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
