@@ -53,11 +53,22 @@ static bool free_number(struct vm *vm, uint16_t *out, struct err *err)
     return next <= UINT16_MAX || err_set(err, ERR_FULL, "the VM had as many disks as it can have");
 }
 
+/* Every disk of a VM that is not hydrated lies over its point, as its presence record says. */
+static bool check_hydrated(const struct settings *s, const char *what, struct err *err)
+{
+    return s->origin.generation.number == 0 ||
+           err_set(err, ERR_BUSY,
+                   "%s is not hydrated yet: mount it, and %s when farshore status %s says that "
+                   "hydration is complete",
+                   s->name, what, s->name);
+}
+
 static bool add(struct vm *vm, const char *given, struct err *err)
 {
     struct settings *s = &vm->settings;
     uint16_t stores = s->store_count, number = 0;
-    if (!free_number(vm, &number, err) || !enable_disk_add(s, given, err))
+    if (!check_hydrated(s, "add a disk", err) || !free_number(vm, &number, err) ||
+        !enable_disk_add(s, given, err))
         return false;
     struct settings_disk *d = &s->disks[s->disk_count - 1];
     d->number = number;
@@ -138,12 +149,7 @@ static bool grow(struct vm *vm, const char *name, const char *size, struct err *
     if (bytes < d->size_bytes)
         return err_set(err, ERR_INVALID, "disk %s has %llu bytes: a disk cannot shrink", name,
                        (unsigned long long)d->size_bytes);
-    if (s->origin.generation.number != 0)
-        return err_set(err, ERR_BUSY,
-                       "%s is not hydrated yet: mount it, and grow it when farshore status %s says "
-                       "that hydration is complete",
-                       s->name, s->name);
-    if (!grow_file(d, bytes, err))
+    if (!check_hydrated(s, "grow it", err) || !grow_file(d, bytes, err))
         return false;
     d->size_bytes = bytes;
     return true;

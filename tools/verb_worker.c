@@ -356,6 +356,8 @@ static void finish(struct worker *w)
     pthread_mutex_unlock(&w->lock);
 
     struct err outcome = ERR_NONE;
+    if (w->hydrate) /* else the files look changed since their stop, and all is compared */
+        hydrate_quiet(w->hydrate);
     w->shipping = false;
     if (w->shipper == NULL ? !source_sync(w->source, &outcome)
                            : !shipper_stop(w->shipper, true, final_cut_ms, &outcome))

@@ -29,6 +29,7 @@ struct backing {
     uint64_t bytes, blocks, pages;
     uint16_t disk;
     /* --- with an origin --- */
+    struct presence_head head;
     const struct origin *origin;
     struct world_file *record;
     struct kept *kept;
@@ -173,8 +174,11 @@ static bool take_page(void *context, uint64_t page, const uint8_t *bits, struct 
 static bool take_bits(struct backing *b, struct world *w, const char *path,
                       const struct backing_config *c, struct err *err)
 {
-    if (!presence_record_open(w, path, &c->head, &b->record, err))
+    bool whole;
+    if (!presence_record_open(w, path, &c->head, &b->record, &whole, err))
         return false;
+    if (whole)
+        atomic_store(&b->kept->watermark, b->blocks);
     if (!c->fresh && atomic_load(&b->kept->loaded)) {
         for (uint64_t page = 0; page < b->pages; page++)
             if (bit_at(b->touched, page))
@@ -191,6 +195,7 @@ static bool open_record(struct backing *b, const struct backing_config *c, struc
 {
     char path[4200];
     snprintf(path, sizeof path, "%.4096s.map", c->path);
+    b->head = c->head;
     lay_out(b, c->memory);
     b->unstored = calloc(words_of(b->pages), sizeof *b->unstored);
     if (b->unstored == NULL)
@@ -321,9 +326,11 @@ static bool complete_edges(struct backing *b, uint64_t offset, uint64_t length, 
     return end >= last_end || block_present(b, last) || copy_edge(b, end, last_end, err);
 }
 
+/* Also of a disk that is whole: until the settings forget the origin, its record is what the next
+ * mount goes by, and a hole that hydration jumped over has no bit. */
 bool backing_write(struct backing *b, uint64_t offset, struct span data, struct err *err)
 {
-    if (!backing_partial(b))
+    if (b->origin == NULL)
         return file_write(b->file, data, offset, err);
     if (!complete_edges(b, offset, data.length, err) || !file_write(b->file, data, offset, err))
         return false;
@@ -340,7 +347,7 @@ static bool punch(struct backing *b, uint64_t offset, uint64_t length, struct er
 
 bool backing_zero(struct backing *b, uint64_t offset, uint64_t length, struct err *err)
 {
-    if (!backing_partial(b))
+    if (b->origin == NULL)
         return punch(b, offset, length, err);
     if (!complete_edges(b, offset, length, err) || !punch(b, offset, length, err))
         return false;
@@ -448,6 +455,15 @@ bool backing_sync(struct backing *b, struct err *err)
     for (size_t i = 0; i < x.count; i++)
         bit_set(b->unstored, x.pages[i]);
     return false;
+}
+
+bool backing_seal(struct backing *b, struct err *err)
+{
+    assert(!backing_partial(b));
+    if (b->origin == NULL)
+        return true;
+    LOCK_SCOPE(&b->sync_lock);
+    return presence_record_whole(b->record, &b->head, err);
 }
 
 /* --- where data is --- */

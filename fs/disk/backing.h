@@ -9,7 +9,8 @@
  * the file (fs/view/presence_record.h) holds the bits that were durable at the last sync:
  *   data, sync, presence record, sync, then the reply to fsync.
  * The other order would serve holes for data after a power cut. The watermark is not recorded: what
- * hydration jumped over is a hole of the origin, and what it copied has its bit.
+ * hydration jumped over is a hole of the origin, and what it copied has its bit. Once all is
+ * present the record says that instead (backing_seal): a worker that has no origin sets no bits.
  *
  * Changes to one block are ordered by the caller's range lock; reads need none. Any thread. */
 #ifndef FS_DISK_BACKING_H
@@ -59,6 +60,9 @@ uint64_t backing_watermark(const struct backing *b); /* a block */
 /* Everything below is present, or a hole of the origin. Only ever rises; one thread. */
 void backing_raise(struct backing *b, uint64_t block);
 bool backing_present(struct backing *b, struct extent blocks, uint64_t *run);
+/* Nothing is absent any more, and that is synced: the record says so for good, so that settings
+ * which name the origin again, written by somebody who had not seen it go, do no harm. */
+bool backing_seal(struct backing *b, struct err *err) MUST_CHECK;
 /* Puts what the origin has into those of the blocks that are still absent; the range is locked. */
 bool backing_fill(struct backing *b, struct extent blocks, struct span data,
                   struct err *err) MUST_CHECK;

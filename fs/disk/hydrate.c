@@ -31,6 +31,7 @@ struct hydrate {
     pthread_mutex_t lock; /* guards: */
     pthread_cond_t change;
     bool stopping;
+    unsigned writing; /* threads that change a local file just now */
     struct hydrate_status status;
 };
 
@@ -50,6 +51,38 @@ static bool stopping(struct hydrate *h)
     return h->stopping;
 }
 
+/* --- changing a local file --- */
+
+static bool write_begin(struct hydrate *h, struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    if (h->stopping)
+        return err_set(err, ERR_CANCELLED, "hydration ends");
+    h->writing++;
+    return true;
+}
+
+static void write_end(struct hydrate *h)
+{
+    LOCK_SCOPE(&h->lock);
+    h->writing--;
+    pthread_cond_broadcast(&h->change);
+}
+
+/* `data` NULL: a hole. Into those of the blocks that are absent still. */
+static bool put(struct hydrate *h, struct extent blocks, const struct span *data, struct err *err)
+{
+    struct source_disk *d = disk_of(h);
+    struct range_hold hold CLEANUP(range_cleanup) = {.locks = NULL};
+    range_lock(d->locks, blocks, &hold);
+    if (!write_begin(h, err))
+        return false;
+    bool good = data ? backing_fill(d->backing, blocks, *data, err)
+                     : backing_fill_hole(d->backing, blocks, err);
+    write_end(h);
+    return good;
+}
+
 /* --- which blocks --- */
 
 /* Over a hole of the origin. What an absent block of the file may hold, of a write that was never
@@ -62,12 +95,8 @@ static bool jump(struct hydrate *h, uint64_t until, struct err *err)
         bool found;
         if (!backing_next_bytes(d->backing, rest, &stray, &found, err))
             return false;
-        if (found) {
-            struct range_hold hold CLEANUP(range_cleanup) = {.locks = NULL};
-            range_lock(d->locks, stray, &hold);
-            if (!backing_fill_hole(d->backing, stray, err))
-                return false;
-        }
+        if (found && !put(h, stray, NULL, err))
+            return false;
         h->position = found ? extent_end(stray) : until;
     }
     return true;
@@ -125,13 +154,6 @@ static bool gather(struct hydrate *h, struct err *err)
 
 /* --- copying --- */
 
-static bool put(struct source_disk *d, struct extent blocks, struct span data, struct err *err)
-{
-    struct range_hold hold CLEANUP(range_cleanup) = {.locks = NULL};
-    range_lock(d->locks, blocks, &hold);
-    return backing_fill(d->backing, blocks, data, err);
-}
-
 static bool fetch(struct source_disk *d, struct extent blocks, struct mspan out, struct err *err)
 {
     return d->origin->read(d->origin->context, d->number, blocks.first << BLOCK_SHIFT, out, err);
@@ -151,6 +173,7 @@ static bool copy_each(struct hydrate *h, struct extent chunk, struct mspan room,
     for (uint64_t i = 0; i < chunk.count; i++) {
         struct extent one = {.first = chunk.first + i, .count = 1};
         struct mspan block = mspan_part(room, 0, BLOCK_BYTES);
+        struct span data = span_of_mspan(block);
         struct err why = ERR_NONE;
         if (!fetch(d, one, block, &why)) {
             if (why.kind != ERR_IO) {
@@ -158,7 +181,7 @@ static bool copy_each(struct hydrate *h, struct extent chunk, struct mspan room,
                 return false;
             }
             leave_out(h);
-        } else if (!put(d, one, span_of_mspan(block), err)) {
+        } else if (!put(h, one, &data, err)) {
             return false;
         }
     }
@@ -171,8 +194,9 @@ static bool copy_chunk(void *context, size_t index, struct err *err)
     struct extent chunk = h->chunks[index];
     struct mspan room =
         mspan_of(h->room + index * HYDRATE_CHUNK_BLOCKS * BLOCK_BYTES, chunk.count * BLOCK_BYTES);
+    struct span data = span_of_mspan(room);
     if (fetch(disk_of(h), chunk, room, err))
-        return put(disk_of(h), chunk, span_of_mspan(room), err);
+        return put(h, chunk, &data, err);
     return err->kind == ERR_IO && copy_each(h, chunk, room, err);
 }
 
@@ -210,6 +234,8 @@ static bool step(struct hydrate *h, bool *end, struct err *err)
 /* False: asked to stop. */
 static bool pause_after(struct hydrate *h, const struct err *why)
 {
+    if (stopping(h))
+        return false;
     if (h->retry_ms == 0)
         log_warning("hydration waits: %s", why->text);
     h->retry_ms = h->retry_ms == 0 ? HYDRATE_RETRY_MS : h->retry_ms * 2;
@@ -246,7 +272,7 @@ static bool sync_all(struct hydrate *h)
     for (h->disk = 0; h->disk < h->source->disk_count; h->disk++)
         for (;;) {
             struct err why = ERR_NONE;
-            if (source_flush(h->source, h->disk, &why))
+            if (source_flush(h->source, h->disk, &why) && backing_seal(disk_of(h)->backing, &why))
                 break;
             if (!pause_after(h, &why))
                 return false;
@@ -302,15 +328,21 @@ bool hydrate_start(struct source *s, void (*complete)(void *context), void *cont
     return true;
 }
 
+void hydrate_quiet(struct hydrate *h)
+{
+    LOCK_SCOPE(&h->lock);
+    h->stopping = true;
+    pthread_cond_broadcast(&h->change);
+    while (h->writing > 0)
+        pthread_cond_wait(&h->change, &h->lock);
+}
+
 void hydrate_stop(struct hydrate **hydrate)
 {
     struct hydrate *h = TAKE(*hydrate);
     if (h == NULL)
         return;
-    pthread_mutex_lock(&h->lock);
-    h->stopping = true;
-    pthread_cond_broadcast(&h->change);
-    pthread_mutex_unlock(&h->lock);
+    hydrate_quiet(h);
     if (h->running)
         pthread_join(h->thread, NULL);
     pthread_cond_destroy(&h->change);

@@ -20,6 +20,9 @@ struct hydrate;
  * synced: whoever mounts next needs no origin. Not called when the source has none. */
 bool hydrate_start(struct source *s, void (*complete)(void *context), void *context,
                    struct hydrate **out, struct err *err) MUST_CHECK;
+/* From its return on hydration writes to no local file, without waiting for the origin: before what
+ * the files look like is recorded. hydrate_stop comes later. */
+void hydrate_quiet(struct hydrate *h);
 /* May wait for one read of the origin. */
 void hydrate_stop(struct hydrate **h);
 

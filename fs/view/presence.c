@@ -53,7 +53,7 @@ bool presence_open(struct world *w, const char *path, const struct presence_head
     p->pages = calloc(p->page_count + 1, sizeof *p->pages);
     if (!p->path || !p->pages)
         return err_set(err, ERR_FULL, "no memory to open %s", path);
-    if (!presence_record_open(w, path, head, &p->file, err) ||
+    if (!presence_record_open(w, path, head, &p->file, NULL, err) ||
         !presence_record_pages(p->file, p->page_count, take_page, p, err))
         return false;
     *out = TAKE(p);

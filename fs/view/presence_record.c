@@ -8,8 +8,9 @@
 
 #define PRESENCE_MAGIC   "FSOVERLY"
 #define PRESENCE_VERSION 1u
+#define FLAG_WHOLE       1u
 
-static void encode_head(const struct presence_head *head, struct buf *out)
+static void encode_head(const struct presence_head *head, uint16_t flags, struct buf *out)
 {
     buf_put(out, PRESENCE_MAGIC, 8);
     buf_put_u32(out, PRESENCE_VERSION);
@@ -20,7 +21,7 @@ static void encode_head(const struct presence_head *head, struct buf *out)
     buf_put_u64(out, head->disk_bytes);
     buf_put_u32(out, BLOCK_BYTES);
     buf_put_u16(out, head->disk);
-    buf_put_u16(out, 0); /* flags */
+    buf_put_u16(out, flags);
     struct sha256 sum = sha256_of(buf_span(out));
     buf_put(out, sum.bytes, sizeof sum.bytes);
     uint8_t *padding = buf_extend(out, PRESENCE_HEAD_BYTES - out->length);
@@ -32,24 +33,36 @@ bool presence_create(struct world *w, const char *path, const struct presence_he
                      struct err *err)
 {
     struct buf bytes AUTO_BUF = BUF_NONE;
-    encode_head(head, &bytes);
+    encode_head(head, 0, &bytes);
     return buf_ok(&bytes, err) && file_replace(w, path, 0600, buf_span(&bytes), err);
 }
 
-/* The head has one right form for what is expected, so it is compared, not parsed; the parts are
- * looked at only to say what is wrong. */
-static bool check_head(struct world_file *file, const struct presence_head *head, struct err *err)
+/* A head has one right form for what is expected, so it is compared, not parsed. */
+static bool head_is(const uint8_t *found, const struct presence_head *head, uint16_t flags,
+                    bool *out, struct err *err)
+{
+    struct buf expected AUTO_BUF = BUF_NONE;
+    encode_head(head, flags, &expected);
+    *out = buf_ok(&expected, err) &&
+           span_equal(span_of(found, PRESENCE_HEAD_BYTES), buf_span(&expected));
+    return buf_ok(&expected, err);
+}
+
+/* The parts are looked at only to say what is wrong. */
+static bool check_head(struct world_file *file, const struct presence_head *head, bool *whole,
+                       struct err *err)
 {
     uint8_t found[PRESENCE_HEAD_BYTES];
-    struct buf expected AUTO_BUF = BUF_NONE;
+    bool is_partial, is_whole;
     const size_t summed = 64;
 
-    if (!file_read(file, mspan_of(found, sizeof found), 0, err))
+    if (!file_read(file, mspan_of(found, sizeof found), 0, err) ||
+        !head_is(found, head, 0, &is_partial, err) ||
+        !head_is(found, head, FLAG_WHOLE, &is_whole, err))
         return false;
-    encode_head(head, &expected);
-    if (!buf_ok(&expected, err))
-        return false;
-    if (span_equal(span_of(found, sizeof found), buf_span(&expected)))
+    if (whole)
+        *whole = is_whole;
+    if (is_partial || (whole && is_whole))
         return true;
     struct sha256 sum = sha256_of(span_of(found, summed));
     if (memcmp(found, PRESENCE_MAGIC, 8) != 0 ||
@@ -65,13 +78,23 @@ static bool check_head(struct world_file *file, const struct presence_head *head
 }
 
 bool presence_record_open(struct world *w, const char *path, const struct presence_head *head,
-                          struct world_file **out, struct err *err)
+                          struct world_file **out, bool *whole, struct err *err)
 {
     struct world_file *file AUTO_FILE = NULL;
-    if (!file_open(w, path, O_RDWR, 0, &file, err) || !check_head(file, head, err))
+    if (!file_open(w, path, O_RDWR, 0, &file, err) || !check_head(file, head, whole, err))
         return false;
     *out = TAKE(file);
     return true;
+}
+
+/* In place: what differs lies in one sector, which a disk writes whole or not at all. */
+bool presence_record_whole(struct world_file *file, const struct presence_head *head,
+                           struct err *err)
+{
+    struct buf bytes AUTO_BUF = BUF_NONE;
+    encode_head(head, FLAG_WHOLE, &bytes);
+    return buf_ok(&bytes, err) && file_write(file, buf_span(&bytes), 0, err) &&
+           file_sync(file, err);
 }
 
 static uint64_t page_offset(uint64_t index)

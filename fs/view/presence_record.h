@@ -27,9 +27,13 @@ struct presence_head {
 bool presence_create(struct world *w, const char *path, const struct presence_head *head,
                      struct err *err) MUST_CHECK;
 
-/* ERR_NOT_FOUND: no record. ERR_CORRUPT: damaged, or it belongs to another VM, point or disk. */
+/* ERR_NOT_FOUND: no record. ERR_CORRUPT: damaged, or it belongs to another VM, point or disk.
+ * *whole: every block is present, whatever the bits say. NULL: one that says so is foreign. */
 bool presence_record_open(struct world *w, const char *path, const struct presence_head *head,
-                          struct world_file **out, struct err *err) MUST_CHECK;
+                          struct world_file **out, bool *whole, struct err *err) MUST_CHECK;
+/* From here on the record says so, durably; before, all data is synced. For good. */
+bool presence_record_whole(struct world_file *file, const struct presence_head *head,
+                           struct err *err) MUST_CHECK;
 /* Each page that the file has data for: the cost follows what was written, not the disk. `bits` is
  * PRESENCE_PAGE_BYTES; false ends it, as a failure that `page` has told in `err` its own way. */
 typedef bool presence_page_fn(void *context, uint64_t index, const uint8_t *bits, struct err *err);

@@ -26,6 +26,7 @@ struct far {
     _Atomic bool away;         /* nothing can be read */
     _Atomic uint64_t bad;      /* this block of disk 0 cannot be read, ever; none: UINT64_MAX */
     _Atomic uint64_t reads;
+    sem_t *hang; /* a read waits for this; NULL: none does */
 };
 
 static size_t room(size_t disk)
@@ -46,6 +47,8 @@ static bool far_read(void *context, uint16_t disk, uint64_t offset, struct mspan
     size_t i = disk - rig_disk_number(0);
     struct extent e = extent_of_bytes(offset, out.length);
     f->reads++;
+    if (f->hang)
+        sem_wait(f->hang);
     assert_true(offset + out.length <= room(i));
     if (f->away)
         return err_set(err, ERR_TRANSIENT, "the store is away");
@@ -630,6 +633,80 @@ static void what_hydration_said_is_whole_outlives_a_power_cut(void **state)
     check_shows(r->rig, r->now);
 }
 
+/* One disk is copied long before the last is, and its settings name the origin until then: a mount
+ * that ends in between asks the record again, which must know of holes that were written. */
+static void what_is_written_to_a_disk_that_is_whole_outlives_the_mount(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    hydrate_all(r->rig);
+    for (size_t i = 0; i < RIG_DISKS; i++)
+        for (uint64_t b = 30; b < 60; b++) /* data, then a hole */
+            change_at(r, i, b * BLOCK_BYTES + 100, 3000);
+    check_ok(source_sync(r->rig->source, &err), err);
+    rig_reboot(r->rig);
+    rig_open_source(r->rig);
+    check_shows(r->rig, r->now);
+    hydrate_all(r->rig);
+    check_shows(r->rig, r->now);
+    rig_power_cut(r->rig, 8);
+    rig_open_source(r->rig);
+    check_shows(r->rig, r->now);
+}
+
+/* Settings saved by somebody who had read them before hydration ended name the origin again. */
+static void an_origin_that_comes_back_hides_nothing(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    const struct origin *origin = r->rig->origin;
+    hydrate_all(r->rig);
+    reopen_whole(r->rig); /* sets no bits */
+    for (unsigned i = 0; i < 40; i++)
+        change(r, 1);
+    check_ok(source_sync(r->rig->source, &err), err);
+    rig_reboot(r->rig);
+    r->rig->origin = origin;
+    rig_open_source(r->rig);
+    r->far.away = true;
+    check_shows(r->rig, r->now);
+    hydrate_all(r->rig);
+}
+
+static void wait_complete_or_stalled(struct hydrate *h, struct hydrate_status *status)
+{
+    const struct timespec step = {.tv_nsec = 1000000};
+    hydrate_status(h, status);
+    for (unsigned i = 0; i < 20000 && !status->complete && status->reason[0] == '\0'; i++) {
+        nanosleep(&step, NULL);
+        hydrate_status(h, status);
+    }
+}
+
+/* The power goes at each sync that ends it; the record says whole only of what is. */
+static void no_moment_of_the_end_of_hydration_loses_what_was_read(void **state)
+{
+    struct far_rig *r = *state;
+    struct hydrate_status status = {.complete = false};
+    uint64_t nth = 0;
+    while (!status.complete) {
+        struct err err = ERR_NONE;
+        struct hydrate *h = NULL;
+        sem_t done;
+        sem_init(&done, 0, 0);
+        fake_world_fail(r->rig->world, FAKE_SYNC, ++nth, 5, true);
+        check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
+        wait_complete_or_stalled(h, &status);
+        hydrate_stop(&h);
+        assert_int_equal(sem_trywait(&done) == 0, status.complete);
+        sem_destroy(&done);
+        rig_power_cut(r->rig, nth);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
+    assert_true(nth > 3); /* of the first disk alone: data, bits, whole */
+}
+
 static void hydration_leaves_holes_and_reads_none(void **state)
 {
     struct far_rig *r = *state;
@@ -731,6 +808,34 @@ static void one_unreadable_block_keeps_the_origin_and_the_rest_is_copied(void **
     sem_destroy(&done);
 }
 
+/* A clean stop records how the files look: a copy that comes after it would make all be compared.
+ */
+static void quiet_hydration_writes_nothing_and_waits_for_no_store(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    struct hydrate *h CLEANUP(hydrate_stop) = NULL;
+    const struct timespec step = {.tv_nsec = 1000000};
+    sem_t done, hang;
+    sem_init(&done, 0, 0);
+    sem_init(&hang, 0, 0);
+    r->far.hang = &hang;
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
+    for (unsigned i = 0; i < 20000 && r->far.reads < HYDRATE_THREADS; i++)
+        nanosleep(&step, NULL);
+    hydrate_quiet(h);
+    uint64_t writes = fake_world_calls(r->rig->world, FAKE_PWRITE);
+    for (unsigned i = 0; i < 1000; i++)
+        sem_post(&hang);
+    hydrate_stop(&h);
+    assert_int_equal(fake_world_calls(r->rig->world, FAKE_PWRITE), writes);
+    assert_int_not_equal(sem_trywait(&done), 0);
+    r->far.hang = NULL;
+    check_shows(r->rig, r->now);
+    sem_destroy(&hang);
+    sem_destroy(&done);
+}
+
 struct guest {
     struct far_rig *rig;
     size_t disk;
@@ -814,10 +919,14 @@ int main(void)
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
+        property(what_is_written_to_a_disk_that_is_whole_outlives_the_mount),
+        property(an_origin_that_comes_back_hides_nothing),
+        property(no_moment_of_the_end_of_hydration_loses_what_was_read),
         property(hydration_leaves_holes_and_reads_none),
         property(hydration_goes_on_where_a_dead_worker_left_it),
         property(hydration_waits_for_a_store_and_says_why),
         property(one_unreadable_block_keeps_the_origin_and_the_rest_is_copied),
+        property(quiet_hydration_writes_nothing_and_waits_for_no_store),
         property(a_guests_writes_win_over_hydration_of_the_same_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
