@@ -48,6 +48,7 @@ static size_t run(const struct crash_model *m, const struct workload *l, uint64_
         if (!m->step(context, w, l->steps[s]))
             break;
     *dead = fake_world_stopped(w);
+    fake_world_stop(w, 1);
     size_t units = fake_world_units(w);
     m->close(context);
     if (c != NULL) {
