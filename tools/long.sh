@@ -5,6 +5,7 @@
 #   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
 #   points     the main job under the oracle, three times over
 #   swift      OpenStack Swift, which has no conditional writes, is refused
+#   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +23,7 @@ row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&
         bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
 }
+row_mutate() { tools/mutate.sh; }
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
@@ -39,7 +41,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points swift fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points swift mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then
