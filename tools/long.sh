@@ -6,6 +6,7 @@
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
+#   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -27,6 +28,7 @@ row_debian() {
     packages_install debootstrap &&
         bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
 }
+row_mutate() { tools/mutate.sh; }
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
@@ -44,7 +46,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -186,6 +186,7 @@ struct fake_world {
     size_t name_change_count;
     struct failure failures[FAKE_ANY + 1];
     uint64_t calls[FAKE_ANY + 1];
+    uint64_t stop; /* calls until the machine is dead; 0 = lives */
     bool short_transfers;
     uint64_t boots;
     uint64_t real_ns, boot_ns;
@@ -496,6 +497,10 @@ static int begin_locked(struct fake_world *fw, enum fake_call which)
     int errnum = 0;
     fw->calls[which]++;
     fw->calls[FAKE_ANY]++;
+    if (fw->stop == 1)
+        return -EIO;
+    if (fw->stop > 0)
+        fw->stop--;
     if (strikes(&fw->failures[which]))
         errnum = fw->failures[which].errnum;
     if (strikes(&fw->failures[FAKE_ANY]))
@@ -631,7 +636,7 @@ static int fake_sync(struct world_file *f)
     struct fake_world *fw = fake_of(f->world);
     LOCK_SCOPE(&fw->lock);
     int result = begin_file_locked(f, FAKE_SYNC, O_RDONLY);
-    if (file_of(f)->boot == fw->boots)
+    if (file_of(f)->boot == fw->boots && (result == 0 || fw->stop != 1))
         settle_changes(file_of(f)->inode, result == 0 ? NULL : &fw->random);
     return result;
 }
@@ -943,6 +948,20 @@ void fake_world_short_transfers(struct world *w, bool on)
     fake_of(w)->short_transfers = on;
 }
 
+/* What was not synced is decided on: what is on the disk is all there is. */
+static void boot_locked(struct fake_world *fw)
+{
+    for (struct inode *i = fw->inodes; i != NULL; i = i->next) {
+        image_copy(&i->now, &i->durable);
+        folder_copy(&i->names_now, &i->names_durable);
+    }
+    memset(fw->failures, 0, sizeof fw->failures);
+    fw->stop = 0;
+    fw->boots++;
+    fw->boot_ns = 0;
+    sweep_locked(fw);
+}
+
 void fake_world_power_cut(struct world *w, uint64_t seed)
 {
     struct fake_world *fw = fake_of(w);
@@ -950,15 +969,78 @@ void fake_world_power_cut(struct world *w, uint64_t seed)
     for (size_t c = 0; c < fw->name_change_count; c++)
         settle_name_change(&fw->name_changes[c], (next_random(&seed) & 1) != 0);
     fw->name_change_count = 0;
-    for (struct inode *i = fw->inodes; i != NULL; i = i->next) {
+    for (struct inode *i = fw->inodes; i != NULL; i = i->next)
         settle_changes(i, &seed);
-        image_copy(&i->now, &i->durable);
-        folder_copy(&i->names_now, &i->names_durable);
+    boot_locked(fw);
+}
+
+void fake_world_stop(struct world *w, uint64_t nth)
+{
+    struct fake_world *fw = fake_of(w);
+    LOCK_SCOPE(&fw->lock);
+    fw->stop = nth;
+}
+
+bool fake_world_stopped(struct world *w)
+{
+    LOCK_SCOPE(&fake_of(w)->lock);
+    return fake_of(w)->stop == 1;
+}
+
+static size_t change_units(const struct change *c)
+{
+    if (c->kind == CHANGE_TRUNCATE)
+        return 1;
+    if (c->length == 0)
+        return 0;
+    return (size_t)((c->offset + c->length - 1) / PAGE_BYTES - c->offset / PAGE_BYTES + 1);
+}
+
+size_t fake_world_units(struct world *w)
+{
+    struct fake_world *fw = fake_of(w);
+    LOCK_SCOPE(&fw->lock);
+    size_t count = fw->name_change_count;
+    for (const struct inode *i = fw->inodes; i != NULL; i = i->next)
+        for (size_t c = 0; c < i->change_count; c++)
+            count += change_units(&i->changes[c]);
+    return count;
+}
+
+/* The part of `c` in its page `index`, up to so many sectors of that page. */
+static void apply_page(struct image *m, const struct change *c, size_t index, unsigned sectors)
+{
+    uint64_t page = (c->offset / PAGE_BYTES + index) * PAGE_BYTES;
+    uint64_t from = page < c->offset ? c->offset : page;
+    uint64_t until = page + (uint64_t)sectors * FAKE_SECTOR;
+    if (until > c->offset + c->length)
+        until = c->offset + c->length;
+    if (from < until)
+        apply_part(m, c, from, until - from);
+}
+
+void fake_world_power_cut_by(struct world *w, fake_keep_fn *keep, void *context)
+{
+    struct fake_world *fw = fake_of(w);
+    LOCK_SCOPE(&fw->lock);
+    size_t unit = 0;
+    for (size_t c = 0; c < fw->name_change_count; c++)
+        settle_name_change(&fw->name_changes[c], keep(context, unit++) != 0);
+    fw->name_change_count = 0;
+    for (struct inode *i = fw->inodes; i != NULL; i = i->next) {
+        for (size_t c = 0; c < i->change_count; c++) {
+            const struct change *change = &i->changes[c];
+            for (size_t p = 0; p < change_units(change); p++, unit++) {
+                unsigned sectors = keep(context, unit);
+                if (change->kind != CHANGE_TRUNCATE)
+                    apply_page(&i->durable, change, p, sectors);
+                else if (sectors != 0)
+                    image_truncate(&i->durable, change->offset);
+            }
+        }
+        forget_changes(i);
     }
-    memset(fw->failures, 0, sizeof fw->failures);
-    fw->boots++;
-    fw->boot_ns = 0;
-    sweep_locked(fw);
+    boot_locked(fw);
 }
 
 size_t fake_world_unsynced(struct world *w)

@@ -50,6 +50,18 @@ void fake_world_short_transfers(struct world *w, bool on);
  * and name by name. Failures are switched off; open files answer -EIO and can only be closed;
  * time since boot starts at 0. */
 void fake_world_power_cut(struct world *w, uint64_t seed);
+/* From the nth call on (from 1) the machine is dead: calls return -EIO and do nothing, syncs too.
+ */
+void fake_world_stop(struct world *w, uint64_t nth);
+bool fake_world_stopped(struct world *w); /* no further call would be made */
+/* What a power cut would decide on now, one by one: each change of names, each new size, and each
+ * page of each unsynced write or hole. */
+size_t fake_world_units(struct world *w);
+/* As fake_world_power_cut, with the choice left to the caller: how many sectors of that unit's page
+ * stay, from its first on (`FAKE_WHOLE`: all). A change of names or size stays unless it is 0. */
+#define FAKE_WHOLE 8u
+typedef unsigned fake_keep_fn(void *context, size_t unit);
+void fake_world_power_cut_by(struct world *w, fake_keep_fn *keep, void *context);
 /* Unsynced changes, of content and of names: 0 when a power cut would change nothing. */
 size_t fake_world_unsynced(struct world *w);
 

@@ -1,0 +1,38 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# docs/DURABILITY.md names no test, long row or mutation row that is not there, and every mutation
+# row; every row names tests that are there, and its patch still applies.
+set -u
+cd "$1" || exit 2
+page=docs/DURABILITY.md
+failed=0
+
+complain() {
+    echo "$*"
+    failed=1
+}
+
+tests=$(ctest --test-dir "$(dirname "$2")" -N | sed -n 's/^ *Test *#[0-9]*: //p')
+[ -n "$tests" ] || complain "ctest lists no test"
+is_test() { grep -qxF "$1" <<<"$tests"; }
+
+# The words in backquotes of a table's last column.
+named() { sed -n "/^## $1/,/^## /s/^|.*|\(.*\)|\$/\1/p" "$page" | grep -o '`[^`]*`' | tr -d '`'; }
+
+[ -n "$(named Events)" ] && [ -n "$(named Steps)" ] || complain "$page has no rows"
+while read -r name; do
+    case $name in
+    "tools/long.sh "*) grep -q "^row_${name#* }()" tools/long.sh || complain "no such row: $name" ;;
+    *) is_test "$name" || complain "no such test: $name" ;;
+    esac
+done < <(named Events)
+
+diff <(named Steps | sort) <(basename -s .patch tests/mutations/*.patch | sort) ||
+    complain "$page and tests/mutations name other rows"
+for patch in tests/mutations/*.patch; do
+    caught=$(sed -n 's/^tests: //p' "$patch")
+    [ -n "$caught" ] || complain "$patch names no test"
+    for name in $caught; do is_test "$name" || complain "$patch: no such test: $name"; done
+    patch -s -p1 --dry-run -f <"$patch" >/dev/null || complain "$patch does not apply"
+done
+exit $failed

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#include "tests/support/crash_states.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define UNITS_MAX 12u /* pending at once; more fails the test, for then not every subset was seen  \
+                       */
+#define TORN_TWO 2u   /* torn pages are tried with all others lost, and with all others kept */
+#define NO_UNIT  SIZE_MAX
+
+struct workload {
+    size_t steps[CRASH_STEPS];
+    size_t count;
+};
+
+struct choice {
+    uint64_t stay; /* bit per unit */
+    size_t torn;   /* this unit keeps `sectors` only */
+    unsigned sectors;
+};
+
+struct counts {
+    uint64_t workloads, states, crashes;
+    size_t units_most;
+};
+
+static unsigned keep(void *context, size_t unit)
+{
+    const struct choice *c = context;
+    if (unit == c->torn)
+        return c->sectors;
+    return c->stay >> unit & 1 ? FAKE_WHOLE : 0;
+}
+
+/* Runs it until call `stop`, cuts the power and checks, unless `c` is NULL. How many units were
+ * pending is returned; *dead says whether the machine died before the workload's end. */
+static size_t run(const struct crash_model *m, const struct workload *l, uint64_t stop,
+                  struct choice *c, bool *dead)
+{
+    struct world *w = fake_world_make(1);
+    void *context = calloc(1, m->context_bytes);
+    if (context == NULL)
+        abort();
+    m->begin(context, w);
+    fake_world_stop(w, stop);
+    for (size_t s = 0; s < l->count; s++)
+        if (!m->step(context, w, l->steps[s]))
+            break;
+    *dead = fake_world_stopped(w);
+    fake_world_stop(w, 1);
+    size_t units = fake_world_units(w);
+    m->close(context);
+    if (c != NULL) {
+        fake_world_power_cut_by(w, keep, c);
+        m->check(context, w);
+    }
+    free(context);
+    fake_world_release(&w);
+    return units;
+}
+
+static void try_state(const struct crash_model *m, const struct workload *l, uint64_t stop,
+                      struct choice c, struct counts *n)
+{
+    bool dead;
+    (void)run(m, l, stop, &c, &dead);
+    n->states++;
+}
+
+static bool crash_at(const struct crash_model *m, const struct workload *l, uint64_t stop,
+                     struct counts *n)
+{
+    bool dead;
+    size_t units = run(m, l, stop, NULL, &dead);
+    if (units > UNITS_MAX) {
+        fprintf(stderr, "%s: %zu changes were pending at once\n", m->name, units);
+        abort();
+    }
+    if (units > n->units_most)
+        n->units_most = units;
+    uint64_t all = (UINT64_C(1) << units) - 1;
+    for (uint64_t stay = 0; stay <= all; stay++)
+        try_state(m, l, stop, (struct choice){.stay = stay, .torn = NO_UNIT}, n);
+    for (size_t torn = 0; torn < units; torn++)
+        for (unsigned sectors = 1; sectors < FAKE_WHOLE; sectors++)
+            for (unsigned others = 0; others < TORN_TWO; others++)
+                try_state(
+                    m, l, stop,
+                    (struct choice){.stay = others ? all : 0, .torn = torn, .sectors = sectors}, n);
+    n->crashes++;
+    return dead;
+}
+
+static void all_of_length(const struct crash_model *m, size_t length, struct counts *n)
+{
+    uint64_t count = 1;
+    for (size_t i = 0; i < length; i++)
+        count *= m->alphabet;
+    for (uint64_t number = 0; number < count; number++) {
+        struct workload l = {.count = length};
+        uint64_t rest = number;
+        for (size_t i = 0; i < length; i++, rest /= m->alphabet)
+            l.steps[i] = (size_t)(rest % m->alphabet);
+        for (uint64_t stop = 1; crash_at(m, &l, stop, n); stop++)
+            ;
+        n->workloads++;
+    }
+}
+
+void crash_states_all(const struct crash_model *m)
+{
+    struct counts n = {0};
+    for (size_t length = 1; length <= CRASH_STEPS; length++)
+        all_of_length(m, length, &n);
+    printf("%s: %llu workloads, %llu crashes, %llu states, at most %zu changes pending\n", m->name,
+           (unsigned long long)n.workloads, (unsigned long long)n.crashes,
+           (unsigned long long)n.states, n.units_most);
+}
