@@ -4,9 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define UNITS_MAX 12u /* pending at once; more fails the test, for then not every subset was seen  \
-                       */
-#define TORN_TWO 2u   /* torn pages are tried with all others lost, and with all others kept */
+#define UNITS_MAX                                                                                  \
+    12u             /* pending at once; more fails the test, for then not every subset was seen    \
+                     */
+#define TORN_TWO 2u /* torn pages are tried with all others lost, and with all others kept */
 #define NO_UNIT  SIZE_MAX
 
 struct workload {

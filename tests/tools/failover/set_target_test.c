@@ -161,7 +161,7 @@ static void every_resource_of_the_target_has_a_default_and_can_be_overridden(voi
         {"nic", "lan/10.0.0.0/24 -> lan/10.0.0.0/24", "target.network.lan=dmz", "-> dmz/"},
         {"nic", "10.0.0.9 when it is free", "target.address=10.9.0.4", "10.9.0.4 when"},
         {"test-network", "isolated", "target.test-network=drill", "drill"},
-        {"folder", "disks/web", "target.folder=/big", "/big"},
+        {"folder", "disks/blue/web", "target.folder=/big", "/big"},
         {"mount", "mounts/web", "target.mount=/m", "/m"},
         {"back-cache", "", "target.back-cache=file:///bc", "file:///bc"},
         {"back-target", "", "target.back-target=file:///bt", "file:///bt"},
