@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Jobs that a host finds when it comes back late, and that the VM's failovers have overtaken: a
-# resume after a cancel, a shutdown that was interrupted, a seed of an earlier round. None of them
-# starts, mounts or stops anything any more.
+# resume after a cancel. It starts and mounts nothing, and the host learns that the VM went
+# elsewhere though it missed both failovers.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 
@@ -50,3 +50,12 @@ wait_for 30 told "$resume" 'failed over again after the cancel'
 moved() { [ -e "$TMP/a/state/vms/web/moved" ]; }
 wait_for 10 moved
 expect_exit 4 'failed over to b' A mount web "$TMP/src"
+
+say "change of point on the host that has it"
+B process web --branch --once >/dev/null
+kept=$(B points web --json | jq -r '.points[-1].id')
+B change-point web "$kept" >/dev/null
+mkdir "$TMP/rec"
+B recover "$TMP/rec" --vm web
+cmp "$TMP/rec/web/points/$kept/os.img" "$TMP/b/state/mounts/web/os.img" || fail "b is not the point"
+B unmount "$TMP/rec"

@@ -33,8 +33,9 @@ bool moved_parse(struct span text, struct moved *out, struct err *err) MUST_CHEC
 bool moved_check(struct world *w, const struct paths *p, const char *vm,
                  struct err *err) MUST_CHECK;
 
-/* When the document says that another host took the VM over from this source, `host`, and it has
- * not come back since: writes the fence, unless it is there. */
+/* When the document says that another host took the VM over, by the newest failover or by earlier
+ * ones that this source, `host`, missed, and it has not come back since: writes the fence, unless
+ * it is there. */
 bool moved_learn(struct world *w, const struct paths *p, const struct settings *s,
                  const struct protection *protection, const char *host, struct err *err) MUST_CHECK;
 
