@@ -6,7 +6,10 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 /* --- where things are --- */
 
@@ -363,8 +366,52 @@ bool settings_load(struct world *w, const struct paths *p, const char *vm, struc
     return true;
 }
 
+static void lock_path(const struct paths *p, const char *vm, char out[PATH_BYTES_MAX])
+{
+    snprintf(out, PATH_BYTES_MAX, "%s/vms/%s.lock", p->config, vm);
+}
+
+bool settings_lock_remove(struct world *w, const struct paths *p, const char *vm, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    lock_path(p, vm, path);
+    return file_remove(w, path, err);
+}
+
+bool settings_lock(const struct paths *p, const char *vm, int *fd, struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    lock_path(p, vm, path);
+    *fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*fd < 0)
+        return err_errno(err, errno, "%s", path);
+    while (flock(*fd, LOCK_EX) != 0)
+        if (errno != EINTR)
+            return err_errno(err, errno, "%s", path);
+    return true;
+}
+
 bool settings_save(struct world *w, const struct paths *p, const struct settings *s,
                    struct err *err)
+{
+    char path[PATH_BYTES_MAX];
+    int lock AUTO_FD = -1;
+    snprintf(path, sizeof path, "%s/vms", p->config);
+    return dir_make(w, path, 0700, err) && settings_lock(p, s->name, &lock, err) &&
+           settings_save_locked(w, p, s, err);
+}
+
+bool settings_change(struct world *w, const struct paths *p, const char *vm,
+                     settings_change_fn *change, void *context, struct err *err)
+{
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
+    return settings_lock(p, vm, &lock, err) && settings_load(w, p, vm, &now, err) &&
+           (!change(context, &now) || settings_save_locked(w, p, &now, err));
+}
+
+bool settings_save_locked(struct world *w, const struct paths *p, const struct settings *s,
+                          struct err *err)
 {
     char path[PATH_BYTES_MAX];
     struct buf text AUTO_BUF = BUF_NONE;

@@ -121,6 +121,19 @@ bool settings_load(struct world *w, const struct paths *p, const char *vm, struc
 bool settings_save(struct world *w, const struct paths *p, const struct settings *s,
                    struct err *err) MUST_CHECK;
 
+/* Settings have several writers: verbs, the agent's jobs, and a worker that says that its disks are
+ * whole. Who changes a part of them on a host where the VM may be mounted holds this lock from
+ * settings_load to settings_save_locked. Waits; close *fd to let go. */
+bool settings_lock(const struct paths *p, const char *vm, int *fd, struct err *err) MUST_CHECK;
+bool settings_lock_remove(struct world *w, const struct paths *p, const char *vm,
+                          struct err *err) MUST_CHECK; /* with the VM's settings, at its end */
+bool settings_save_locked(struct world *w, const struct paths *p, const struct settings *s,
+                          struct err *err) MUST_CHECK;
+/* All of that: `change` alters them as they are now, and says false for nothing to save. */
+typedef bool settings_change_fn(void *context, struct settings *s);
+bool settings_change(struct world *w, const struct paths *p, const char *vm,
+                     settings_change_fn *change, void *context, struct err *err) MUST_CHECK;
+
 /* The VMs known here, in byte order. */
 struct vm_names {
     char (*names)[VM_NAME_MAX + 1];

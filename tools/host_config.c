@@ -37,7 +37,7 @@ static bool own_name(char out[HOST_NAME_CHARS_MAX + 1], struct err *err)
                    full);
 }
 
-static bool parse(struct span text, struct host_config *out, struct err *err)
+bool host_config_parse(struct span text, struct host_config *out, struct err *err)
 {
     static const char *const known[] = {"name", "libvirt", NULL};
     cJSON *j AUTO_JSON = NULL;
@@ -64,7 +64,7 @@ bool host_config_load(struct world *w, const struct paths *p, struct host_config
     *out = (struct host_config){.libvirt = LIBVIRT_URI_DEFAULT};
     path_host(p, path);
     if (file_load(w, path, HOST_BYTES_MAX, &text, &why))
-        return parse(buf_span(&text), out, err) || err_wrap(err, "%s", path);
+        return host_config_parse(buf_span(&text), out, err) || err_wrap(err, "%s", path);
     if (why.kind == ERR_NOT_FOUND)
         return own_name(out->name, err);
     if (err != NULL)

@@ -18,6 +18,8 @@ struct host_config {
 /* [a-z0-9][a-z0-9._-]{0,62} */
 bool host_name_valid(const char *name);
 
+/* The text is the world: everything in it is checked. */
+bool host_config_parse(struct span text, struct host_config *out, struct err *err) MUST_CHECK;
 /* Without the file: the host's short name in lower case, and LIBVIRT_URI_DEFAULT. ERR_INVALID: the
  * file is wrong, or the host's name is none that farshore takes, and `farshore host NAME` gives it
  * one. */

@@ -107,7 +107,8 @@ static bool forget(const struct verb_call *call, const char *vm, bool key, struc
     if (key && !file_remove(call->world, path, err))
         return false;
     path_settings(call->paths, vm, path);
-    return file_remove(call->world, path, err);
+    return file_remove(call->world, path, err) &&
+           settings_lock_remove(call->world, call->paths, vm, err);
 }
 
 static bool check_use(const struct verb_call *call, struct err *err)

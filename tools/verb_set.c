@@ -268,15 +268,22 @@ static bool change(const struct verb_call *call, struct settings *s, struct err 
     }
     return change_target(call, s->name, err) && (!domain || read_domain(call, s, err)) &&
            (own == 0 ||
-            (settings_save(call->world, call->paths, s, err) && tell_mount(call, s, err)));
+            (settings_save_locked(call->world, call->paths, s, err) && tell_mount(call, s, err)));
 }
 
 static bool run(const struct verb_call *call, struct err *err)
 {
     const struct options *o = call->options;
     struct settings s AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
     if (!settings_load(call->world, call->paths, o->operands[0], &s, err))
         return false;
+    if (o->operand_count > 1) {
+        settings_release(&s); /* read again under the lock */
+        if (!settings_lock(call->paths, o->operands[0], &lock, err) ||
+            !settings_load(call->world, call->paths, o->operands[0], &s, err))
+            return false;
+    }
     if (s.role == ROLE_ENABLING)
         return err_set(err, ERR_INVALID,
                        "%s: its enable has not finished: run the same farshore enable again",

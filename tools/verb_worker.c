@@ -289,23 +289,24 @@ static bool open_shipper(struct worker *w, const char *state, struct err *err)
     return shipper_open(&config, &w->shipper, err);
 }
 
-/* From here on nobody needs the store any more. What `set` wrote meanwhile stays. */
+static bool clear_origin(void *context, struct settings *now)
+{
+    const struct settings_origin *was = context;
+    if (now->origin.generation.id != was->generation.id || now->origin.epoch != was->epoch)
+        return false;
+    now->origin.generation = (struct generation){.number = 0};
+    return true;
+}
+
+/* From here on nobody needs the store any more. */
 static void forget_origin(void *context)
 {
     struct worker *w = context;
     const struct verb_call *call = w->vm.call;
-    struct settings now AUTO_SETTINGS = {.disks = NULL};
-    const struct settings_origin *was = &w->vm.settings.origin;
     struct err err = ERR_NONE;
     log_info("%s is whole: its local files need no store any more", w->vm.settings.name);
-    if (!settings_load(call->world, call->paths, w->vm.settings.name, &now, &err)) {
-        log_warning("it is looked at again at the next mount: %s", err.text);
-        return;
-    }
-    if (now.origin.generation.id != was->generation.id || now.origin.epoch != was->epoch)
-        return;
-    now.origin.generation = (struct generation){.number = 0};
-    if (!settings_save(call->world, call->paths, &now, &err))
+    if (!settings_change(call->world, call->paths, w->vm.settings.name, clear_origin,
+                         &w->vm.settings.origin, &err))
         log_warning("it is looked at again at the next mount: %s", err.text);
 }
 

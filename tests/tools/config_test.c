@@ -6,6 +6,8 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -228,6 +230,42 @@ static void saved_settings_are_private_listed_and_loaded(void **state)
     assert_string_equal(b.disks[0].path, "/d/a.img");
 }
 
+static bool count_up(void *context, struct settings *s)
+{
+    (void)context;
+    s->cut_interval_s++;
+    return true;
+}
+
+/* As a worker and a verb do. */
+static void changes_of_several_processes_are_all_kept(void **state)
+{
+    struct place *place = *state;
+    struct paths *p = &place->paths;
+    struct settings a AUTO_SETTINGS = {.disks = NULL}, b AUTO_SETTINGS = {.disks = NULL};
+    struct err err = ERR_NONE;
+    pid_t children[4];
+    fill(&a);
+    a.cut_interval_s = 10;
+    assert_true(settings_save(world_real(), p, &a, &err));
+    for (size_t i = 0; i < 4; i++) {
+        children[i] = fork();
+        if (children[i] != 0)
+            continue;
+        for (int n = 0; n < 25; n++)
+            if (!settings_change(world_real(), p, "vm1", count_up, NULL, &err))
+                _exit(1);
+        _exit(0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        int status;
+        assert_int_equal(waitpid(children[i], &status, 0), children[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_true(settings_load(world_real(), p, "vm1", &b, &err));
+    assert_int_equal(b.cut_interval_s, 110);
+}
+
 static void an_unknown_vm_is_not_found_and_the_known_are_listed(void **state)
 {
     struct place *p = *state;
@@ -267,6 +305,7 @@ int main(void)
         cmocka_unit_test(no_bound_is_written_as_nothing_and_shown_as_unlimited),
         cmocka_unit_test_setup_teardown(saved_settings_are_private_listed_and_loaded, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(changes_of_several_processes_are_all_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(an_unknown_vm_is_not_found_and_the_known_are_listed, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_file_that_names_another_vm_is_refused, setup, teardown),

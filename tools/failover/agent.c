@@ -143,8 +143,18 @@ static void boot(struct agent *a, struct agent_vm *v)
         agent_begin_job(a, v, "boot");
 }
 
-/* What the document says that nobody tells this host by a job: fences of others that are pending,
- * and the one that this host got while it was off. */
+/* The reprotect turned the shipping round, and its process may have ended before the first point
+ * was applied: its job is in the vault that was left, where nobody looks any more. Beside one that
+ * waits still, another does no harm: either finds it settled. */
+static bool waits_for_point(const struct agent_vm *v, const struct protection *p)
+{
+    const struct settings *s = &v->vm.settings;
+    return p->state == PROTECTION_REPROTECTING && s->role == ROLE_SOURCE && s->replicate &&
+           s->generation.id == p->failover.generation.id;
+}
+
+/* What the document says that nobody tells this host by a job: a reprotect that was cut off, fences
+ * of others that are pending, and the one that this host got while it was off. */
 static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
@@ -156,6 +166,8 @@ static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *er
         return false;
     if (p->failover.fence_pending && strcmp(p->failover.host, a->config.host) == 0)
         agent_begin_job(a, v, "fence");
+    if (waits_for_point(v, p))
+        agent_begin_job(a, v, "reprotect");
     return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,
                        a->config.host, err);
 }

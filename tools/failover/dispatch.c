@@ -74,6 +74,8 @@ static bool run_there(struct vm *vm, const struct dispatch *d, const struct job_
 
     if (!job_post(&vault, r, id, err))
         return false;
+    if (!d->quiet)
+        fprintf(stderr, "%s: job %s for host %s\n", vm->settings.name, id, d->host);
     bool waited = job_wait(&vault, id, r->claim_s, d->timeout_s, d->quiet ? NULL : job_shower_show,
                            &shower, &j, err);
     job_shower_end(&shower);

@@ -38,6 +38,8 @@ bool flow_step(struct flow *f, const char *name, struct err *err, const char *fo
 
 bool flow_notes(struct flow *f, const struct buf *notes, struct err *err)
 {
+    if (notes->length == 0)
+        return true; /* there may be no bytes to point to */
     const char *at = (const char *)notes->data, *end = at + notes->length;
     while (at < end) {
         const char *stop = memchr(at, '\n', (size_t)(end - at));

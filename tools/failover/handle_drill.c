@@ -169,19 +169,6 @@ static bool begin_drill(struct drill *d, cJSON **values, struct err *err)
     return false;
 }
 
-/* What would fail is said before anything is made. */
-static bool validate_first(struct flow *f, struct err *err)
-{
-    struct findings *found AUTO_FREE = calloc(1, sizeof *found);
-    if (found == NULL)
-        return err_set(err, ERR_FULL, "out of memory");
-    validate_here(f, found);
-    for (size_t i = 0; i < found->count; i++)
-        if (!found->rows[i].error && !flow_step(f, "validate", err, "%.200s", found->rows[i].text))
-            return false;
-    return findings_refuse(found, f->vm->settings.name, err);
-}
-
 static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run *job,
                      cJSON **values, struct err *err)
 {
@@ -191,7 +178,7 @@ static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run
         return err_set(err, ERR_FULL, "out of memory");
     d->flow = &f;
     return flow_open(call, vm, job, &f, err) && flow_check(&f, STATES_TEST_FAILOVER, err) &&
-           validate_first(&f, err) && choose_point(d, err) && begin_drill(d, values, err);
+           validate_refuse(&f, err) && choose_point(d, err) && begin_drill(d, values, err);
 }
 
 const struct handler handler_test_failover = {

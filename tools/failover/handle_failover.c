@@ -7,6 +7,7 @@
 #include "common/rfc3339.h"
 #include "tools/failover/drain.h"
 #include "tools/failover/takeover.h"
+#include "tools/failover/validate.h"
 
 #define DRAIN_PLANNED_S   3600u
 #define DRAIN_UNPLANNED_S 60u
@@ -147,7 +148,9 @@ static bool begin(struct flow *f, struct err *err)
                        "%s runs on this host, %s: give the verb on a target host, or name one with "
                        "--host",
                        f->vm->settings.name, f->host.name);
-    return (planned ? planned_point(f, &point, err) : unplanned_point(f, &point, err)) &&
+    /* A source is not shut down for a target that cannot start it. An emergency does not wait. */
+    return (!planned || validate_refuse(f, err)) &&
+           (planned ? planned_point(f, &point, err) : unplanned_point(f, &point, err)) &&
            fill(w, planned, &point, err) && flow_step(f, "point", err, "%s", w->failover.point) &&
            flow_change(f, change_begin, w, err);
 }

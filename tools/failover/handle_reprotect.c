@@ -162,24 +162,33 @@ static bool adopt(struct reprotect *r, struct err *err)
     return seed_adopt(&config, state, err);
 }
 
+/* Hydration may have ended meanwhile, which only the settings of now tell. */
+static bool write_settings(struct reprotect *r, struct err *err)
+{
+    const struct verb_call *call = r->flow->call;
+    struct settings *s = &r->other.settings;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
+    if (!settings_lock(call->paths, s->name, &lock, err) ||
+        !settings_load(call->world, call->paths, s->name, &now, err))
+        return false;
+    s->generation = r->generation;
+    s->replicate = true;
+    if (now.origin.generation.number == 0)
+        s->origin.generation = now.origin.generation;
+    return settings_save_locked(call->world, call->paths, s, err);
+}
+
 /* From the worker's next start on it ships there. */
 static bool ship(struct reprotect *r, struct err *err)
 {
     struct flow *f = r->flow;
     struct settings *s = &r->other.settings;
-    struct settings now AUTO_SETTINGS = {.disks = NULL};
     if (s->replicate && s->generation.id == r->generation.id)
         return true; /* an earlier try came so far */
-    if (!flow_step(f, "adopt", err, "what the other vault has of the disks") || !adopt(r, err) ||
-        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
-        return false;
-    s->generation = r->generation;
-    s->replicate = true;
-    /* Hydration may have ended meanwhile. */
-    if (now.origin.generation.number == 0)
-        s->origin.generation = now.origin.generation;
-    return settings_save(f->call->world, f->call->paths, s, err) &&
-           flow_step(f, "ship", err, "what differs") && flow_restart(f, err);
+    return flow_step(f, "adopt", err, "what the other vault has of the disks") && adopt(r, err) &&
+           write_settings(r, err) && flow_step(f, "ship", err, "what differs") &&
+           flow_restart(f, err);
 }
 
 /* The generation whose first point ends it, in the vault that has it. */
@@ -196,7 +205,7 @@ static bool change_protected(void *context, struct protection *p, bool *same, st
     (void)err;
     *same = p->state != PROTECTION_REPROTECTING || p->failover.generation.id != w->generation.id;
     if (!*same)
-        p->state = PROTECTION_NONE;
+        protection_settle(p);
     return true;
 }
 

@@ -45,6 +45,12 @@ const struct handler handler_shutdown = {
 
 /* --- resume-source --- */
 
+static bool set_generation(void *context, struct settings *now)
+{
+    now->generation = *(const struct generation *)context;
+    return true;
+}
+
 /* The local disks are all there; what the vault has of them is learnt anew. */
 static bool adopt(struct flow *f, struct generation generation, struct err *err)
 {
@@ -63,7 +69,8 @@ static bool adopt(struct flow *f, struct generation generation, struct err *err)
     if (!seed_adopt(&config, state, err))
         return false;
     s->generation = generation;
-    return settings_save(f->call->world, f->call->paths, s, err);
+    return settings_change(f->call->world, f->call->paths, s->name, set_generation, &generation,
+                           err);
 }
 
 static bool start_guest(struct flow *f, struct err *err)

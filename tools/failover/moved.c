@@ -31,7 +31,7 @@ bool moved_write(struct world *w, const struct paths *p, const char *vm, const s
     return buf_ok(&text, err) && file_replace(w, path, 0600, buf_span(&text), err);
 }
 
-static bool parse(struct span text, struct moved *out, struct err *err)
+bool moved_parse(struct span text, struct moved *out, struct err *err)
 {
     static const char *const known[] = {"host", "reason", "time_ms", NULL};
     cJSON *j AUTO_JSON = NULL;
@@ -61,7 +61,7 @@ bool moved_read(struct world *w, const struct paths *p, const char *vm, struct m
         *err = wrong;
         return false;
     }
-    if (!*there || !parse(buf_span(&text), out, &wrong))
+    if (!*there || !moved_parse(buf_span(&text), out, &wrong))
         snprintf(out->reason, sizeof out->reason, "%.100s cannot be understood", path);
     *there = true;
     return true;

@@ -26,6 +26,9 @@ bool moved_read(struct world *w, const struct paths *p, const char *vm, struct m
 bool moved_remove(struct world *w, const struct paths *p, const char *vm,
                   struct err *err) MUST_CHECK; /* a missing one is success */
 
+/* The file's text; texts in it that are too long are cut. */
+bool moved_parse(struct span text, struct moved *out, struct err *err) MUST_CHECK;
+
 /* True when there is no such file. Else ERR_FENCED, which says where the VM went and why. */
 bool moved_check(struct world *w, const struct paths *p, const char *vm,
                  struct err *err) MUST_CHECK;

@@ -174,13 +174,19 @@ static bool change_started(void *context, struct protection *p, bool *same, stru
 }
 
 /* The domain as it stands here, for the settings: hook and agent know it by that name. */
+static bool set_domain(void *context, struct settings *now)
+{
+    snprintf(now->machine->domain, sizeof now->machine->domain, "%s", (const char *)context);
+    return true;
+}
+
 static bool note_domain(struct flow *f, const char *name, struct err *err)
 {
     struct settings *s = &f->vm->settings;
     if (strcmp(s->machine->domain, name) == 0)
         return true;
-    snprintf(s->machine->domain, sizeof s->machine->domain, "%s", name);
-    return settings_save(f->call->world, f->call->paths, s, err);
+    set_domain((void *)name, s);
+    return settings_change(f->call->world, f->call->paths, s->name, set_domain, (void *)name, err);
 }
 
 bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err)

@@ -233,6 +233,18 @@ void validate_here(struct flow *f, struct findings *out)
     check_machine(f, out);
 }
 
+bool validate_refuse(struct flow *f, struct err *err)
+{
+    struct findings *found AUTO_FREE = calloc(1, sizeof *found);
+    if (found == NULL)
+        return err_set(err, ERR_FULL, "out of memory");
+    validate_here(f, found);
+    for (size_t i = 0; i < found->count; i++)
+        if (!found->rows[i].error && !flow_step(f, "validate", err, "%.200s", found->rows[i].text))
+            return false;
+    return findings_refuse(found, f->vm->settings.name, err);
+}
+
 /* --- what was found last --- */
 
 static void validated_path(const struct verb_call *call, const char *vm, char out[PATH_BYTES_MAX])

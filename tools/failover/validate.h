@@ -14,6 +14,9 @@
 /* Adds what it finds. What cannot be looked at is a finding, too. */
 void validate_here(struct flow *f, struct findings *out);
 
+/* The same for a verb that has the time: warnings are steps of its job, and errors end it. */
+bool validate_refuse(struct flow *f, struct err *err) MUST_CHECK;
+
 /* The last validation on this host, for status: STATE/vms/VM/validated.json. */
 struct validated {
     uint64_t ms; /* 0: none */
