@@ -417,6 +417,35 @@ static void an_end_object_in_doubt_is_found_again_and_not_put_twice(void **state
     check_chain(r);
 }
 
+/* The put was given up as absent, and arrives after all when its block has gone back to what the
+ * replica had before: the digest file must not say that it still has it. */
+static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct buf late AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    char key[KEY_MAX];
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    epoch_key(r, r->shipper->state.epoch + 1, key);
+    rig_write(r, 0, 7, 1, 2);
+    step_to(r, SHIP_PUT);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper);
+    assert_int_equal(r->shipper->phase, SHIP_SETTLE);
+    f->trouble.left = 0;
+    check_ok(store_load(r->store, key, EPOCH_BYTES_MAX, &late, &err), err);
+    memory_bucket_drop(r->cache, key);
+    step_to(r, SHIP_IDLE);
+    rig_write(r, 0, 7, 1, 1);
+    memory_bucket_set(r->cache, key, buf_span(&late));
+    rig_write(r, 0, 9, 1, 5); /* something to put, which finds the slot taken */
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
 static void one_bit_flipped_on_the_way_while_settling_fences_nobody(void **state)
 {
     struct fixture *f = *state;
@@ -1074,6 +1103,7 @@ int main(void)
         T(a_cut_after_passes_that_was_settled_late_leaves_no_lag),
         T(a_lost_reply_on_the_end_object_is_settled_as_committed),
         T(an_end_object_in_doubt_is_found_again_and_not_put_twice),
+        T(an_end_object_that_arrives_late_leaves_no_block_for_known),
         T(one_bit_flipped_on_the_way_while_settling_fences_nobody),
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),
