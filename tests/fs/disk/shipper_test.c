@@ -7,6 +7,7 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/fake_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -444,6 +445,44 @@ static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **sta
     rig_ship_all(r);
     replica_has(r, 0, 7, 1);
     check_chain(r);
+}
+
+/* At each call of the step that puts and settles; then the block goes back to what it was. What
+ * the digest file says must be what the replica has. */
+static void a_power_cut_while_an_epoch_is_settled_leaves_no_digest_behind(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    bool died = true;
+    for (uint64_t call = 1; died; call++) {
+        assert_true(call < 200);
+        rig_write(r, 0, 7, 1, 1);
+        rig_ship_all(r);
+        rig_write(r, 0, 7, 1, 2);
+        step_to(r, SHIP_PUT);
+        fake_world_stop(r->world, call);
+        shipper_step(r->shipper);
+        died = fake_world_stopped(r->world);
+        rig_power_cut(r, call);
+        rig_open(r);
+        rig_write(r, 0, 7, 1, 1);
+        rig_ship_all(r);
+        replica_has(r, 0, 7, 1);
+        check_chain(r);
+    }
+}
+
+static void a_cut_is_not_read_while_a_write_of_it_is_under_way(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    uint32_t epoch = gate_enter(&r->source->gate);
+    step_to(r, SHIP_DRAIN);
+    step_times(r, 5);
+    assert_int_equal(r->shipper->phase, SHIP_DRAIN);
+    gate_leave(&r->source->gate, epoch);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
 }
 
 static void one_bit_flipped_on_the_way_while_settling_fences_nobody(void **state)
@@ -1104,6 +1143,8 @@ int main(void)
         T(a_lost_reply_on_the_end_object_is_settled_as_committed),
         T(an_end_object_in_doubt_is_found_again_and_not_put_twice),
         T(an_end_object_that_arrives_late_leaves_no_block_for_known),
+        T(a_power_cut_while_an_epoch_is_settled_leaves_no_digest_behind),
+        T(a_cut_is_not_read_while_a_write_of_it_is_under_way),
         T(one_bit_flipped_on_the_way_while_settling_fences_nobody),
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),
