@@ -485,6 +485,28 @@ static void a_cut_is_not_read_while_a_write_of_it_is_under_way(void **state)
     replica_has(r, 0, 7, 1);
 }
 
+/* Shipped, never synced by the guest, quiet for long: whatever the cut leaves, the replica follows.
+ */
+static void a_power_cut_long_after_shipping_leaves_no_difference_unmarked(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    for (uint8_t seed = 1; seed <= 10; seed++) {
+        uint8_t has = 0;
+        rig_write(r, 0, 7, 1, seed);
+        rig_ship_all(r);
+        for (unsigned i = 0; i < 20; i++) {
+            rig_advance_ms(r, 20000);
+            step_times(r, 2);
+        }
+        rig_power_cut(r, seed);
+        rig_open(r);
+        rig_ship_all(r);
+        enum replica found = replica(r, 0, 7, &has);
+        assert_int_equal(found == REPLICA_DATA ? has : 0, rig_read_raw(r, 0, 7));
+    }
+}
+
 static void one_bit_flipped_on_the_way_while_settling_fences_nobody(void **state)
 {
     struct fixture *f = *state;
@@ -1145,6 +1167,7 @@ int main(void)
         T(an_end_object_that_arrives_late_leaves_no_block_for_known),
         T(a_power_cut_while_an_epoch_is_settled_leaves_no_digest_behind),
         T(a_cut_is_not_read_while_a_write_of_it_is_under_way),
+        T(a_power_cut_long_after_shipping_leaves_no_difference_unmarked),
         T(one_bit_flipped_on_the_way_while_settling_fences_nobody),
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),
