@@ -5,11 +5,19 @@
 #include "backend/history/claim.h"
 #include "tools/failover/takeover.h"
 
+/* One that has not come to its end has nothing to keep yet. */
 static bool change_commit(void *context, struct protection *p, bool *same, struct err *err)
 {
+    struct flow *f = context;
     (void)same;
-    if (!flow_allows(context, STATES_COMMIT, p, err))
+    if (!flow_allows(f, STATES_COMMIT, p, err))
         return false;
+    if (p->failover.started_ms == 0)
+        return err_set(
+            err, ERR_BUSY,
+            "the failover of %s to host %s is not done yet: when it was cut off, farshore "
+            "failover %s goes on",
+            f->vm->settings.name, p->failover.host, f->vm->settings.name);
     p->state = PROTECTION_COMMITTED;
     return true;
 }

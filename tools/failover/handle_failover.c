@@ -191,6 +191,8 @@ static bool go_on(struct flow *f, cJSON **values, struct err *err)
 {
     struct fenced fence = {.pending = false};
     uint64_t resumed_ms;
+    if (takeover_stale(f) && !takeover_undo(f, err))
+        return false;
     return flow_step(f, "claim", err, "generation %u", f->protection->failover.generation.number) &&
            takeover_claim(f, &fence.pending, err) && flow_change(f, change_fence, &fence, err) &&
            flow_step(f, "disks", err, "local files over the point") &&
@@ -247,7 +249,8 @@ static bool choose_again(struct flow *f, struct err *err)
     w->failover.ends = was.ends;
     w->failover.begun_ms = was.begun_ms;
     w->failover.lost_seconds = was.begun_ms > point.ms ? (was.begun_ms - point.ms + 999) / 1000 : 0;
-    return takeover_undo(f, err) && flow_step(f, "point", err, "%s", w->failover.point) &&
+    /* The document first: from then on a commit waits for what follows. */
+    return flow_step(f, "point", err, "%s", w->failover.point) &&
            flow_change(f, change_again, w, err);
 }
 

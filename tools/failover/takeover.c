@@ -238,16 +238,31 @@ static bool settings_target(struct flow *f, struct err *err)
     return settings_save(f->call->world, f->call->paths, s, err);
 }
 
+/* By the settings: they name the generation whose files are here. */
+static bool undo_here(struct flow *f, struct err *err)
+{
+    char hold[PIN_NAME_MAX + 1];
+    struct settings *s = &f->vm->settings;
+    hold_name(&s->generation, hold);
+    return flow_step(f, "stop", err, "the machine here") && stop_machine(f, err) &&
+           flow_unmount(f, false, err) && local_disks_remove(f, err) &&
+           local_disks_forget(f, err) && settings_target(f, err) &&
+           pin_remove(f->vm->targets[0], s->name, hold, err);
+}
+
 bool takeover_undo(struct flow *f, struct err *err)
 {
     char hold[PIN_NAME_MAX + 1];
     struct settings *s = &f->vm->settings;
-    const struct protection_failover *w = &f->protection->failover;
-    hold_name(&w->generation, hold);
-    if (s->role == ROLE_SOURCE && s->generation.id == w->generation.id &&
-        !(flow_step(f, "stop", err, "the machine here") && stop_machine(f, err) &&
-          flow_unmount(f, false, err) && local_disks_remove(f, err) && local_disks_forget(f, err) &&
-          settings_target(f, err)))
+    hold_name(&f->protection->failover.generation, hold);
+    if (s->role == ROLE_SOURCE && !s->replicate && !undo_here(f, err))
         return false;
     return pin_remove(f->vm->targets[0], s->name, hold, err);
+}
+
+bool takeover_stale(const struct flow *f)
+{
+    const struct settings *s = &f->vm->settings;
+    return s->role == ROLE_SOURCE && !s->replicate &&
+           s->generation.id != f->protection->failover.generation.id;
 }

@@ -17,7 +17,10 @@ bool takeover_disks(struct flow *f, bool replicate, struct err *err) MUST_CHECK;
 /* Mounts, makes the machine and starts it. *resumed_ms: since when it runs. */
 bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err) MUST_CHECK;
 /* The other way: ends the machine (the plug is pulled), unmounts, removes the local files of the
- * failover that the document holds, and its hold. This host is a target again. */
+ * failover that brought the VM here, and its hold. This host is a target again. */
 bool takeover_undo(struct flow *f, struct err *err) MUST_CHECK;
+/* What is here is of an earlier choice than the document's: it is undone before anything is made.
+ */
+bool takeover_stale(const struct flow *f);
 
 #endif

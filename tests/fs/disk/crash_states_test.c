@@ -21,10 +21,12 @@
 #define SMALL      "/small"
 #define SMALL_MAX  8192u
 #define NOT_THERE  0u
-#define SMALL_KIND 4u /* contents 1 to 3, and none */
+#define SMALL_KIND 4u      /* contents 1 to 3, and none */
+#define MADE       "/made" /* a file beside it, which is made once */
 
 struct small {
     unsigned kept, tried;
+    bool made;
 };
 
 static size_t small_content(unsigned kind, uint8_t out[SMALL_MAX])
@@ -55,6 +57,10 @@ static bool small_step(void *context, struct world *w, size_t operation)
 {
     struct small *s = context;
     struct err err = ERR_NONE;
+    if (operation == SMALL_KIND) {
+        s->made = s->made || file_create(w, MADE, 0600, span_of_text("made"), &err);
+        return s->made;
+    }
     s->tried = (unsigned)operation;
     if (!small_put(w, s->tried, &err))
         return false;
@@ -84,14 +90,19 @@ static void small_check(void *context, struct world *w)
     struct err err = ERR_NONE;
     if (!small_is(w, s->kept) && !small_is(w, s->tried))
         fail_msg("the file is neither content %u nor %u", s->kept, s->tried);
+    struct buf made AUTO_BUF = BUF_NONE;
+    if (s->made) {
+        check_ok(file_load(w, MADE, SMALL_MAX, &made, &err), err);
+        assert_true(span_equal(buf_span(&made), span_of_text("made")));
+    }
     check_ok(small_put(w, 2, &err), err); /* whatever the crash left beside it */
     assert_true(small_is(w, 2));
 }
 
 static void a_replaced_file_is_the_old_or_the_new_one_in_every_crash_state(void **state)
 {
-    static const struct crash_model m = {"file_replace", SMALL_KIND, sizeof(struct small),
-                                         small_begin,    small_step, nothing_to_close,
+    static const struct crash_model m = {"small files", SMALL_KIND + 1, sizeof(struct small),
+                                         small_begin,   small_step,     nothing_to_close,
                                          small_check};
     (void)state;
     crash_states_all(&m);

@@ -7,6 +7,7 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/fake_world.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -415,6 +416,95 @@ static void an_end_object_in_doubt_is_found_again_and_not_put_twice(void **state
     assert_int_equal(r->shipper->state.epoch, epoch + 1);
     assert_int_equal(r->shipper->state.point_epoch, epoch + 1);
     check_chain(r);
+}
+
+/* The put was given up as absent, and arrives after all when its block has gone back to what the
+ * replica had before: the digest file must not say that it still has it. */
+static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct buf late AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    char key[KEY_MAX];
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    epoch_key(r, r->shipper->state.epoch + 1, key);
+    rig_write(r, 0, 7, 1, 2);
+    step_to(r, SHIP_PUT);
+    f->trouble = (struct trouble){.op = MEMORY_GET, .part = "/", .left = 20, .fault = MEMORY_FAIL};
+    shipper_step(r->shipper);
+    assert_int_equal(r->shipper->phase, SHIP_SETTLE);
+    f->trouble.left = 0;
+    check_ok(store_load(r->store, key, EPOCH_BYTES_MAX, &late, &err), err);
+    memory_bucket_drop(r->cache, key);
+    step_to(r, SHIP_IDLE);
+    rig_write(r, 0, 7, 1, 1);
+    memory_bucket_set(r->cache, key, buf_span(&late));
+    rig_write(r, 0, 9, 1, 5); /* something to put, which finds the slot taken */
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
+/* At each call of the step that puts and settles; then the block goes back to what it was. What
+ * the digest file says must be what the replica has. */
+static void a_power_cut_while_an_epoch_is_settled_leaves_no_digest_behind(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    bool died = true;
+    for (uint64_t call = 1; died; call++) {
+        assert_true(call < 200);
+        rig_write(r, 0, 7, 1, 1);
+        rig_ship_all(r);
+        rig_write(r, 0, 7, 1, 2);
+        step_to(r, SHIP_PUT);
+        fake_world_stop(r->world, call);
+        shipper_step(r->shipper);
+        died = fake_world_stopped(r->world);
+        rig_power_cut(r, call);
+        rig_open(r);
+        rig_write(r, 0, 7, 1, 1);
+        rig_ship_all(r);
+        replica_has(r, 0, 7, 1);
+        check_chain(r);
+    }
+}
+
+static void a_cut_is_not_read_while_a_write_of_it_is_under_way(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    uint32_t epoch = gate_enter(&r->source->gate);
+    step_to(r, SHIP_DRAIN);
+    step_times(r, 5);
+    assert_int_equal(r->shipper->phase, SHIP_DRAIN);
+    gate_leave(&r->source->gate, epoch);
+    rig_ship_all(r);
+    replica_has(r, 0, 7, 1);
+}
+
+/* Shipped, never synced by the guest, quiet for long: whatever the cut leaves, the replica follows.
+ */
+static void a_power_cut_long_after_shipping_leaves_no_difference_unmarked(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    for (uint8_t seed = 1; seed <= 10; seed++) {
+        uint8_t has = 0;
+        rig_write(r, 0, 7, 1, seed);
+        rig_ship_all(r);
+        for (unsigned i = 0; i < 20; i++) {
+            rig_advance_ms(r, 20000);
+            step_times(r, 2);
+        }
+        rig_power_cut(r, seed);
+        rig_open(r);
+        rig_ship_all(r);
+        enum replica found = replica(r, 0, 7, &has);
+        assert_int_equal(found == REPLICA_DATA ? has : 0, rig_read_raw(r, 0, 7));
+    }
 }
 
 static void one_bit_flipped_on_the_way_while_settling_fences_nobody(void **state)
@@ -1074,6 +1164,10 @@ int main(void)
         T(a_cut_after_passes_that_was_settled_late_leaves_no_lag),
         T(a_lost_reply_on_the_end_object_is_settled_as_committed),
         T(an_end_object_in_doubt_is_found_again_and_not_put_twice),
+        T(an_end_object_that_arrives_late_leaves_no_block_for_known),
+        T(a_power_cut_while_an_epoch_is_settled_leaves_no_digest_behind),
+        T(a_cut_is_not_read_while_a_write_of_it_is_under_way),
+        T(a_power_cut_long_after_shipping_leaves_no_difference_unmarked),
         T(one_bit_flipped_on_the_way_while_settling_fences_nobody),
         T(a_store_that_is_down_stalls_and_then_goes_on),
         T(puts_that_are_refused_for_long_do_not_end_replication),

@@ -150,6 +150,21 @@ static enum memory_fault fail_puts(void *context, const struct memory_call *call
     return call->op == MEMORY_PUT ? MEMORY_FAIL : MEMORY_PASS;
 }
 
+/* What thinned before it saw the pin has said so there. */
+static void the_head_is_read_again_once_the_pin_is_there(void **state)
+{
+    struct fixture *f = *state;
+    open_all(f, NULL);
+    size_t before = history_points(f->history);
+    epoch_maker_fill(&f->made.maker, 0, 6, 8);
+    epoch_maker_cut(&f->made.maker);
+    made_vm_apply(&f->made);
+    assert_int_equal(history_points(f->history), before);
+    struct image *image = must_open(f, 0);
+    assert_int_equal(history_points(f->history), before + 1);
+    image_close(image);
+}
+
 static void a_lapsed_lease_stops_reads_until_it_is_renewed(void **state)
 {
     struct fixture *f = *state;
@@ -310,6 +325,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_lease_is_renewed_before_it_ends_and_the_old_one_goes),
+        TEST(the_head_is_read_again_once_the_pin_is_there),
         TEST(a_lapsed_lease_stops_reads_until_it_is_renewed),
         TEST(a_point_that_cannot_be_leased_does_not_open),
         TEST(an_unused_point_is_closed_after_a_while_and_a_used_one_is_not),
