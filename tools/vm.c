@@ -24,8 +24,13 @@ bool vm_load(const struct verb_call *call, const char *name, struct vm *out, str
         return err_set(err, ERR_INVALID,
                        "%s: its enable has not finished: run the same farshore enable again", name);
     path_key(call->paths, name, path);
-    return keys_file_load(call->world, path, &out->keys, err) ||
-           err_wrap(err, "the key of %s", name);
+    if (keys_file_load(call->world, path, &out->keys, err))
+        return true;
+    if (err->kind == ERR_NOT_FOUND)
+        return err_set(err, ERR_NOT_FOUND,
+                       "%s has no key on this host: copy it from another one to %s, mode 0600",
+                       name, path);
+    return err_wrap(err, "the key of %s", name);
 }
 
 static bool make_bandwidth(struct vm *vm, struct err *err)

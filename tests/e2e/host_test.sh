@@ -18,7 +18,9 @@ started_by() { # PARENT WORD
     pgrep -P "$1" -f "farshore $2" || true
 }
 job_count() { A jobs web --limit 1000 --json | jq '.jobs | length'; }
-newest() { A jobs web --json | jq -r ".jobs[0].$1"; }
+# Of those that were asked for here: an agent begins some by itself.
+asked() { A jobs web --json | jq -r "[.jobs[] | select(.verb != \"validate\")][$1].$2"; }
+newest() { asked 0 "$1"; }
 ping_b() { A run-job web --begin ping --host b; }
 
 enable_vm web 16M os >/dev/null
@@ -47,7 +49,7 @@ ping_b 2>"$TMP/err" || { cat "$TMP/err"; fail "no answer"; }
 [ "$(newest result.values.host)" = b ] || fail "not from b"
 [ "$(newest result.values.role)" = target ] || fail "not a target"
 [ "$(newest result.values.memory_total_bytes)" -gt 1000000 ] || fail "no memory"
-[ "$(A jobs web --json | jq -r '.jobs[1].state')" = cancelled ] || fail "the withdrawn job ran"
+[ "$(asked 1 state)" = cancelled ] || fail "the withdrawn job ran"
 id=$(newest id)
 A job "$id" | grep -q "$id: ping of web on host b: done" || fail "$(A job "$id")"
 A job "$id" --wait --json | jq -e '.result.ok' >/dev/null || fail "--wait --json"

@@ -24,7 +24,7 @@ expect_exit 2 'web is none' B commit web
 expect_exit 2 'web is none' B cancel web
 expect_exit $NOT_FOUND 'has no drill' B cleanup web
 mv "$TMP/b/config/keys/web.key" "$TMP/away.key"
-expect_exit $NOT_FOUND 'key' B failover web
+expect_exit $NOT_FOUND 'copy it from another one' B failover web
 mv "$TMP/away.key" "$TMP/b/config/keys/web.key"
 mv "$TMP/target" "$TMP/away"
 expect_exit $NOT_FOUND 'is not a store' B failover web
