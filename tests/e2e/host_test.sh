@@ -17,9 +17,9 @@ end_of() { # PID: until it is gone
 started_by() { # PARENT WORD
     pgrep -P "$1" -f "farshore $2" || true
 }
-job_count() { A jobs web --limit 1000 --json | jq '.jobs | length'; }
+job_count() { A jobs web --limit 1000 --json | jq '[.jobs[] | select(.verb != "validate" and .verb != "boot")] | length'; }
 # Of those that were asked for here: an agent begins some by itself.
-asked() { A jobs web --json | jq -r "[.jobs[] | select(.verb != \"validate\")][$1].$2"; }
+asked() { A jobs web --json | jq -r "[.jobs[] | select(.verb != \"validate\" and .verb != \"boot\")][$1].$2"; }
 newest() { asked 0 "$1"; }
 ping_b() { A run-job web --begin ping --host b; }
 
@@ -93,7 +93,7 @@ say "a job whose process dies is taken over"
 # It stops the process of the next job before it can end, then kills it.
 cat >"$TMP/catch.sh" <<'END'
 for _ in $(seq 2000); do
-    child=$(pgrep -P "$1" -f "farshore run-job web" | head -1)
+    child=$(pgrep -P "$1" -f "farshore run-job web 2" | head -1)
     [ -n "$child" ] && kill -STOP "$child" 2>/dev/null && { echo "$child"; exit 0; }
 done
 exit 1
