@@ -78,7 +78,7 @@ A point web --wait=target --timeout 60 >/dev/null
 
 touch "$TMP/log.stop"
 wait $writer
-A unmount "$TMP/src" --wait
+A unmount "$TMP/src" --wait --timeout 120
 
 say "the source's credential ends while it runs"
 own_is_mortal
@@ -99,7 +99,7 @@ wait $writer
 final=$(A point web --wait=target --timeout 60)
 kill $processor
 wait $processor || fail "the processor failed: $(cat "$TMP/process.log")"
-A unmount "$TMP/src" --wait
+A unmount "$TMP/src" --wait --timeout 120
 
 say "every point is good"
 mkdir "$TMP/rec"
