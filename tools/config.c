@@ -410,6 +410,19 @@ bool settings_change(struct world *w, const struct paths *p, const char *vm,
            (!change(context, &now) || settings_save_locked(w, p, &now, err));
 }
 
+void settings_take_choices(struct settings *s, const struct settings *now)
+{
+    struct settings_machine *m = s->machine;
+    const struct settings_machine *n = now->machine;
+    s->cut_interval_s = now->cut_interval_s;
+    memcpy(s->bandwidth, now->bandwidth, sizeof s->bandwidth);
+    memcpy(m->mount, n->mount, sizeof m->mount);
+    memcpy(m->start, n->start, sizeof m->start);
+    memcpy(m->stop, n->stop, sizeof m->stop);
+    memcpy(m->freeze, n->freeze, sizeof m->freeze);
+    memcpy(m->thaw, n->thaw, sizeof m->thaw);
+}
+
 bool settings_save_locked(struct world *w, const struct paths *p, const struct settings *s,
                           struct err *err)
 {

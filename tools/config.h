@@ -134,6 +134,10 @@ typedef bool settings_change_fn(void *context, struct settings *s);
 bool settings_change(struct world *w, const struct paths *p, const char *vm,
                      settings_change_fn *change, void *context, struct err *err) MUST_CHECK;
 
+/* What a person sets at any time, from `now`: interval, bandwidth, commands, mount. For who saves
+ * settings that were read before something long. */
+void settings_take_choices(struct settings *s, const struct settings *now);
+
 /* The VMs known here, in byte order. */
 struct vm_names {
     char (*names)[VM_NAME_MAX + 1];

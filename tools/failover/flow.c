@@ -3,9 +3,13 @@
 
 #include "tools/disk_lock.h"
 #include "tools/failover/mount_folder.h"
+#include "tools/failover/turn.h"
 #include "tools/self_run.h"
 
+#include <unistd.h>
+
 #define RESTART_MS 60000u
+#define TURN_MS    30000u
 
 bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,
                struct err *err)
@@ -17,7 +21,49 @@ bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job,
 
 void flow_close(struct flow *f)
 {
+    flow_let_go(f);
     protection_release(&f->protection);
+}
+
+void flow_let_go(struct flow *f)
+{
+    if (f->alone)
+        close(f->turn);
+    f->alone = false;
+}
+
+/* The VM's stores are open: settings that name others are not for this process. */
+static bool take_settings(struct flow *f, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    if (!settings_load(f->call->world, f->call->paths, s->name, &now, err))
+        return false;
+    if (memcmp(now.vm, s->vm, sizeof s->vm) != 0 || now.store_count != s->store_count ||
+        memcmp(now.stores, s->stores, s->store_count * sizeof *s->stores) != 0)
+        return err_set(err, ERR_BUSY,
+                       "%s was turned to another vault just now: give the command again", s->name);
+    struct settings was = *s;
+    *s = now;
+    now = was;
+    return true;
+}
+
+bool flow_alone(struct flow *f, struct err *err)
+{
+    struct protection *now = NULL;
+    const char *verb = f->job ? job_run_job(f->job)->verb : "";
+    if (f->alone)
+        return true;
+    if (!turn_take(f->call->world, f->call->paths, f->vm->settings.name, verb, TURN_MS, &f->turn,
+                   err))
+        return false;
+    f->alone = true;
+    if (!take_settings(f, err) || !protection_load(&f->vault, &now, err))
+        return false;
+    protection_release(&f->protection);
+    f->protection = now;
+    return true;
 }
 
 const char *flow_arg(const struct flow *f, const char *name)
@@ -80,7 +126,12 @@ bool flow_allows(struct flow *f, enum states_verb verb, const struct protection 
     struct states_facts facts = {.drills = p->test_count > 0};
     if (p->state == PROTECTION_REPROTECTING && !has_point(f, &facts.points, err))
         return false;
-    return states_check(verb, f->vm->settings.name, p->state, facts, err);
+    /* Who was second learns who was first. */
+    bool away = p->state == PROTECTION_FAILED_OVER || p->state == PROTECTION_FAILING_BACK;
+    char name[VM_NAME_MAX + sizeof p->failover.host + 16];
+    snprintf(name, sizeof name, away && p->failover.host[0] ? "%s (on host %s)" : "%s",
+             f->vm->settings.name, p->failover.host);
+    return states_check(verb, name, p->state, facts, err);
 }
 
 bool flow_check(struct flow *f, enum states_verb verb, struct err *err)

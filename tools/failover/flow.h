@@ -18,12 +18,20 @@ struct flow {
     struct host_config host;
     struct protection *protection; /* as it was last read */
     bool cache_silent; /* it was waited for in vain: whoever can do without does not wait again */
+    bool alone;        /* `turn` is ours */
+    int turn;
 };
 
 bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,
                struct err *err) MUST_CHECK;
 void flow_close(struct flow *f);
 #define AUTO_FLOW CLEANUP(flow_close)
+
+/* From here on no other process of this host makes or removes anything of the VM's failovers, until
+ * flow_let_go or the end. What is known of settings and document is read anew: the one before us
+ * may have changed both. ERR_BUSY: it does not end, or the VM has another vault since. */
+bool flow_alone(struct flow *f, struct err *err) MUST_CHECK;
+void flow_let_go(struct flow *f);
 
 /* An argument of the job; "" when it was not given. */
 const char *flow_arg(const struct flow *f, const char *name);

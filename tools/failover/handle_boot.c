@@ -14,7 +14,7 @@ static bool run_boot(const struct verb_call *call, struct vm *vm, struct job_run
     struct flow_machine m AUTO_FLOW_MACHINE = {.folder = ""};
     uint64_t resumed_ms;
     (void)values;
-    if (!flow_open(call, vm, job, &f, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
         return false;
     const struct protection_failover *o = &f.protection->failover;
     bool ours = strcmp(f.protection->source_host, f.host.name) == 0 &&

@@ -15,9 +15,9 @@ static bool change_commit(void *context, struct protection *p, bool *same, struc
     if (p->failover.started_ms == 0)
         return err_set(
             err, ERR_BUSY,
-            "the failover of %s to host %s is not done yet: when it was cut off, farshore "
-            "failover %s goes on",
-            f->vm->settings.name, p->failover.host, f->vm->settings.name);
+            "the failover of %s to host %s is not done, or half cancelled: when it was cut off, "
+            "farshore failover %s goes on, or farshore cancel %s",
+            f->vm->settings.name, p->failover.host, f->vm->settings.name, f->vm->settings.name);
     p->state = PROTECTION_COMMITTED;
     return true;
 }
@@ -40,6 +40,17 @@ struct back {
     struct generation generation;
     uint64_t parent_epoch;
 };
+
+/* From here on there may be nothing left of the failover here: it cannot be committed. */
+static bool change_ending(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct back *b = context;
+    if (!flow_allows(b->flow, STATES_CANCEL, p, err))
+        return false;
+    *same = p->failover.started_ms == 0;
+    p->failover.started_ms = 0;
+    return true;
+}
 
 /* The document holds the generation that the old source gets, and where it goes on from, before it
  * is begun, so that a repeat says the same. */
@@ -131,15 +142,16 @@ static bool run_cancel(const struct verb_call *call, struct vm *vm, struct job_r
     struct back b = {.flow = &f};
     bool half;
 
-    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_CANCEL, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) ||
+        !flow_check(&f, STATES_CANCEL, err))
         return false;
     half = f.protection->failover.host[0] == '\0'; /* an earlier cancel came so far */
     if (half)
         b.generation = f.protection->failover.generation;
     else if (f.protection->failover.from[0] == '\0')
         return err_set(err, ERR_INVALID, "it is not known where %s ran before", vm->settings.name);
-    else if (!takeover_undo(&f, err) || !choose_back(&f, &b, err) ||
-             !flow_change(&f, change_back, &b, err))
+    else if (!flow_change(&f, change_ending, &b, err) || !takeover_undo(&f, err) ||
+             !choose_back(&f, &b, err) || !flow_change(&f, change_back, &b, err))
         return false;
     return flow_step(&f, "claim", err, "for host %s", f.protection->source_host) &&
            begin_back(&f, err) && post_resume(&f, b.generation, err) &&

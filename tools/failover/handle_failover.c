@@ -207,12 +207,53 @@ static bool is_ours(const struct flow *f)
            strcmp(p->failover.host, f->host.name) == 0 && p->failover.started_ms == 0;
 }
 
+/* The choice that was made, by us or before, on this host alone. Another process that was faster
+ * may have come to its end: that is ours as well. */
+static bool carry_out(struct flow *f, cJSON **values, struct err *err)
+{
+    struct generation wanted = f->protection->failover.generation;
+    if (!flow_alone(f, err))
+        return false;
+    const struct protection_failover *o = &f->protection->failover;
+    if (o->generation.id != wanted.id || strcmp(o->host, f->host.name) != 0)
+        return err_set(err, ERR_FENCED, "another failover of %s has begun meanwhile",
+                       f->vm->settings.name);
+    return o->started_ms > 0 ? result(f, o->started_ms, values, err) : go_on(f, values, err);
+}
+
+/* A repeat that names a point names the one that was begun with; *same false: it does not. */
+static bool same_point(struct flow *f, bool *same, struct err *err)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    const char *asked = flow_arg(f, "point");
+    struct history_point point;
+    *same = true;
+    if (asked[0] == '\0')
+        return true;
+    if (!flow_history(f, err) || !history_resolve(f->vm->history, asked, &point, err))
+        return false;
+    *same = point.generation.id == o->parent.id && point.epoch == o->parent_epoch;
+    return true;
+}
+
+static bool goes_on(struct flow *f, struct err *err)
+{
+    bool same;
+    if (!same_point(f, &same, err))
+        return false;
+    return same ||
+           err_set(err, ERR_INVALID,
+                   "a failover of %s to point %s was begun and cut off: farshore failover "
+                   "%s without a point goes on, then farshore change-point takes another",
+                   f->vm->settings.name, f->protection->failover.point, f->vm->settings.name);
+}
+
 static bool run_failover(const struct verb_call *call, struct vm *vm, struct job_run *job,
                          cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    return flow_open(call, vm, job, &f, err) && (is_ours(&f) || begin(&f, err)) &&
-           (go_on(&f, values, err) ||
+    return flow_open(call, vm, job, &f, err) && (is_ours(&f) ? goes_on(&f, err) : begin(&f, err)) &&
+           (carry_out(&f, values, err) ||
             err_wrap(err, "the failover is not done, the same command goes on"));
 }
 
@@ -250,7 +291,7 @@ static bool choose_again(struct flow *f, struct err *err)
     w->failover.begun_ms = was.begun_ms;
     w->failover.lost_seconds = was.begun_ms > point.ms ? (was.begun_ms - point.ms + 999) / 1000 : 0;
     /* The document first: from then on a commit waits for what follows. */
-    return flow_step(f, "point", err, "%s", w->failover.point) &&
+    return flow_step(f, "point", err, "%s", w->failover.point) && takeover_forgo(f, err) &&
            flow_change(f, change_again, w, err);
 }
 
@@ -258,9 +299,10 @@ static bool run_change_point(const struct verb_call *call, struct vm *vm, struct
                              cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    return flow_open(call, vm, job, &f, err) &&
-           (is_ours(&f) || (flow_check(&f, STATES_CHANGE_POINT, err) && choose_again(&f, err))) &&
-           go_on(&f, values, err);
+    bool same = false; /* as the one that was begun and cut off, which is what is repeated */
+    return flow_open(call, vm, job, &f, err) && flow_check(&f, STATES_CHANGE_POINT, err) &&
+           (!is_ours(&f) || same_point(&f, &same, err)) && (same || choose_again(&f, err)) &&
+           carry_out(&f, values, err);
 }
 
 const struct handler handler_change_point = {

@@ -6,6 +6,7 @@
 
 #include "backend/history/claim.h"
 #include "fs/disk/seed.h"
+#include "tools/disk_lock.h"
 #include "tools/failover/flow.h"
 #include "tools/failover/other_vault.h"
 
@@ -13,6 +14,7 @@
 
 #define SEED_CLAIM_S   30u
 #define FIRST_POINT_MS 1000u /* between looks */
+#define ANSWER_MS      10000u
 
 struct reprotect {
     struct flow *flow;
@@ -172,6 +174,7 @@ static bool write_settings(struct reprotect *r, struct err *err)
     if (!settings_lock(call->paths, s->name, &lock, err) ||
         !settings_load(call->world, call->paths, s->name, &now, err))
         return false;
+    settings_take_choices(s, &now);
     s->generation = r->generation;
     s->replicate = true;
     if (now.origin.generation.number == 0)
@@ -245,20 +248,44 @@ static bool result(const struct vault_stores *stores, struct generation generati
 static bool turn_round(struct flow *f, cJSON **values, struct err *err)
 {
     struct reprotect r CLEANUP(reprotect_release) = {.flow = f, .other = VM_NONE};
-    if (!flow_step(f, "vault", err, "of the way back") || !begin_next(&r, err) ||
-        !seed_there(&r, err) || !history_refresh(r.other.history, err) || !ship(&r, err))
+    if (!flow_alone(f, err) || !flow_step(f, "vault", err, "of the way back") ||
+        !begin_next(&r, err) || !seed_there(&r, err) || !history_refresh(r.other.history, err) ||
+        !ship(&r, err))
         return false;
+    flow_let_go(f); /* waiting may take long, and makes nothing here */
     struct waiting w = {
         .flow = f, .history = r.other.history, .vault = &r.vault, .generation = r.generation};
     return wait_protected(&w, err) && result(&r.stores, r.generation, values, err);
 }
 
-/* It ships into the next vault already, which is therefore the one that was opened. */
+/* The worker began before the settings said that it ships, and nothing has told it since. */
+static bool worker_is_old(struct flow *f, bool *out, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL, *answer AUTO_JSON = NULL;
+    char at[PATH_MAX], ours[GENERATION_NAME_MAX];
+    const char *state, *generation;
+    *out = false;
+    if (!vm_locked(f->call->paths, f->vm->settings.name, at))
+        return true; /* its next mount reads them */
+    if (!command_make("status", &request, err) ||
+        !vm_ask(f->call, f->vm->settings.name, request, ANSWER_MS, &answer, err) ||
+        !json_text(answer, "state", &state, err) ||
+        !json_text(answer, "generation", &generation, err))
+        return false;
+    generation_name(f->vm->settings.generation, ours);
+    *out = strcmp(state, "not-replicating") == 0 || strcmp(generation, ours) != 0;
+    return true;
+}
+
+/* It is to ship into the next vault already, which is therefore the one that was opened. */
 static bool wait_only(struct flow *f, cJSON **values, struct err *err)
 {
     struct settings *s = &f->vm->settings;
-    if (!flow_history(f, err))
+    bool old;
+    if (!flow_alone(f, err) || !worker_is_old(f, &old, err) || (old && !flow_restart(f, err)) ||
+        !flow_history(f, err))
         return false;
+    flow_let_go(f);
     struct waiting w = {
         .flow = f, .history = f->vm->history, .vault = &f->vault, .generation = s->generation};
     return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);

@@ -112,8 +112,8 @@ static bool run_revert(const struct verb_call *call, struct vm *vm, struct job_r
     struct flow f AUTO_FLOW = {.call = NULL};
     bool pending = false;
     uint64_t resumed_ms;
-    if (!flow_open(call, vm, job, &f, err) || !(is_ours(&f) || begin(&f, err)) ||
-        !takeover_claim(&f, &pending, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) ||
+        !(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
         return false;
     if (pending)
         return err_set(err, ERR_TRANSIENT,

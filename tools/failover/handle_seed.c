@@ -98,6 +98,13 @@ static bool seed_if_wanted(struct seeding *s, struct err *err)
 static bool become_target(struct seeding *s, struct err *err)
 {
     struct settings *t = &s->other.settings;
+    const struct verb_call *call = s->flow->call;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
+    if (!settings_lock(call->paths, t->name, &lock, err) ||
+        !settings_load(call->world, call->paths, t->name, &now, err))
+        return false;
+    settings_take_choices(t, &now);
     t->role = ROLE_TARGET;
     t->generation = (struct generation){.number = 0};
     t->replicate = true;
@@ -105,7 +112,7 @@ static bool become_target(struct seeding *s, struct err *err)
     t->origin.target_count = 0;
     for (uint16_t i = 0; i < t->disk_count; i++)
         t->disks[i].path[0] = '\0';
-    return settings_save(s->flow->call->world, s->flow->call->paths, t, err);
+    return settings_save_locked(call->world, call->paths, t, err);
 }
 
 static bool seed_and_turn(struct flow *f, struct err *err)
@@ -135,7 +142,8 @@ static bool run_seed(const struct verb_call *call, struct vm *vm, struct job_run
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     (void)values;
-    return flow_open(call, vm, job, &f, err) && runs_elsewhere(&f, err) && seed_and_turn(&f, err);
+    return flow_open(call, vm, job, &f, err) && flow_alone(&f, err) && runs_elsewhere(&f, err) &&
+           seed_and_turn(&f, err);
 }
 
 const struct handler handler_seed = {.verb = "seed", .resumable = true, .run = run_seed};

@@ -41,7 +41,7 @@ static bool run_shutdown(const struct verb_call *call, struct vm *vm, struct job
                          cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    if (!flow_open(call, vm, job, &f, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
         return false;
     if (vm->settings.role != ROLE_SOURCE || !vm->settings.replicate)
         return err_set(err, ERR_INVALID, "%s is not replicated from host %s", vm->settings.name,
@@ -63,7 +63,8 @@ static bool set_generation(void *context, struct settings *now)
     return true;
 }
 
-/* The local disks are all there; what the vault has of them is learnt anew. */
+/* The local disks are all there; what the vault has of them is learnt anew. Once the settings have
+ * the generation it is the shipper's, which may have shipped since. */
 static bool adopt(struct flow *f, struct generation generation, struct err *err)
 {
     struct settings *s = &f->vm->settings;
@@ -74,6 +75,8 @@ static bool adopt(struct flow *f, struct generation generation, struct err *err)
                                  .encrypt = s->encrypted,
                                  .targets = f->vm->targets,
                                  .store_count = s->store_count};
+    if (s->generation.id == generation.id)
+        return true;
     path_state(f->call->paths, s->name, state);
     if (!vm_open_caches(f->vm, VM_LOOKS, err))
         return false;
@@ -120,7 +123,7 @@ static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_r
     struct flow f AUTO_FLOW = {.call = NULL};
     struct generation generation;
     (void)values;
-    if (!flow_open(call, vm, job, &f, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
         return false;
     if (!generation_parse(flow_arg(&f, "generation"), &generation))
         return err_set(err, ERR_INVALID, "the job names no generation");

@@ -83,10 +83,16 @@ static bool settings_apply(struct flow *f, const struct history_point *point, bo
 {
     struct settings *s = &f->vm->settings;
     const struct protection_failover *w = &f->protection->failover;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
     char mount[PATH_BYTES_MAX];
     const char *given = target_setting(&f->protection->settings, "mount");
     bool home = strcmp(f->host.name, f->protection->home_host) == 0;
 
+    if (!settings_lock(f->call->paths, s->name, &lock, err) ||
+        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
+        return false;
+    settings_take_choices(s, &now);
     s->role = ROLE_SOURCE;
     s->generation = w->generation;
     s->replicate = replicate;
@@ -101,7 +107,7 @@ static bool settings_apply(struct flow *f, const struct history_point *point, bo
     flow_mount_point(f, mount);
     snprintf(s->machine->mount, sizeof s->machine->mount, "%.*s", (int)sizeof s->machine->mount - 1,
              mount);
-    return settings_save(f->call->world, f->call->paths, s, err);
+    return settings_save_locked(f->call->world, f->call->paths, s, err);
 }
 
 bool takeover_disks(struct flow *f, bool replicate, struct err *err)
@@ -228,6 +234,12 @@ static bool stop_machine(struct flow *f, struct err *err)
 static bool settings_target(struct flow *f, struct err *err)
 {
     struct settings *s = &f->vm->settings;
+    struct settings now AUTO_SETTINGS = {.disks = NULL};
+    int lock AUTO_FD = -1;
+    if (!settings_lock(f->call->paths, s->name, &lock, err) ||
+        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
+        return false;
+    settings_take_choices(s, &now);
     s->role = ROLE_TARGET;
     s->generation = (struct generation){.number = 0};
     s->replicate = true;
@@ -235,10 +247,10 @@ static bool settings_target(struct flow *f, struct err *err)
     s->origin.target_count = 0;
     for (uint16_t i = 0; i < s->disk_count; i++)
         s->disks[i].path[0] = '\0';
-    return settings_save(f->call->world, f->call->paths, s, err);
+    return settings_save_locked(f->call->world, f->call->paths, s, err);
 }
 
-/* By the settings: they name the generation whose files are here. */
+/* By the settings: they name the generation whose files and hold these are, and so change last. */
 static bool undo_here(struct flow *f, struct err *err)
 {
     char hold[PIN_NAME_MAX + 1];
@@ -246,8 +258,8 @@ static bool undo_here(struct flow *f, struct err *err)
     hold_name(&s->generation, hold);
     return flow_step(f, "stop", err, "the machine here") && stop_machine(f, err) &&
            flow_unmount(f, false, err) && local_disks_remove(f, err) &&
-           local_disks_forget(f, err) && settings_target(f, err) &&
-           pin_remove(f->vm->targets[0], s->name, hold, err);
+           local_disks_forget(f, err) && pin_remove(f->vm->targets[0], s->name, hold, err) &&
+           settings_target(f, err);
 }
 
 bool takeover_undo(struct flow *f, struct err *err)
@@ -257,6 +269,17 @@ bool takeover_undo(struct flow *f, struct err *err)
     hold_name(&f->protection->failover.generation, hold);
     if (s->role == ROLE_SOURCE && !s->replicate && !undo_here(f, err))
         return false;
+    return pin_remove(f->vm->targets[0], s->name, hold, err);
+}
+
+bool takeover_forgo(struct flow *f, struct err *err)
+{
+    char hold[PIN_NAME_MAX + 1];
+    const struct settings *s = &f->vm->settings;
+    const struct generation *g = &f->protection->failover.generation;
+    if (s->role == ROLE_SOURCE && s->generation.id == g->id)
+        return true;
+    hold_name(g, hold);
     return pin_remove(f->vm->targets[0], s->name, hold, err);
 }
 

@@ -19,6 +19,9 @@ bool takeover_start(struct flow *f, uint64_t *resumed_ms, struct err *err) MUST_
 /* The other way: ends the machine (the plug is pulled), unmounts, removes the local files of the
  * failover that brought the VM here, and its hold. This host is a target again. */
 bool takeover_undo(struct flow *f, struct err *err) MUST_CHECK;
+/* A choice that gives way to another one, before the document says so: keeps its point no longer,
+ * unless what is here is made of it, which takeover_undo sees to. */
+bool takeover_forgo(struct flow *f, struct err *err) MUST_CHECK;
 /* What is here is of an earlier choice than the document's: it is undone before anything is made.
  */
 bool takeover_stale(const struct flow *f);
