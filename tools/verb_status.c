@@ -100,10 +100,12 @@ static bool look(const struct verb_call *call, const char *name, struct row *r, 
 
 /* --- failover --- */
 
-/* A fence of this host is newer than what it last read of the vault. */
+/* A fence of this host is newer than what it last read of the vault. On a target it only tells
+ * where the VM went that was here before. */
 static const char *failover_state(const struct row *r)
 {
-    if (r->is_moved && !(r->fresh && r->protection->state != PROTECTION_NONE))
+    if (r->is_moved && r->settings.role == ROLE_SOURCE &&
+        !(r->fresh && r->protection->state != PROTECTION_NONE))
         return protection_state_name(PROTECTION_FAILED_OVER);
     return protection_state_name(r->protection ? r->protection->state : PROTECTION_NONE);
 }
