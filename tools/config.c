@@ -123,18 +123,6 @@ void settings_release(struct settings *s)
     config_machine_release(s);
 }
 
-static bool copy_text(const cJSON *object, const char *name, char *out, size_t size,
-                      struct err *err)
-{
-    const char *text;
-    if (!json_text(object, name, &text, err))
-        return false;
-    if (strlen(text) >= size)
-        return err_set(err, ERR_INVALID, "\"%s\" is longer than %zu characters", name, size - 1);
-    memcpy(out, text, strlen(text) + 1);
-    return true;
-}
-
 static bool bounded(const cJSON *object, const char *name, uint64_t least, uint64_t most,
                     uint64_t *out, struct err *err)
 {
@@ -168,13 +156,13 @@ static bool parse_head(const cJSON *j, struct settings *s, struct err *err)
     char id[2 * VM_ID_BYTES + 1];
     uint64_t version;
     if (!json_only(j, known, err) || !bounded(j, "version", 1, 1, &version, err) ||
-        !copy_text(j, "name", s->name, sizeof s->name, err) ||
-        !copy_text(j, "vm_id", id, sizeof id, err) || !parse_role(j, &s->role, err) ||
+        !json_copy(j, "name", s->name, sizeof s->name, err) ||
+        !json_copy(j, "vm_id", id, sizeof id, err) || !parse_role(j, &s->role, err) ||
         !json_bool(j, "encrypted", &s->encrypted, err) ||
         !json_u64(j, "created_ms", &s->created_ms, err) ||
         !bounded(j, "cut_interval_seconds", 1, CUT_INTERVAL_MAX_S, &s->cut_interval_s, err) ||
         (json_has(j, "bandwidth") &&
-         (!copy_text(j, "bandwidth", s->bandwidth, sizeof s->bandwidth, err) ||
+         (!json_copy(j, "bandwidth", s->bandwidth, sizeof s->bandwidth, err) ||
           !bandwidth_check(s->bandwidth, err))))
         return false;
     if (!vm_name_valid(s->name))
@@ -201,8 +189,8 @@ static bool parse_stores(const cJSON *array, struct settings *s, struct err *err
             return err_set(err, ERR_INVALID, "\"stores\" has more than %u", VM_DISKS_MAX + 1);
         struct vault_stores *pair = &s->stores[s->store_count++];
         if (!json_only(j, known, err) ||
-            !copy_text(j, "cache", pair->cache, sizeof pair->cache, err) ||
-            !copy_text(j, "target", pair->target, sizeof pair->target, err))
+            !json_copy(j, "cache", pair->cache, sizeof pair->cache, err) ||
+            !json_copy(j, "target", pair->target, sizeof pair->target, err))
             return err_wrap(err, "store %u", s->store_count - 1u);
     }
     return s->store_count > 0 || err_set(err, ERR_INVALID, "\"stores\" is empty");
@@ -212,7 +200,7 @@ static bool parse_disk(const cJSON *j, struct settings *s, struct settings_disk 
 {
     static const char *const known[] = {"name", "path", "number", "store", "size_bytes", NULL};
     uint64_t number, store;
-    if (!json_only(j, known, err) || !copy_text(j, "name", d->name, sizeof d->name, err) ||
+    if (!json_only(j, known, err) || !json_copy(j, "name", d->name, sizeof d->name, err) ||
         !bounded(j, "number", 0, UINT16_MAX, &number, err) ||
         !bounded(j, "store", 0, s->store_count - 1u, &store, err) ||
         !bounded(j, "size_bytes", 1, DISK_BYTES_MAX, &d->size_bytes, err))
@@ -223,7 +211,7 @@ static bool parse_disk(const cJSON *j, struct settings *s, struct settings_disk 
         return err_set(err, ERR_INVALID, "\"name\" is no disk name");
     if (s->role == ROLE_TARGET)
         return true;
-    if (!copy_text(j, "path", d->path, sizeof d->path, err))
+    if (!json_copy(j, "path", d->path, sizeof d->path, err))
         return false;
     return d->path[0] == '/' || err_set(err, ERR_INVALID, "\"path\" must start with /");
 }
