@@ -18,6 +18,13 @@ uint64_t sim_below(struct sim *s, uint64_t n)
     return sim_next(s) % n;
 }
 
+void sim_doing(struct sim *s, const char *what)
+{
+    s->doing = what;
+    if (s->trace)
+        printf("%*s%s\n", (int)s->depth * 4, "", what);
+}
+
 void sim_broken(struct sim *s, int line, const char *what, const char *detail)
 {
     printf("sim: seed %" PRIu64 " broke while %s, line %d: %s%s%s\n", s->seed, s->doing, line, what,
@@ -87,10 +94,10 @@ static enum processor_result process(struct sim *s, struct generation branch)
                                       .fences = sim_chance(s, 50)};
     enum processor_result result = PROCESSOR_FAILED;
     uint64_t faults = s->sum->faults;
-    s->doing = "processing";
+    sim_doing(s, "processing");
     if (processor_open(&config, &p, &err))
         result = processor_step(p, &err);
-    s->doing = "processing";
+    sim_doing(s, "processing");
     if (result == PROCESSOR_FAILED)
         must_ok(s, s->sum->faults > faults, err);
     processor_close(&p);
@@ -272,7 +279,7 @@ static struct host *settle_down(struct sim *s)
     for (unsigned i = 0; i < SIM_HOSTS && winner == NULL; i++) {
         /* Twice: a point of one may be what tells another. */
         for (unsigned k = 0; k < 2; k++) {
-            s->doing = "settling down";
+            sim_doing(s, "settling down");
             find_out(s);
         }
         for (size_t k = 0; k < SIM_HOSTS; k++) {
@@ -316,7 +323,8 @@ bool sim_run(uint64_t seed, struct sim_result *sum)
     struct sim *s = sim_memory(sizeof *s);
     s->seed = seed;
     s->random = seed * 0x9e3779b97f4a7c15u | 1;
-    s->doing = "beginning";
+    s->trace = getenv("SIM_TRACE") != NULL;
+    sim_doing(s, "beginning");
     s->sum = sum;
     if (setjmp(s->broken) != 0)
         return false;

@@ -27,7 +27,7 @@ static void meanwhile(struct sim *s)
     if (sim_chance(s, 25))
         s->fault_percent = 0;
     s->user.dead = false;
-    s->doing = "claiming";
+    sim_doing(s, "claiming");
 }
 
 /* The newest point, or any, also one that lies on a branch. False: there is none. */
@@ -73,7 +73,7 @@ static void begin_generation(struct sim *s, const struct claim *claim)
     struct claim_result result;
     for (;;) {
         struct claim_config config = claim_config_of(s);
-        s->doing = "claiming";
+        sim_doing(s, "claiming");
         if (history_begin_generation(&config, claim, &result, &err))
             break;
         s->sum->repeats++;
@@ -83,7 +83,7 @@ static void begin_generation(struct sim *s, const struct claim *claim)
         for (unsigned i = 0; i < 4; i++)
             sim_life(s);
         struct claim_config config = claim_config_of(s);
-        s->doing = "fencing";
+        sim_doing(s, "fencing");
         if (!history_fence(&config, &result, &err)) {
             result.fence_pending = true;
             meanwhile(s);
@@ -108,7 +108,7 @@ static void write_seed(struct sim *s, struct host *h)
         copies[i].disk = i;
         must_ok(s, file_open(h->world, paths[i], O_RDONLY, 0, &copies[i].file, &err), err);
     }
-    s->doing = "seeding";
+    sim_doing(s, "seeding");
     while (!seed_write(&config, copies, SIM_DISKS, s->staging_store, SIM_SCRATCH, NULL, NULL, &err))
         meanwhile(s);
     for (size_t i = 0; i < SIM_DISKS; i++)
@@ -136,7 +136,7 @@ static void take_over(struct sim *s, struct host *h, struct history *history,
                                  .store_count = 1,
                                  .cache = s->faulty_cache,
                                  .equal = at_point && !seeded && sim_chance(s, 50)};
-    s->doing = "adopting";
+    sim_doing(s, "adopting");
     while (!seed_adopt(&config, SIM_STATE, &err))
         meanwhile(s);
 }

@@ -157,7 +157,7 @@ static void drill_dies(struct sim *s, struct drill *d)
 void drill_act(struct sim *s)
 {
     struct err err = ERR_NONE;
-    s->doing = "drilling";
+    sim_doing(s, "drilling");
     if (s->drill == NULL) {
         drill_begin(s);
         return;

@@ -171,7 +171,7 @@ static void guest_write(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     struct range r = pick_range(s);
-    s->doing = "writing";
+    sim_doing(s, "writing");
     note_unsynced(h, r);
     must_ok(s, put_range(h, r, fill(s, h, r), &err), err);
 }
@@ -190,7 +190,7 @@ static void torn_write(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     struct range r = pick_range(s);
-    s->doing = "dying in a write";
+    sim_doing(s, "dying in a write");
     s->sum->torn++;
     note_unsynced(h, r);
     bool zeros = fill(s, h, r);
@@ -209,7 +209,7 @@ static void guest_read(struct sim *s, struct host *h)
     static uint8_t got[SIM_BLOCKS_MAX * BLOCK_BYTES];
     struct err err = ERR_NONE;
     struct range r = pick_range(s);
-    s->doing = "reading";
+    sim_doing(s, "reading");
     must_ok(s, source_read(h->source, r.disk, r.offset, mspan_of(got, r.length), &err), err);
     must(s, memcmp(got, h->model[r.disk] + r.offset, r.length) == 0);
 }
@@ -218,7 +218,7 @@ static void guest_flush(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     size_t disk = sim_below(s, SIM_DISKS);
-    s->doing = "flushing";
+    sim_doing(s, "flushing");
     must_ok(s, source_flush(h->source, disk, &err), err);
     memset(h->unsynced[disk], 0, sizeof h->unsynced[disk]);
 }
@@ -228,7 +228,7 @@ static void guest_flush(struct sim *s, struct host *h)
 void host_step(struct sim *s, struct host *h)
 {
     enum ship_phase before = h->shipper->phase;
-    s->doing = "shipping";
+    sim_doing(s, "shipping");
     h->busy = true;
     /* Now and then it dies in this step: at one of its own calls, or by sim_store's hook. */
     h->doomed = s->depth < SIM_DEPTH_MAX && sim_chance(s, 1);
@@ -259,7 +259,7 @@ static void ask(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     uint64_t ticket;
-    s->doing = "asking";
+    sim_doing(s, "asking");
     if (h->shipper->phase == SHIP_FENCED)
         return;
     switch (sim_below(s, 5)) {
@@ -296,7 +296,7 @@ static void take_stock(struct sim *s, struct host *h)
 
 static void power_cut(struct sim *s, struct host *h)
 {
-    s->doing = "cutting the power";
+    sim_doing(s, "cutting the power");
     s->sum->power_cuts++;
     if (sim_chance(s, 30)) { /* while it ships */
         h->busy = h->doomed = true;
@@ -330,7 +330,7 @@ static void write_behind(struct sim *s, struct host *h)
 static void clean_stop(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
-    s->doing = "stopping cleanly";
+    sim_doing(s, "stopping cleanly");
     must_ok(s, shipper_stop(h->shipper, false, 0, &err), err);
     host_kill(h);
     host_forget_memory(s, h);
@@ -361,7 +361,7 @@ void host_act(struct sim *s, struct host *h)
     else if (dice < 945)
         torn_write(s, h);
     else if (dice < 970) {
-        s->doing = "killing the worker";
+        sim_doing(s, "killing the worker");
         s->sum->kills++;
         host_kill(h);
         host_mount(s, h);
@@ -403,7 +403,7 @@ static bool copy_file(void *context, const char *name, bool directory)
  * as a virtual machine's snapshot has it. From now on there are two writers with one state. */
 void host_copy(struct sim *s, struct host *from, struct host *to)
 {
-    s->doing = "copying a host";
+    sim_doing(s, "copying a host");
     s->sum->copies++;
     s->rivals = s->rivals || from->generation.id == s->newest.id;
     s->lost = s->lost || (to->world != NULL && to->generation.id == s->newest.id);

@@ -67,6 +67,7 @@ struct ended {
 struct sim {
     uint64_t seed, random;
     jmp_buf broken;
+    bool trace;
     const char *doing;
     struct sim_result *sum;
 
@@ -106,6 +107,8 @@ static inline bool sim_chance(struct sim *s, unsigned percent)
 {
     return sim_below(s, 100) < percent;
 }
+/* For the message of a broken promise; with SIM_TRACE in the environment each is printed. */
+void sim_doing(struct sim *s, const char *what);
 _Noreturn void sim_broken(struct sim *s, int line, const char *what, const char *detail);
 #define must(s, condition)    ((condition) ? (void)0 : sim_broken(s, __LINE__, #condition, ""))
 #define must_ok(s, call, err) ((call) ? (void)0 : sim_broken(s, __LINE__, #call, (err).text))

@@ -88,7 +88,7 @@ void oracle_check_newest(struct sim *s)
 {
     struct history *h = oracle_history(s);
     size_t points = history_points(h);
-    s->doing = "checking the newest point";
+    sim_doing(s, "checking the newest point");
     if (points > 0) {
         struct history_point p = history_point(h, points - 1);
         oracle_check(s, h, &p, NULL);
@@ -120,7 +120,7 @@ void oracle_check_all(struct sim *s, const struct host *winner)
     struct line lines[SIM_ENDED_MAX + 1];
     uint64_t last_ms = 0;
     size_t count, points = history_points(h), generations = history_generations(h);
-    s->doing = "checking all points";
+    sim_doing(s, "checking all points");
     must(s, generations == s->ended_count + 1);
     for (size_t i = 0; i < generations; i++)
         lines[i] = (struct line){history_generation(h, i).generation.id, UINT64_MAX};
