@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define IDENTITIES_MAX 56u /* the rest of 64 is for the end */
+
 uint64_t sim_next(struct sim *s)
 {
     s->random ^= s->random << 13;
@@ -59,8 +61,10 @@ static enum memory_fault before_call(void *context, const struct memory_call *ca
     unsigned percent = s->fault_percent;
     if (s->depth < SIM_DEPTH_MAX && sim_below(s, 200) == 0) { /* killed here */
         u->dead = true;
-        if (u->host != NULL)
+        if (u->host != NULL) {
+            memcpy(u->host->memory_at_death, u->host->memory, s->memory_bytes);
             fake_world_stop(u->host->world, 1);
+        }
         percent = 100;
     }
     if (percent == 0 || !sim_chance(s, percent))
@@ -135,7 +139,7 @@ static void copy_some_host(struct sim *s)
 {
     struct host *from = &s->hosts[sim_below(s, SIM_HOSTS)];
     struct host *to = &s->hosts[sim_below(s, SIM_HOSTS)];
-    if (from != to && from->running && !to->busy && s->identities < 60)
+    if (from != to && from->running && !to->busy && s->identities < IDENTITIES_MAX)
         host_copy(s, from, to);
 }
 
@@ -163,7 +167,7 @@ void sim_life(struct sim *s)
     } else if (dice < 992) {
         if (s->copies)
             copy_some_host(s);
-    } else if (s->claims) {
+    } else if (s->claims && s->identities < IDENTITIES_MAX) {
         sim_claim(s);
     }
 }
@@ -267,6 +271,15 @@ static void find_out(struct sim *s)
     }
 }
 
+static bool any_points(struct sim *s)
+{
+    struct history *h = oracle_history(s);
+    bool any = history_points(h) > 0;
+    history_close(&h);
+    return any;
+}
+
+/* The host that goes on; NULL: it was lost before the first point, so nothing can be. */
 static struct host *settle_down(struct sim *s)
 {
     s->fault_percent = 0;
@@ -288,6 +301,9 @@ static struct host *settle_down(struct sim *s)
                 winner = &s->hosts[k];
         }
         must(s, winner != NULL || s->lost);
+        process_all(s, (struct generation){.id = 0});
+        if (winner == NULL && !any_points(s))
+            return NULL;
         if (winner == NULL)
             sim_claim(s);
     }
@@ -331,7 +347,9 @@ bool sim_run(uint64_t seed, struct sim_result *sum)
     begin(s);
     for (unsigned i = 0; i < s->steps; i++)
         sim_life(s);
-    oracle_check_all(s, settle_down(s));
+    const struct host *winner = settle_down(s);
+    if (winner != NULL)
+        oracle_check_all(s, winner);
     sum->histories++;
     sum->steps += s->steps;
     release(s);

@@ -18,6 +18,7 @@ void host_make(struct sim *s, struct host *h)
     h->user = (struct store_user){.s = s, .host = h};
     h->cache = sim_store(s->cache, &h->user);
     h->memory = sim_memory(s->memory_bytes);
+    h->memory_at_death = sim_memory(s->memory_bytes);
     h->fresh = true;
     h->identity = s->identities++;
     must(s, s->identities <= 64);
@@ -34,6 +35,7 @@ void host_release(struct host *h)
     host_kill(h);
     store_close(&h->cache);
     free(h->memory);
+    free(h->memory_at_death);
     for (size_t i = 0; i < SIM_DISKS; i++)
         free(h->model[i]);
     fake_world_release(&h->world);
@@ -236,6 +238,7 @@ void host_step(struct sim *s, struct host *h)
         fake_world_stop(h->world, 1 + sim_below(s, 12));
     shipper_step(h->shipper);
     h->busy = h->doomed = false;
+    bool seen = h->user.dead; /* by the store's hook, which kept what the memory was then */
     h->user.dead = h->user.dead || fake_world_stopped(h->world);
     if (before == SHIP_IDLE && h->shipper->phase == SHIP_DRAIN) {
         s->sum->passes += h->shipper->pass;
@@ -245,6 +248,11 @@ void host_step(struct sim *s, struct host *h)
     if (h->user.dead) {
         s->sum->kills++;
         host_kill(h);
+        /* What it did to its keeper's memory since then never happened. */
+        if (seen)
+            memcpy(h->memory, h->memory_at_death, s->memory_bytes);
+        else /* the keeper died, too */
+            host_forget_memory(s, h);
         host_mount(s, h);
         return;
     }

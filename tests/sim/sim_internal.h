@@ -46,7 +46,8 @@ struct host {
     struct world *world; /* NULL: never used */
     struct store *cache;
     struct store_user user;
-    void *memory; /* what its keeper holds */
+    void *memory;          /* what its keeper holds */
+    void *memory_at_death; /* of its worker, at a store call */
     bool fresh, running;
     bool busy;   /* in a step of its own */
     bool doomed; /* it dies at some call of this step */
