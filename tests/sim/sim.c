@@ -62,7 +62,7 @@ static enum memory_fault before_call(void *context, const struct memory_call *ca
     if (s->depth < SIM_DEPTH_MAX && sim_below(s, 200) == 0) { /* killed here */
         u->dead = true;
         if (u->host != NULL) {
-            memcpy(u->host->memory_at_death, u->host->memory, s->memory_bytes);
+            host_note_memory(u->host);
             fake_world_stop(u->host->world, 1);
         }
         percent = 100;
@@ -180,7 +180,7 @@ static void choose(struct sim *s)
     s->disk_bytes[0] =
         large ? (1u << 20) + 3072 : BLOCK_BYTES * (1 + sim_below(s, 40)) + 512 * sim_below(s, 8);
     s->disk_bytes[1] = large ? 2u << 20 : BLOCK_BYTES * (1 + sim_below(s, 20));
-    s->steps = 100 + (unsigned)sim_below(s, sim_chance(s, 10) ? 900 : 200);
+    s->steps = 60 + (unsigned)sim_below(s, sim_chance(s, 10) ? 800 : 160);
     s->copies = sim_chance(s, 40);
     s->claims = sim_chance(s, 40);
     s->undo_memory_bytes = (1 + sim_below(s, 16)) * BLOCK_BYTES;
@@ -225,8 +225,7 @@ static void begin(struct sim *s)
         s,
         history_begin(s->region, s->clean_target, s->clean_cache, &vault, s->newest, s->keys, &err),
         err);
-    for (size_t i = 0; i < SIM_HOSTS; i++)
-        s->hosts[i].number = i;
+    s->watch = oracle_history(s);
     host_make(s, &s->hosts[0]);
     s->hosts[0].generation = s->newest;
     host_mount(s, &s->hosts[0]);
@@ -322,6 +321,7 @@ static void release(struct sim *s)
         for (size_t d = 0; d < SIM_DISKS; d++)
             free(s->shots[i].content[d]);
     free(s->shots);
+    history_close(&s->watch);
     keys_release(&s->keys);
     struct store **stores[] = {&s->faulty_cache, &s->faulty_target, &s->staging_store,
                                &s->clean_cache, &s->clean_target};

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 const char *const sim_disk_names[SIM_DISKS] = {"a", "b"};
 static const char *const disk_paths[SIM_DISKS] = {"/disks/a.raw", "/disks/b.raw"};
@@ -17,8 +18,10 @@ void host_make(struct sim *s, struct host *h)
     h->world = fake_world_make(sim_next(s));
     h->user = (struct store_user){.s = s, .host = h};
     h->cache = sim_store(s->cache, &h->user);
-    h->memory = sim_memory(s->memory_bytes);
-    h->memory_at_death = sim_memory(s->memory_bytes);
+    h->memory =
+        mmap(NULL, s->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    must(s, h->memory != MAP_FAILED);
+    h->memory_bytes = s->memory_bytes;
     h->fresh = true;
     h->identity = s->identities++;
     must(s, s->identities <= 64);
@@ -34,12 +37,13 @@ void host_release(struct host *h)
 {
     host_kill(h);
     store_close(&h->cache);
-    free(h->memory);
+    if (h->memory != NULL)
+        munmap(h->memory, h->memory_bytes);
     free(h->memory_at_death);
     for (size_t i = 0; i < SIM_DISKS; i++)
         free(h->model[i]);
     fake_world_release(&h->world);
-    *h = (struct host){.number = h->number};
+    *h = (struct host){.world = NULL};
 }
 
 static void all_synced(struct host *h)
@@ -110,9 +114,16 @@ void host_kill(struct host *h)
     h->running = h->user.dead = false;
 }
 
+void host_note_memory(struct host *h)
+{
+    if (h->memory_at_death == NULL)
+        h->memory_at_death = sim_memory(h->memory_bytes);
+    memcpy(h->memory_at_death, h->memory, h->memory_bytes);
+}
+
 void host_forget_memory(struct sim *s, struct host *h)
 {
-    memset(h->memory, 0, s->memory_bytes);
+    must(s, madvise(h->memory, h->memory_bytes, MADV_DONTNEED) == 0); /* zeros, mostly untouched */
     h->fresh = true;
 }
 
@@ -250,7 +261,7 @@ void host_step(struct sim *s, struct host *h)
         host_kill(h);
         /* What it did to its keeper's memory since then never happened. */
         if (seen)
-            memcpy(h->memory, h->memory_at_death, s->memory_bytes);
+            memcpy(h->memory, h->memory_at_death, h->memory_bytes);
         else /* the keeper died, too */
             host_forget_memory(s, h);
         host_mount(s, h);

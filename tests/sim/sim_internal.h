@@ -42,12 +42,12 @@ struct shot {
 
 /* A host, with power, clock and files of its own. `identity` is new with each copy and claim. */
 struct host {
-    size_t number;
     struct world *world; /* NULL: never used */
     struct store *cache;
     struct store_user user;
     void *memory;          /* what its keeper holds */
     void *memory_at_death; /* of its worker, at a store call */
+    size_t memory_bytes;
     bool fresh, running;
     bool busy;   /* in a step of its own */
     bool doomed; /* it dies at some call of this step */
@@ -99,7 +99,8 @@ struct sim {
     size_t shot_count;
     struct ended ended[SIM_ENDED_MAX];
     size_t ended_count;
-    struct drill *drill; /* a view with an overlay, or NULL */
+    struct history *watch; /* the oracle's, refreshed */
+    struct drill *drill;   /* a view with an overlay, or NULL */
 };
 
 uint64_t sim_next(struct sim *s);
@@ -127,6 +128,7 @@ void host_write_disks(struct sim *s, struct host *h); /* the model, while it is 
 void host_step(struct sim *s, struct host *h);        /* the shipper's */
 void host_act(struct sim *s, struct host *h);         /* guest, shipper, whatever goes wrong */
 void host_copy(struct sim *s, struct host *from, struct host *to);
+void host_note_memory(struct host *h); /* its worker dies now */
 void host_forget_memory(struct sim *s, struct host *h);
 
 /* --- sim_claim.c --- */

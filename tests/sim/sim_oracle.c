@@ -86,14 +86,14 @@ uint64_t oracle_check(struct sim *s, struct history *h, const struct history_poi
 
 void oracle_check_newest(struct sim *s)
 {
-    struct history *h = oracle_history(s);
-    size_t points = history_points(h);
+    struct err err = ERR_NONE;
     sim_doing(s, "checking the newest point");
+    must_ok(s, history_refresh(s->watch, &err), err);
+    size_t points = history_points(s->watch);
     if (points > 0) {
-        struct history_point p = history_point(h, points - 1);
-        oracle_check(s, h, &p, NULL);
+        struct history_point p = history_point(s->watch, points - 1);
+        oracle_check(s, s->watch, &p, NULL);
     }
-    history_close(&h);
 }
 
 /* Who may have made all points of a generation so far. */
