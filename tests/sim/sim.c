@@ -70,7 +70,9 @@ static enum memory_fault before_call(void *context, const struct memory_call *ca
     if (percent == 0 || !sim_chance(s, percent))
         return MEMORY_PASS;
     s->sum->faults++;
-    return call->op == MEMORY_PUT && sim_chance(s, 50) ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
+    if (u->dead || sim_chance(s, 50))
+        return MEMORY_FAIL;
+    return call->op == MEMORY_GET ? MEMORY_DAMAGE : MEMORY_LOSE_REPLY;
 }
 
 struct store *sim_store(struct memory_bucket *bucket, struct store_user *user)

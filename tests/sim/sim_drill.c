@@ -154,15 +154,9 @@ static void drill_dies(struct sim *s, struct drill *d)
     memset(d->unsynced, 0, sizeof d->unsynced);
 }
 
-void drill_act(struct sim *s)
+static void act(struct sim *s, struct drill *d)
 {
     struct err err = ERR_NONE;
-    sim_doing(s, "drilling");
-    if (s->drill == NULL) {
-        drill_begin(s);
-        return;
-    }
-    struct drill *d = s->drill;
     d->user.dead = false;
     size_t disk = sim_below(s, SIM_DISKS);
     uint64_t offset = sim_below(s, s->disk_bytes[disk]), length = 1 + sim_below(s, 9000);
@@ -190,4 +184,17 @@ void drill_act(struct sim *s)
         drill_write(s, d, disk, offset, length);
         break;
     }
+}
+
+void drill_act(struct sim *s)
+{
+    if (s->drilling)
+        return;
+    sim_doing(s, "drilling");
+    s->drilling = true;
+    if (s->drill == NULL)
+        drill_begin(s);
+    else
+        act(s, s->drill);
+    s->drilling = false;
 }
