@@ -101,6 +101,7 @@ struct sim {
     size_t ended_count;
     struct history *watch; /* the oracle's, refreshed */
     struct drill *drill;   /* a view with an overlay, or NULL */
+    bool drilling;         /* in a call of it */
 };
 
 uint64_t sim_next(struct sim *s);
