@@ -150,23 +150,23 @@ void sim_life(struct sim *s)
     static const struct generation head = {.id = 0};
     struct host *h = &s->hosts[sim_below(s, SIM_HOSTS)];
     uint64_t dice = sim_below(s, 1000);
-    if (dice < 820) {
+    if (dice < 808) {
         while (h->world == NULL)
             h = &s->hosts[sim_below(s, SIM_HOSTS)];
         if (h->running)
             host_act(s, h);
-    } else if (dice < 900) {
+    } else if (dice < 888) {
         process(s, head);
-    } else if (dice < 950) {
+    } else if (dice < 938) {
         pass_time(s, sim_below(s, 1500));
-    } else if (dice < 965) {
+    } else if (dice < 953) {
         change_stores(s);
-    } else if (dice < 980) {
+    } else if (dice < 968) {
         drill_act(s);
-    } else if (dice < 985) {
+    } else if (dice < 974) {
         if (s->ended_count > 0)
             process(s, s->ended[sim_below(s, s->ended_count)].generation);
-    } else if (dice < 992) {
+    } else if (dice < 986) {
         if (s->copies)
             copy_some_host(s);
     } else if (s->claims && s->identities < IDENTITIES_MAX) {
