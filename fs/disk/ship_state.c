@@ -53,7 +53,9 @@ static bool parse_state(const cJSON *json, struct ship_state *out, struct err *e
     if (json_has(json, "compare_all") && !json_bool(json, "compare_all", &out->compare_all, err))
         return false;
     snprintf(out->fenced, sizeof out->fenced, "%s", fenced);
-    out->begun = true;
+    /* It may have been saved, as for a pause, before entry 0 was looked at. */
+    static const struct sha256 unknown;
+    out->begun = !digests_equal(&out->digest, &unknown, sizeof unknown);
     return true;
 }
 

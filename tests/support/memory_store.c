@@ -310,8 +310,8 @@ static bool memory_get(struct store *s, const char *key, uint64_t offset, struct
     bool ok;
     if (goes_on(m, &call, fault, &ok, err))
         ok = do_get(m, key, offset, out, err);
-    if (ok && fault == MEMORY_DAMAGE)
-        out.data[0] ^= 1;
+    if (ok && fault == MEMORY_DAMAGE && out.length > 0)
+        out.data[call.number % out.length] ^= 1;
     return end(m, &call, fault, ok, err);
 }
 

@@ -31,11 +31,12 @@ enum memory_fault {
     MEMORY_LOSE_REPLY, /* it happens; ERR_TRANSIENT all the same */
     MEMORY_DROP,       /* nothing happens; success (put and remove; else like FAIL) */
     MEMORY_REPLACE,    /* put, copy: replaces what is there, success */
-    MEMORY_DAMAGE,     /* get, copy: the first byte comes with one bit flipped */
-    MEMORY_CUT,        /* put, copy: the last byte is lost, success */
-    MEMORY_DENY,       /* nothing happens; ERR_DENIED */
-    MEMORY_FILL,       /* nothing happens; ERR_FULL */
-    MEMORY_SWELL,      /* size: a number that no object has */
+    MEMORY_DAMAGE, /* get: a byte, another in each call, has one bit flipped; copy: the first byte
+                    */
+    MEMORY_CUT,    /* put, copy: the last byte is lost, success */
+    MEMORY_DENY,   /* nothing happens; ERR_DENIED */
+    MEMORY_FILL,   /* nothing happens; ERR_FULL */
+    MEMORY_SWELL,  /* size: a number that no object has */
 };
 
 struct memory_call {

@@ -59,6 +59,17 @@ static void a_missing_state_has_not_begun(void **state)
     assert_int_equal(s.generation.id, r->generation.id);
 }
 
+/* A pause that is asked for while the store is out of reach. */
+static void a_state_saved_before_the_log_was_looked_at_has_not_begun(void **state)
+{
+    struct rig *r = *state;
+    struct ship_state paused = {.generation = r->generation, .paused = true};
+    save(r, &paused);
+    struct ship_state s = load(r);
+    assert_true(s.paused);
+    assert_false(s.begun);
+}
+
 static void what_was_saved_is_loaded_also_after_a_power_cut(void **state)
 {
     struct rig *r = *state;
@@ -230,6 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_missing_state_has_not_begun),
+        T(a_state_saved_before_the_log_was_looked_at_has_not_begun),
         T(what_was_saved_is_loaded_also_after_a_power_cut),
         T(a_save_that_fails_leaves_the_one_before),
         T(the_state_of_another_generation_is_fenced),
