@@ -179,7 +179,8 @@ static enum thinner_result choose(struct thinner *t, struct err *err)
             !history_victims(t->history, &t->policy, now_ms, &t->pins, v, err))
             return THINNER_FAILED;
     }
-    t->look_at_ms = boot_ms(t) + THINNER_EVERY_MS;
+    t->look_at_ms = boot_ms(t) +
+                    (t->policy.grace_ms < THINNER_EVERY_MS ? t->policy.grace_ms : THINNER_EVERY_MS);
     if (t->only_looks) {
         t->report.leaving = v->total;
         return THINNER_IDLE;

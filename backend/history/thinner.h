@@ -33,7 +33,8 @@
 
 /* A lease counts so much longer than it says: its reader's clock may be slow. */
 #define THINNER_LEASE_SLACK_MS 3600000u
-/* The policy is looked at so often, and garbage so many grace periods after a merge. */
+/* The policy is looked at so often, or every grace period when that is shorter; garbage so many
+ * grace periods after a merge. */
 #define THINNER_EVERY_MS     60000u
 #define THINNER_SWEEP_GRACES 6u
 
