@@ -406,10 +406,12 @@ static bool may_claim(const struct claimer *c, const struct claim *claim, struct
     generation_name(claim->parent, name);
     if (!history_line(c->history, claim->parent, &parent))
         return err_set(err, ERR_NOT_FOUND, "%s has no generation %s", c->config->vm, name);
-    if (claim->parent_epoch > 0 &&
-        history_index(c->history, claim->parent, claim->parent_epoch) == HISTORY_NONE)
-        return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s of %s was never applied",
-                       (unsigned long long)claim->parent_epoch, name, c->config->vm);
+    size_t index = history_index(c->history, claim->parent, claim->parent_epoch);
+    if (claim->parent_epoch > 0 && (index == HISTORY_NONE || history_gone(c->history, index)))
+        return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s of %s %s",
+                       (unsigned long long)claim->parent_epoch, name, c->config->vm,
+                       index == HISTORY_NONE ? "was never applied"
+                                             : "is gone: retention has thinned it out");
     if (claim->generation.id == 0 || claim->generation.number <= head.generation.number)
         return err_set(err, ERR_INVALID, "the new generation of %s has no number of its own",
                        c->config->vm);
