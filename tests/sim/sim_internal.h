@@ -128,6 +128,7 @@ void host_release(struct host *h);
 void host_mount(struct sim *s, struct host *h);
 void host_kill(struct host *h);
 void host_write_disks(struct sim *s, struct host *h); /* the model, while it is not mounted */
+void host_write(struct sim *s, struct host *h);       /* a guest's */
 void host_step(struct sim *s, struct host *h);        /* the shipper's */
 void host_act(struct sim *s, struct host *h);         /* guest, shipper, whatever goes wrong */
 void host_copy(struct sim *s, struct host *from, struct host *to);
