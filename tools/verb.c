@@ -8,15 +8,25 @@
 #include <sys/prctl.h>
 
 const struct verb *const verbs[] = {
-    &verb_enable,  &verb_join,      &verb_mount,        &verb_unmount,
-    &verb_process, &verb_status,    &verb_points,       &verb_point,
-    &verb_recover, &verb_verify,    &verb_pause,        &verb_resume,
-    &verb_resync,  &verb_set,       &verb_disk,         &verb_disable,
-    &verb_store,   &verb_endpoints, &verb_validate,     &verb_test_failover,
-    &verb_cleanup, &verb_failover,  &verb_change_point, &verb_commit,
-    &verb_cancel,  &verb_reprotect, &verb_revert,       &verb_host,
-    &verb_jobs,    &verb_job,       &verb_plan,         &verb_hook,
-    &verb_glance,  &verb_worker,    &verb_run_job,      NULL,
+    &verb_enable,       &verb_join,
+    &verb_mount,        &verb_unmount,
+    &verb_process,      &verb_status,
+    &verb_points,       &verb_point,
+    &verb_recover,      &verb_verify,
+    &verb_pause,        &verb_resume,
+    &verb_resync,       &verb_set,
+    &verb_disk,         &verb_disable,
+    &verb_policy,       &verb_gc,
+    &verb_store,        &verb_endpoints,
+    &verb_validate,     &verb_test_failover,
+    &verb_cleanup,      &verb_failover,
+    &verb_change_point, &verb_commit,
+    &verb_cancel,       &verb_reprotect,
+    &verb_revert,       &verb_host,
+    &verb_jobs,         &verb_job,
+    &verb_plan,         &verb_hook,
+    &verb_glance,       &verb_worker,
+    &verb_run_job,      NULL,
 };
 
 enum exit_code exit_code_of(enum err_kind kind)

@@ -53,6 +53,6 @@ extern const struct verb verb_enable, verb_disable, verb_join, verb_mount, verb_
     verb_pause, verb_resume, verb_resync, verb_set, verb_disk, verb_store, verb_endpoints,
     verb_validate, verb_host, verb_jobs, verb_job, verb_run_job, verb_plan, verb_hook, verb_glance,
     verb_test_failover, verb_cleanup, verb_failover, verb_change_point, verb_commit, verb_cancel,
-    verb_reprotect, verb_revert;
+    verb_reprotect, verb_revert, verb_policy, verb_gc;
 
 #endif

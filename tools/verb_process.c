@@ -2,7 +2,7 @@
  * The processor service: a loop over the VMs known here. Stateless, so any end is a clean one;
  * signals end it between two steps. */
 #include "backend/history/claim.h"
-#include "backend/history/processor.h"
+#include "backend/history/thinner.h"
 #include "common/log.h"
 #include "common/rfc3339.h"
 #include "tools/ending.h"
@@ -20,14 +20,21 @@ static const struct option_spec options[] = {
     OPTIONS_END,
 };
 
+/* Steps of retention in a round: then what waits is applied first. */
+#define THIN_STEPS 64u
+
 struct work {
     struct vm vm;
+    struct processor_config config;
     struct processor *processor;
-    bool reported; /* its present failure was said */
+    struct thinner *thinner;
+    bool reported;      /* its present failure was said */
+    bool thin_reported; /* likewise */
 };
 
 static void work_close(struct work *k)
 {
+    thinner_close(&k->thinner);
     processor_close(&k->processor);
     vm_release(&k->vm);
     k->vm = VM_NONE;
@@ -107,9 +114,10 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
         !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
-    struct processor_config config = config_of(call, vm);
-    return (!option_given(call->options, "branch") || apply_branches(&config, vm, err)) &&
-           processor_open(&config, &k->processor, err);
+    k->config = config_of(call, vm);
+    return (!option_given(call->options, "branch") || apply_branches(&k->config, vm, err)) &&
+           processor_open(&k->config, &k->processor, err) &&
+           thinner_open(&k->config, processor_history(k->processor), NULL, &k->thinner, err);
 }
 
 static void print_applied(struct work *k)
@@ -159,6 +167,27 @@ static bool apply_all(struct work *k, struct ending *ending, bool *end, struct e
                            k->vm.settings.name);
 }
 
+/* Lets points go, now that all is applied. It fails for itself: what was shipped is applied all the
+ * same. */
+static void thin(struct work *k, struct ending *ending, bool *end)
+{
+    struct err err = ERR_NONE;
+    struct thinner_report before = thinner_report(k->thinner);
+    enum thinner_result result = THINNER_WORKED;
+    for (unsigned i = 0; i < THIN_STEPS && (result == THINNER_WORKED || result == THINNER_AGAIN) &&
+                         !(*end = ending_asked(ending, 0));
+         i++)
+        result = thinner_step(k->thinner, &err);
+    struct thinner_report now = thinner_report(k->thinner);
+    if (now.points > before.points || now.removed > before.removed)
+        log_info("%s: %llu points thinned out, %llu objects removed", k->vm.settings.name,
+                 (unsigned long long)(now.points - before.points),
+                 (unsigned long long)(now.removed - before.removed));
+    if (result == THINNER_FAILED && !k->thin_reported)
+        log_error("%s: retention: %s", k->vm.settings.name, err.text);
+    k->thin_reported = result == THINNER_FAILED;
+}
+
 /* One round for one VM. A failure is said once, then again only after it went well; with --once it
  * is the command's own. */
 static bool one_round(const struct verb_call *call, const char *name, struct work *k,
@@ -168,6 +197,8 @@ static bool one_round(const struct verb_call *call, const char *name, struct wor
                 apply_all(k, ending, end, err);
     if (!good && !k->reported && !option_given(call->options, "once"))
         log_error("%s", err->text);
+    if (good && !*end)
+        thin(k, ending, end);
     if (good && k->reported)
         log_info("%s: works again", name);
     k->reported = !good;

@@ -57,15 +57,30 @@ static bool object_same(struct store *target, const char *key, struct span bytes
     return err_wrap(err, "comparing a segment");
 }
 
-bool apply_object_put(const struct processor_config *config, uint16_t store, struct buf *bytes,
-                      char hex[2 * SHA256_BYTES + 1], struct err *err)
+/* A digest of the bytes that no dropped object has, with bytes more if need be. */
+static bool name_make(struct history *h, struct buf *bytes, struct sha256 *digest, struct err *err)
+{
+    *digest = sha256_of(buf_span(bytes));
+    while (history_dropped(h, digest)) {
+        buf_put_u8(bytes, 0);
+        if (!buf_ok(bytes, err))
+            return false;
+        *digest = sha256_of(buf_span(bytes));
+    }
+    return true;
+}
+
+bool apply_object_put(const struct processor_config *config, struct history *h, uint16_t store,
+                      struct buf *bytes, char hex[2 * SHA256_BYTES + 1], struct err *err)
 {
     struct store *target = config->targets[store];
     char key[KEY_MAX];
 
     for (bool again = true;; again = false) {
         bool same = false;
-        struct sha256 digest = sha256_of(buf_span(bytes));
+        struct sha256 digest;
+        if (!name_make(h, bytes, &digest, err))
+            return false;
         hex_of(digest.bytes, SHA256_BYTES, hex);
         key_segment(key, config->vm, hex);
         if (store_put_digested(target, key, buf_span(bytes), &digest, err))
@@ -102,7 +117,7 @@ static bool segment_close(struct packer *p, uint16_t store, struct err *err)
 
     if (f->bytes.length == 0)
         return true;
-    if (!apply_object_put(p->config, store, &f->bytes, hex, err))
+    if (!apply_object_put(p->config, p->history, store, &f->bytes, hex, err))
         return false;
     segment_name(p, f->segment, store, hex);
     buf_clear(&f->bytes);
@@ -213,7 +228,8 @@ static bool runs_put(struct packer *p, const struct epoch_decoded *epochs, size_
             sha256_of(span_part(buf_span(&last->bytes), start, last->bytes.length - start));
         placed += e->part_count;
     }
-    if (!buf_ok(&last->bytes, err) || !apply_object_put(p->config, 0, &last->bytes, hex, err))
+    if (!buf_ok(&last->bytes, err) ||
+        !apply_object_put(p->config, p->history, 0, &last->bytes, hex, err))
         return false;
     for (size_t i = 0; i < count; i++)
         if (out[i].run_bytes > 0)
@@ -238,14 +254,16 @@ static void record_epoch_fill(const struct epoch_decoded *d, struct record_epoch
         out->data_bytes += e->parts[i].bytes;
 }
 
-bool apply_write(const struct processor_config *config, const struct epoch_decoded *epochs,
-                 size_t count, struct record_epoch *out, size_t *bad, struct err *err)
+bool apply_write(const struct processor_config *config, struct history *h,
+                 const struct epoch_decoded *epochs, size_t count, struct record_epoch *out,
+                 size_t *bad, struct err *err)
 {
     struct packer p CLEANUP(packer_release) = {.config = config};
 
     *bad = count;
     if (!packer_make(&p, config, epochs, count, err))
         return false;
+    p.history = h;
     for (size_t i = 0; i < count; i++) {
         bool cache_fault = false;
         record_epoch_fill(&epochs[i], &out[i]);

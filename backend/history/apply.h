@@ -9,6 +9,10 @@
  * One that is not right is never removed (another processor may have made, proved and recorded a
  * right one of that name meanwhile) and never used: the part is streamed, under another name.
  *
+ * A name that a record calls dropped is never used again, as its object may be removed at any time:
+ * what would have it gets a byte more, too. Who drops a name after this looked takes the record's
+ * slot with that, and the batch is applied again.
+ *
  * Memory: parts that are fetched at once, together APPLY_FETCH_BYTES or else a single one; a
  * segment of small parts per target store, PROCESSOR_SEGMENT_BYTES; the last object with its runs;
  * and, where a segment is there already, as much again to compare it with. One thread calls; it may
@@ -28,7 +32,8 @@
  * `out` gets one record_epoch each, calloc'ed by the caller with room for `count`. When the cache
  * failed (a part is damaged, missing or out of reach) *bad is the index of that epoch, so that the
  * ones before it can be applied alone; it is `count` when a target failed. */
-bool apply_write(const struct processor_config *config, const struct epoch_decoded *epochs,
-                 size_t count, struct record_epoch *out, size_t *bad, struct err *err) MUST_CHECK;
+bool apply_write(const struct processor_config *config, struct history *h,
+                 const struct epoch_decoded *epochs, size_t count, struct record_epoch *out,
+                 size_t *bad, struct err *err) MUST_CHECK;
 
 #endif

@@ -33,6 +33,7 @@ struct fetched {
 
 struct packer {
     const struct processor_config *config;
+    struct history *history;
     struct filling *filling; /* one per target store */
     char (*names)[RUN_SEGMENT_NAME_MAX];
     size_t name_count, name_room;
@@ -46,9 +47,10 @@ struct packer {
 /* Puts bytes under their digest, whose hex it gives. What is there under that name already is
  * read: a repeat after a kill, or a reply that was lost, are the same thing; a copy that went wrong
  * is not. That one stays (see apply.h), and a byte more, which nothing points to, gives what we
- * have another name. Any thread. */
-bool apply_object_put(const struct processor_config *config, uint16_t store, struct buf *bytes,
-                      char hex[2 * SHA256_BYTES + 1], struct err *err) MUST_CHECK;
+ * have another name; so it does when the name is one that was dropped. Any thread. */
+bool apply_object_put(const struct processor_config *config, struct history *h, uint16_t store,
+                      struct buf *bytes, char hex[2 * SHA256_BYTES + 1],
+                      struct err *err) MUST_CHECK;
 
 /* The next part goes into the segment that is being filled, or is the segment `hex`. */
 bool apply_place(struct packer *p, uint16_t store, struct span part, struct err *err) MUST_CHECK;

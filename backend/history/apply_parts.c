@@ -120,6 +120,8 @@ static bool part_copy(struct packer *p, const struct epoch_entry *e, uint32_t i,
     char from[KEY_MAX], to[KEY_MAX];
     bool proved = false;
 
+    if (history_dropped(p->history, &part->digest))
+        return false; /* streamed, under another name */
     key_part(from, p->config->vm, e->generation, e->epoch, e->attempt, i);
     hex_of(part->digest.bytes, SHA256_BYTES, f->hex);
     key_segment(to, p->config->vm, f->hex);
@@ -244,7 +246,7 @@ static bool part_fetch(void *context, size_t index, struct err *err)
     f->failed = !part_get(w, i, f, err);
     if (f->failed || f->own || w->entry->has_inline || part->bytes <= PROCESSOR_SEGMENT_BYTES / 2)
         return !f->failed;
-    f->own = apply_object_put(p->config, part->store, &f->memory, f->hex, err);
+    f->own = apply_object_put(p->config, p->history, part->store, &f->memory, f->hex, err);
     f->failed = f->target_failed = !f->own;
     return f->own;
 }

@@ -41,12 +41,17 @@ struct log_end {
     bool unopened;          /* there is no entry 0, and nothing was applied */
     uint64_t next;          /* the empty slot */
     struct sha256 previous; /* of the entry before it */
+    struct sha256 odd;      /* what `next` read as, that is no entry; counted in odd_reads */
+    unsigned odd_reads;
 };
+
+#define ODD_READS_MAX 4u
 
 enum walk { WALK_END, WALK_LOST, WALK_FAILED };
 
 /* Takes one stored entry into account. One that cannot be read is no reason to leave its writer
- * unfenced: what follows it carries the digest of its bytes whatever they are. */
+ * unfenced: what follows it carries the digest of its bytes whatever they are. But it counts only
+ * when it reads the same twice: a bit flipped on the way would make the log look lost. */
 static void walk_entry(const struct claimer *c, struct generation g, struct span stored,
                        struct log_end *end)
 {
@@ -55,6 +60,11 @@ static void walk_entry(const struct claimer *c, struct generation g, struct span
 
     if (!epoch_decode(stored, c->config->keys, history_vault(c->history)->vm, g, end->next, &d,
                       &why)) {
+        struct sha256 odd = sha256_of(stored);
+        bool again = end->odd_reads++ == 0 || !digests_equal(&odd, &end->odd, sizeof odd);
+        end->odd = odd;
+        if (again)
+            return;
         log_warning("%s: an epoch that waits in the cache cannot be read: %s", c->config->vm,
                     why.text);
     } else if (d.entry.kind == EPOCH_FENCE) {
@@ -66,6 +76,7 @@ static void walk_entry(const struct claimer *c, struct generation g, struct span
     }
     end->tail.epochs++;
     end->previous = sha256_of(stored);
+    end->odd_reads = 0;
     end->next++;
 }
 
@@ -95,7 +106,11 @@ static enum walk walk_once(const struct claimer *c, struct generation g, struct 
         switch (numlog_read(&log.log, end->next, &end->previous, &stored, err)) {
         case NUMLOG_DONE:
             walk_entry(c, g, buf_span(&stored), end);
-            break;
+            if (end->odd_reads < ODD_READS_MAX)
+                break;
+            err_set(err, ERR_TRANSIENT, "epoch %llu in the cache store reads differently each time",
+                    (unsigned long long)end->next);
+            return WALK_FAILED;
         case NUMLOG_ABSENT:
             return WALK_END;
         case NUMLOG_OVERTAKEN:
@@ -406,10 +421,12 @@ static bool may_claim(const struct claimer *c, const struct claim *claim, struct
     generation_name(claim->parent, name);
     if (!history_line(c->history, claim->parent, &parent))
         return err_set(err, ERR_NOT_FOUND, "%s has no generation %s", c->config->vm, name);
-    if (claim->parent_epoch > 0 &&
-        history_index(c->history, claim->parent, claim->parent_epoch) == HISTORY_NONE)
-        return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s of %s was never applied",
-                       (unsigned long long)claim->parent_epoch, name, c->config->vm);
+    size_t index = history_index(c->history, claim->parent, claim->parent_epoch);
+    if (claim->parent_epoch > 0 && (index == HISTORY_NONE || history_gone(c->history, index)))
+        return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s of %s %s",
+                       (unsigned long long)claim->parent_epoch, name, c->config->vm,
+                       index == HISTORY_NONE ? "was never applied"
+                                             : "is gone: retention has thinned it out");
     if (claim->generation.id == 0 || claim->generation.number <= head.generation.number)
         return err_set(err, ERR_INVALID, "the new generation of %s has no number of its own",
                        c->config->vm);

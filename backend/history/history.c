@@ -40,7 +40,7 @@ size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch)
     if (back <= i && h->epochs[i - back].line == line && h->epochs[i - back].epoch == epoch)
         return i - back;
     while (i != HISTORY_NONE && h->epochs[i].line == line && h->epochs[i].epoch != epoch)
-        i = h->epochs[i].before;
+        i = h->epochs[i].prior;
     return i != HISTORY_NONE && h->epochs[i].line == line ? i : HISTORY_NONE;
 }
 
@@ -81,24 +81,28 @@ static bool disk_set_add(struct history *h, const struct record *r, struct err *
     return true;
 }
 
-static bool damaged(const struct history *h, const struct record *r, const char *what,
-                    struct err *err)
+bool history_damaged(const struct history *h, const struct record *r, const char *what,
+                     struct err *err)
 {
     return err_set(err, ERR_CORRUPT, "history record %llu of %s in %s %s",
                    (unsigned long long)r->number, h->vm, h->target->url, what);
 }
 
-/* The points along the line that ends at `tip`. */
-static bool points_collect(struct history *h, size_t tip, struct err *err)
+static bool is_listed(const struct held_epoch *e)
+{
+    return e->kind == EPOCH_CUT && !e->leaving;
+}
+
+bool history_points_collect(struct history *h, size_t tip, struct err *err)
 {
     size_t count = 0;
     for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
-        count += h->epochs[i].kind == EPOCH_CUT;
+        count += is_listed(&h->epochs[i]);
     if (!grow(&h->points, &h->point_room, 0, count, sizeof *h->points, err))
         return false;
     h->point_count = count;
     for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
-        if (h->epochs[i].kind == EPOCH_CUT)
+        if (is_listed(&h->epochs[i]))
             h->points[--count] = i;
     return true;
 }
@@ -107,26 +111,30 @@ static bool absorb_generation(struct history *h, const struct record *r, struct 
 {
     size_t fork = HISTORY_NONE;
     if (history_line_find(h, r->generation) != HISTORY_NONE)
-        return damaged(h, r, "begins a generation twice", err);
+        return history_damaged(h, r, "begins a generation twice", err);
     if (r->parent.id != 0) {
         size_t parent = history_line_find(h, r->parent);
         if (parent == HISTORY_NONE)
-            return damaged(h, r, "names an unknown parent generation", err);
+            return history_damaged(h, r, "names an unknown parent generation", err);
         fork = r->parent_epoch > 0 ? history_epoch_find(h, parent, r->parent_epoch)
                                    : h->lines[parent].fork;
         if (r->parent_epoch > 0 && fork == HISTORY_NONE)
-            return damaged(h, r, "forks at an epoch that was never applied", err);
+            return history_damaged(h, r, "forks at an epoch that was never applied", err);
+        if (fork != HISTORY_NONE && h->epochs[fork].gone)
+            return history_damaged(h, r, "forks at an epoch that is gone", err);
     }
     if (h->line_count >= HISTORY_GENERATIONS_MAX)
-        return damaged(h, r, "is one generation too many", err);
+        return history_damaged(h, r, "is one generation too many", err);
     if (!grow(&h->lines, &h->line_room, h->line_count, 1, sizeof *h->lines, err) ||
-        !points_collect(h, fork, err))
+        !history_points_collect(h, fork, err))
         return false;
     h->lines[h->line_count++] = (struct line){.generation = r->generation,
                                               .parent = r->parent,
                                               .parent_epoch = r->parent_epoch,
                                               .fork = fork,
                                               .last = HISTORY_NONE};
+    if (fork != HISTORY_NONE)
+        h->epochs[fork].fork = true;
     return true;
 }
 
@@ -155,9 +163,9 @@ static bool held_make(struct history *h, const struct record *r, const struct re
     };
     memcpy(out->cut_id, e->cut_id, sizeof out->cut_id);
     if (e->run_bytes > 0 && !history_run_object_parse(e->run_key, &out->run_object))
-        return damaged(h, r, "names no segment for a run", err);
+        return history_damaged(h, r, "names no segment for a run", err);
     if (e->run_bytes > STORE_OBJECT_MAX || e->run_offset > STORE_OBJECT_MAX - e->run_bytes)
-        return damaged(h, r, "places a run outside its object", err);
+        return history_damaged(h, r, "places a run outside its object", err);
     if (e->label[0] != '\0' && !(out->label = strdup(e->label)))
         return err_errno(err, ENOMEM, "reading the history");
     return true;
@@ -174,12 +182,12 @@ static bool absorb_epoch(struct history *h, const struct record *r, size_t line,
     struct held_epoch held;
 
     if (e->epoch != (l->last == HISTORY_NONE ? 0 : h->epochs[l->last].epoch) + 1)
-        return damaged(h, r, "leaves a gap between epochs", err);
+        return history_damaged(h, r, "leaves a gap between epochs", err);
     if (e->kind == EPOCH_CUT && point != HISTORY_NONE && e->point_ms <= h->epochs[point].point_ms)
-        return damaged(h, r, "holds a point that is not later than the one before", err);
+        return history_damaged(h, r, "holds a point that is not later than the one before", err);
     if (!held_make(h, r, e, &held, err))
         return false;
-    held.before = tip;
+    held.before = held.prior = tip;
     held.line = (uint32_t)line;
     held.disks = (uint32_t)(h->set_count - 1);
     held.point = e->kind == EPOCH_CUT ? h->epoch_count : point;
@@ -225,7 +233,7 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
     size_t first = h->epoch_count;
 
     if (line == HISTORY_NONE)
-        return damaged(h, r, "applies epochs to an unknown generation", err);
+        return history_damaged(h, r, "applies epochs to an unknown generation", err);
     if (h->epoch_count + r->epoch_count > HISTORY_EPOCHS_MAX)
         return err_set(err, ERR_FULL, "%s has more than %u epochs in %s, more than farshore reads",
                        h->vm, HISTORY_EPOCHS_MAX, h->target->url);
@@ -252,7 +260,7 @@ static void absorb_verified(struct history *h, const struct record *r)
 static bool absorb(struct history *h, const struct record *r, struct err *err)
 {
     if ((r->kind == RECORD_OPEN) != (r->number == 0))
-        return damaged(h, r, "is not of a kind that belongs there", err);
+        return history_damaged(h, r, "is not of a kind that belongs there", err);
     switch (r->kind) {
     case RECORD_OPEN:
         return true;
@@ -263,8 +271,14 @@ static bool absorb(struct history *h, const struct record *r, struct err *err)
     case RECORD_VERIFIED:
         absorb_verified(h, r);
         return true;
+    case RECORD_THIN:
+        return history_absorb_thin(h, r, err);
+    case RECORD_MERGE:
+        return history_absorb_merge(h, r, err);
+    case RECORD_DROP:
+        return history_absorb_drop(h, r, err);
     }
-    return damaged(h, r, "is of an unknown kind", err);
+    return history_damaged(h, r, "is of an unknown kind", err);
 }
 
 /* Decodes and takes in the stored record `next_record`. */
@@ -276,7 +290,7 @@ static bool record_take(struct history *h, struct span stored, struct err *err)
         return err_wrap(err, "history record %llu of %s in %s", (unsigned long long)h->next_record,
                         h->vm, h->target->url);
     if (h->next_record > 0 && !digests_equal(&r.previous, &h->last_record, SHA256_BYTES))
-        return damaged(h, &r, "does not follow from the one before", err);
+        return history_damaged(h, &r, "does not follow from the one before", err);
     LOCK_SCOPE(&h->lock);
     if (!absorb(h, &r, err))
         return false;
@@ -368,13 +382,17 @@ void history_close(struct history **h)
     struct history *x = *h;
     if (!x)
         return;
-    for (size_t i = 0; i < x->epoch_count; i++)
+    for (size_t i = 0; i < x->epoch_count; i++) {
         free(x->epochs[i].label);
+        free(x->epochs[i].runs);
+    }
     for (size_t i = 0; i < x->set_count; i++)
         free(x->disk_sets[i]);
     free(x->epochs);
     free(x->points);
     free(x->left);
+    free(x->leaving);
+    object_set_release(&x->dropped);
     free(x->lines);
     free(x->disk_sets);
     pthread_mutex_destroy(&x->lock);
@@ -385,28 +403,36 @@ void history_close(struct history **h)
 
 /* --- appending --- */
 
-static bool verified_put(struct history *h, const struct history_point *p,
-                         enum numlog_result *result, struct err *err)
+/* Under the refresh lock. */
+static enum numlog_result append_locked(struct history *h, struct record *r, struct err *err)
 {
     struct buf bytes AUTO_BUF = BUF_NONE;
     struct seal_salt salt = {{0}};
-    struct record r = {
-        .kind = RECORD_VERIFIED,
-        .number = h->next_record,
-        .previous = h->last_record,
-        .written_ms = h->world->ops->realtime_ns(h->world) / 1000000,
-        .generation = p->generation,
-        .verified_epoch = p->epoch,
-    };
-    r.disk_count = (uint16_t)history_disks(h, p->index, r.disks);
-    memcpy(r.vm, h->vault.vm, VM_ID_BYTES);
-    struct sha256 content = sha256_of(span_of(&p->ms, sizeof p->ms));
-    if (!salt_make(h->keys, SEAL_HISTORY, h->world, p->generation.id, p->epoch, r.number, &content,
-                   &salt, err) ||
-        !record_encode(&r, h->keys, &salt, &bytes, err))
-        return false;
-    *result = numlog_put(&h->records.log, r.number, buf_span(&bytes), &r.previous, NULL, err);
-    return true;
+
+    r->number = h->next_record;
+    r->previous = h->last_record;
+    r->written_ms = h->world->ops->realtime_ns(h->world) / 1000000;
+    memcpy(r->vm, h->vault.vm, VM_ID_BYTES);
+    struct sha256 content = sha256_of(span_of(&r->kind, sizeof r->kind));
+    if (!salt_make(h->keys, SEAL_HISTORY, h->world, r->generation.id, 0, r->number, &content, &salt,
+                   err) ||
+        !record_encode(r, h->keys, &salt, &bytes, err))
+        return NUMLOG_FAILED;
+    return numlog_put(&h->records.log, r->number, buf_span(&bytes), &r->previous, NULL, err);
+}
+
+enum numlog_result history_append(struct history *h, uint64_t at, struct record *r, struct err *err)
+{
+    struct err unused;
+    LOCK_SCOPE(&h->refresh_lock);
+    if (!err)
+        err = &unused;
+    if (h->next_record != at)
+        return NUMLOG_TAKEN;
+    enum numlog_result result = append_locked(h, r, err);
+    if (result == NUMLOG_DONE && !refresh_locked(h, err))
+        return NUMLOG_DOUBT;
+    return result;
 }
 
 bool history_append_verified(struct history *h, const struct history_point *p, struct err *err)
@@ -416,15 +442,16 @@ bool history_append_verified(struct history *h, const struct history_point *p, s
     if (!err)
         err = &unused;
     for (unsigned tries = 0; tries < APPEND_TRIES; tries++) {
-        enum numlog_result result;
         struct history_point now;
+        struct record r = {
+            .kind = RECORD_VERIFIED, .generation = p->generation, .verified_epoch = p->epoch};
 
-        if (!refresh_locked(h, err))
+        if (!refresh_locked(h, err) || !history_point_at(h, p->generation, p->epoch, &now, err))
             return false;
-        if (history_point_at(h, p->generation, p->epoch, &now, NULL) && now.verified)
+        if (now.verified)
             return true;
-        if (!verified_put(h, p, &result, err))
-            return false;
+        r.disk_count = (uint16_t)history_disks(h, p->index, r.disks);
+        enum numlog_result result = append_locked(h, &r, err);
         if (result == NUMLOG_DOUBT || result == NUMLOG_FAILED)
             return err_wrap(err, "recording that the point was verified");
     }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * The history of a VM as read from its vault: every applied epoch in order, the recovery points
  * among them, and the runs that make each point. It follows the records forward and can be
- * refreshed while in use. Epochs are only ever added, so an index stays valid.
+ * refreshed while in use. Epochs are only ever added, so an index stays valid; one that was merged
+ * into a later one is *gone*: it is no point any more, and nothing leads to it. A point that is
+ * *leaving* is about to be merged: it is not listed, and nobody begins to use it.
  * Thread-safe: one refresh at a time, any readers. */
 #ifndef BACKEND_HISTORY_HISTORY_H
 #define BACKEND_HISTORY_HISTORY_H
@@ -26,7 +28,14 @@ struct history_point {
     char label[POINT_LABEL_MAX + 1];
     uint64_t data_bytes; /* stored bytes of this epoch (and of the passes before it) */
     bool verified;
+    bool leaving;
     size_t index; /* of its epoch: see history_epoch */
+};
+
+/* A run where it lies: in an object of the VM's own target store. */
+struct run_place {
+    struct generation generation;
+    struct record_run run;
 };
 
 /* `target` is borrowed. Reads vault and records. ERR_NOT_FOUND: no such VM in this store. */
@@ -35,6 +44,10 @@ bool history_open(struct world *w, struct store *target, const char *vm, const s
 void history_close(struct history **h);
 /* Reads records that were added since. ERR_CORRUPT when the log is shorter or other than it was. */
 bool history_refresh(struct history *h, struct err *err) MUST_CHECK;
+/* Appends a record of which only `kind` and what that kind says is given, as the one of number
+ * `at`: NUMLOG_TAKEN also when that slot was seen taken before. What was appended is taken in. */
+enum numlog_result history_append(struct history *h, uint64_t at, struct record *r,
+                                  struct err *err) MUST_CHECK;
 /* Appends the record that `p` was read whole and found right; a second time does nothing. */
 bool history_append_verified(struct history *h, const struct history_point *p,
                              struct err *err) MUST_CHECK;
@@ -64,7 +77,8 @@ bool history_branches(struct history *h, struct history_point **out, size_t *cou
 /* The i-th of them that this generation made, from 0; false past the last. */
 bool history_branch_point(struct history *h, struct generation generation, size_t i,
                           struct history_point *out);
-/* The point that this epoch made, wherever it lies. ERR_NOT_FOUND: not applied, or no point. */
+/* The point that this epoch made, wherever it lies, also one that is leaving. ERR_NOT_FOUND: not
+ * applied, no point, or gone. */
 bool history_point_at(struct history *h, struct generation generation, uint64_t epoch,
                       struct history_point *out, struct err *err) MUST_CHECK;
 /* The point of exactly that id among those of one generation. */
@@ -88,10 +102,19 @@ size_t history_epochs(struct history *h);
 /* Copies of epoch `index` and of the disks as they were then. */
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation);
 size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX]);
-/* The epoch before `index` on its line, through parents; HISTORY_NONE at the beginning. */
+/* The epoch before `index` on its line that is not gone, through parents; HISTORY_NONE at the
+ * beginning. */
 size_t history_before(struct history *h, size_t index);
-/* Index of an applied epoch; HISTORY_NONE when there is none such. */
+/* Index of an applied epoch, also of one that is gone; HISTORY_NONE when there is none such. */
 size_t history_index(struct history *h, struct generation generation, uint64_t epoch);
+bool history_gone(struct history *h, size_t index);
+/* The runs that make the state at epoch `index`, the newest first: of two that speak of a block the
+ * first is right. A new array; free() it. */
+bool history_runs(struct history *h, size_t index, struct run_place **out, size_t *count,
+                  struct err *err) MUST_CHECK;
+/* Whether a record says that the objects of this name, in whichever store, are dropped: then
+ * nothing new may refer to one. */
+bool history_dropped(struct history *h, const struct sha256 *digest);
 
 /* Where the log stands: the next record's number, the digest of the last, and the last applied
  * epoch with the digest of its cache entry (epoch 0: entry 0 of the generation, digest zero when

@@ -6,6 +6,7 @@
 
 #include "backend/history/history.h"
 #include "backend/history/logs.h"
+#include "backend/history/object_set.h"
 
 #include <pthread.h>
 
@@ -22,8 +23,11 @@ struct held_epoch {
     uint64_t data_bytes;  /* its own */
     uint64_t point_bytes; /* with those before it, back to the last point */
     uint64_t run_offset, run_bytes;
-    size_t before; /* index on its line, HISTORY_NONE at the beginning */
-    size_t point;  /* index of the newest point that it shows, itself if it is one */
+    size_t before; /* index on its line of one that is not gone, HISTORY_NONE at the beginning */
+    size_t prior;  /* the same, gone or not: never changes */
+    struct record_run *runs; /* of a merge, newest first; NULL: none, its own run counts */
+    uint32_t run_count;
+    size_t point; /* index of the newest point that it shows, itself if it is one */
     struct sha256 entry_digest, run_digest, run_object;
     uint32_t line; /* index of its generation */
     uint32_t disks;
@@ -31,6 +35,15 @@ struct held_epoch {
     char *label; /* NULL: none */
     uint8_t kind, point_kind;
     bool verified;
+    bool gone;    /* merged into a later one */
+    bool leaving; /* as the newest record of that kind says */
+    bool fork;    /* a generation goes on from it */
+};
+
+/* The newest record that announces something, and when that was by two clocks. */
+struct notice {
+    uint64_t record; /* its number; 0: none */
+    uint64_t written_ms, newest_ms;
 };
 
 /* A generation. */
@@ -60,13 +73,18 @@ struct history {
     size_t *points; /* indices of epochs, along the head's line, oldest first */
     size_t point_count, point_room;
     /* Indices of points beside that line, by generation, then epoch; made when asked for, good for
-     * the counts of epochs and lines that it was made at. */
+     * the record that it was made at. */
     size_t *left;
-    size_t left_count, left_epochs, left_lines;
+    size_t left_count;
+    uint64_t left_record;
     struct line *lines;
     size_t line_count, line_room;
     struct disk_set **disk_sets; /* each differs from the one before */
     size_t set_count, set_room;
+    struct notice thin, drop;
+    size_t *leaving; /* indices of epochs */
+    size_t leaving_count;
+    struct object_set dropped;
 };
 
 /* `segments/HEX` -> the digest that it names. */
@@ -75,6 +93,21 @@ bool history_run_object_parse(const char *key, struct sha256 *out);
 size_t history_line_find(const struct history *h, struct generation g);
 /* Index of an epoch of that line; HISTORY_NONE. */
 size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch);
+/* Takes in records of retention: history_thin.c. Called under `lock`. */
+bool history_absorb_thin(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
+bool history_absorb_merge(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
+bool history_absorb_drop(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
+/* Makes the list of points along the line that ends at `tip`. */
+bool history_points_collect(struct history *h, size_t tip, struct err *err) MUST_CHECK;
+/* The runs of one epoch, newest first, to `out` when that is not NULL; returns how many. */
+size_t history_epoch_runs_locked(const struct history *h, size_t index, struct run_place *out);
+/* The runs of the epochs from `from` back to, and without, `until`, the newest first. free() it. */
+bool history_runs_locked(const struct history *h, size_t from, size_t until, struct run_place **out,
+                         size_t *count, struct err *err) MUST_CHECK;
+/* Says of a record what is wrong with it; returns false. */
+bool history_damaged(const struct history *h, const struct record *r, const char *what,
+                     struct err *err);
+
 /* Index that the next epoch of `line` goes on from. */
 size_t history_line_tip(const struct history *h, size_t line);
 

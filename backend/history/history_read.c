@@ -43,6 +43,7 @@ static struct history_point point_locked(const struct history *h, size_t index)
         .kind = (enum point_kind)e->point_kind,
         .data_bytes = e->point_bytes,
         .verified = e->verified,
+        .leaving = e->leaving,
         .index = index,
     };
     label_copy(e, p.label);
@@ -137,6 +138,65 @@ size_t history_index(struct history *h, struct generation generation, uint64_t e
     return history_epoch_find(h, history_line_find(h, generation), epoch);
 }
 
+bool history_gone(struct history *h, size_t index)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    return h->epochs[index].gone;
+}
+
+size_t history_epoch_runs_locked(const struct history *h, size_t index, struct run_place *out)
+{
+    const struct held_epoch *e = &h->epochs[index];
+    struct generation generation = h->lines[e->line].generation;
+    if (out == NULL)
+        return e->runs != NULL ? e->run_count : e->run_bytes > 0;
+    for (size_t i = 0; e->runs != NULL && i < e->run_count; i++)
+        out[i] = (struct run_place){.generation = generation, .run = e->runs[i]};
+    if (e->runs != NULL)
+        return e->run_count;
+    if (e->run_bytes == 0)
+        return 0;
+    out[0] = (struct run_place){.generation = generation,
+                                .run = {.epoch_first = e->epoch,
+                                        .epoch_last = e->epoch,
+                                        .object = e->run_object,
+                                        .offset = e->run_offset,
+                                        .bytes = e->run_bytes,
+                                        .digest = e->run_digest}};
+    return 1;
+}
+
+bool history_runs_locked(const struct history *h, size_t from, size_t until, struct run_place **out,
+                         size_t *count, struct err *err)
+{
+    size_t total = 0;
+    for (size_t i = from; i != until; i = h->epochs[i].before)
+        total += history_epoch_runs_locked(h, i, NULL);
+    struct run_place *list = calloc(total + 1, sizeof *list);
+    if (list == NULL)
+        return err_errno(err, ENOMEM, "listing runs");
+    *count = 0;
+    for (size_t i = from; i != until; i = h->epochs[i].before)
+        *count += history_epoch_runs_locked(h, i, list + *count);
+    *out = list;
+    return true;
+}
+
+bool history_runs(struct history *h, size_t index, struct run_place **out, size_t *count,
+                  struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index == HISTORY_NONE || index < h->epoch_count);
+    return history_runs_locked(h, index, HISTORY_NONE, out, count, err);
+}
+
+bool history_dropped(struct history *h, const struct sha256 *digest)
+{
+    LOCK_SCOPE(&h->lock);
+    return object_set_has(&h->dropped, digest);
+}
+
 static struct history_head line_head_locked(const struct history *h, size_t line)
 {
     struct history_head head = {.next_record = h->next_record, .last_record = h->last_record};
@@ -204,7 +264,7 @@ static bool left_walk_locked(struct history *h, size_t *next, size_t *list)
 {
     size_t on_line = 0, found = 0;
     for (size_t i = 0; i < h->epoch_count; i++) {
-        if (h->epochs[i].kind != EPOCH_CUT)
+        if (h->epochs[i].kind != EPOCH_CUT || h->epochs[i].gone || h->epochs[i].leaving)
             continue;
         if (on_line < h->point_count && h->points[on_line] == i) {
             on_line++;
@@ -222,7 +282,7 @@ static bool left_walk_locked(struct history *h, size_t *next, size_t *list)
 static bool left_make_locked(struct history *h)
 {
     size_t *next AUTO_FREE = NULL;
-    if (h->left != NULL && h->left_epochs == h->epoch_count && h->left_lines == h->line_count)
+    if (h->left != NULL && h->left_record == h->next_record)
         return true;
     next = calloc(h->line_count + 2, sizeof *next);
     size_t *list = NULL;
@@ -240,8 +300,7 @@ static bool left_make_locked(struct history *h)
     free(h->left);
     h->left = list;
     h->left_count = count;
-    h->left_epochs = h->epoch_count;
-    h->left_lines = h->line_count;
+    h->left_record = h->next_record;
     return true;
 }
 
@@ -287,12 +346,13 @@ bool history_point_at(struct history *h, struct generation generation, uint64_t 
     char name[GENERATION_NAME_MAX];
     LOCK_SCOPE(&h->lock);
     size_t index = history_epoch_find(h, history_line_find(h, generation), epoch);
-    if (index != HISTORY_NONE && h->epochs[index].kind == EPOCH_CUT) {
+    if (index != HISTORY_NONE && h->epochs[index].kind == EPOCH_CUT && !h->epochs[index].gone) {
         *out = point_locked(h, index);
         return true;
     }
     generation_name(generation, name);
-    return err_set(err, ERR_NOT_FOUND, "epoch %llu of generation %s is no recovery point in %s",
+    return err_set(err, ERR_NOT_FOUND,
+                   "epoch %llu of generation %s is no recovery point in %s, or none any more",
                    (unsigned long long)epoch, name, h->target->url);
 }
 
@@ -303,7 +363,8 @@ bool history_find_in(struct history *h, struct generation generation, uint64_t m
     size_t line = history_line_find(h, generation);
     size_t i = line != HISTORY_NONE ? h->lines[line].last : HISTORY_NONE;
     for (; i != HISTORY_NONE && h->epochs[i].line == line; i = h->epochs[i].before)
-        if (h->epochs[i].kind == EPOCH_CUT && h->epochs[i].point_ms == ms) {
+        if (h->epochs[i].kind == EPOCH_CUT && h->epochs[i].point_ms == ms &&
+            !h->epochs[i].leaving) {
             *out = point_locked(h, i);
             return true;
         }

@@ -3,9 +3,12 @@
  * block not yet passed and comes from one entry. */
 #include "backend/history/merge.h"
 
+#include "backend/history/history.h"
+
 /* One run in the sweep: its first entry that ends behind the sweep's position. */
 struct input {
     struct run_cursor cursor;
+    const char *self;
     struct run_entry entry;
     bool has_entry;
     uint32_t *segments; /* index in the builder of each segment of the run, or SEGMENT_UNKNOWN */
@@ -25,10 +28,11 @@ static void merge_release(struct merge *m)
     free(m->inputs);
 }
 
-static bool input_open(struct input *in, struct run *run, struct err *err)
+static bool input_open(struct input *in, const struct run_merge_input *from, struct err *err)
 {
-    uint32_t count = run_segments(run);
-    in->cursor = (struct run_cursor){.run = run};
+    uint32_t count = run_segments(from->run);
+    in->cursor = (struct run_cursor){.run = from->run};
+    in->self = from->self;
     in->segments = malloc(((size_t)count + 1) * sizeof *in->segments);
     if (in->segments == NULL)
         return err_set(err, ERR_FULL, "out of memory for a merge of runs");
@@ -36,14 +40,15 @@ static bool input_open(struct input *in, struct run *run, struct err *err)
     return run_next(&in->cursor, &in->entry, &in->has_entry, err);
 }
 
-static bool merge_open(struct merge *m, struct run *const *runs, uint32_t count, struct err *err)
+static bool merge_open(struct merge *m, const struct run_merge_input *inputs, uint32_t count,
+                       struct err *err)
 {
     m->inputs = calloc((size_t)count + 1, sizeof *m->inputs);
     if (m->inputs == NULL)
         return err_set(err, ERR_FULL, "out of memory for a merge of runs");
     m->count = count;
     for (uint32_t i = 0; i < count; i++)
-        if (!input_open(&m->inputs[i], runs[i], err))
+        if (!input_open(&m->inputs[i], &inputs[i], err))
             return false;
     return true;
 }
@@ -86,6 +91,8 @@ static bool piece_emit(const struct input *in, uint64_t end, struct run_builder 
     if (piece.kind == RUN_DATA) {
         uint32_t *segment = &in->segments[piece.segment];
         const char *name = run_segment_name(in->cursor.run, piece.segment);
+        if (in->self != NULL && strcmp(name, RUN_SEGMENT_SELF) == 0)
+            name = in->self;
         if (*segment == SEGMENT_UNKNOWN && !run_builder_segment(b, name, segment, err))
             return false;
         piece.segment = *segment;
@@ -108,11 +115,12 @@ static bool merge_pass(struct merge *m, uint16_t disk, uint64_t end, struct err 
     return true;
 }
 
-bool run_merge(struct run *const *runs, uint32_t count, struct run_builder *b, struct err *err)
+bool run_merge(const struct run_merge_input *inputs, uint32_t count, struct run_builder *b,
+               struct err *err)
 {
     assert(count <= RUN_MERGE_MAX && run_builder_entries(b) == 0);
     struct merge m CLEANUP(merge_release) = {.inputs = NULL};
-    if (!merge_open(&m, runs, count, err))
+    if (!merge_open(&m, inputs, count, err))
         return false;
     for (const struct input *in; (in = merge_lowest(&m)) != NULL;) {
         uint64_t end = piece_end(&m, in);

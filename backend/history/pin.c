@@ -182,6 +182,12 @@ bool pin_remove(struct store *target, const char *vm, const char *name, struct e
     return store_remove(target, key, err) || err_wrap(err, "cannot remove pin %s", name);
 }
 
+bool point_leaves(struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND,
+                   "the recovery point is leaving: retention is about to thin it out");
+}
+
 bool pin_hold(struct world *w, struct store *target, struct history *h, const struct keys *keys,
               const char *name, const struct history_point *point, struct err *err)
 {
@@ -199,7 +205,8 @@ bool pin_hold(struct world *w, struct store *target, struct history *h, const st
     /* Pin, then read the head again: who thinned before the pin was seen has said so there. */
     if (!history_refresh(h, err))
         return err_wrap(err, "holding the point");
-    if (history_point_at(h, point->generation, point->epoch, &now, err))
+    if (history_point_at(h, point->generation, point->epoch, &now, err) &&
+        (!now.leaving || point_leaves(err)))
         return true;
     if (!pin_remove(target, vault->name, name, &why))
         return err_wrap(err, "pin %s stays behind", name);

@@ -40,8 +40,12 @@ bool pin_put(struct world *w, struct store *target, const char *vm, const struct
 
 struct history;
 struct history_point;
+/* Says so as ERR_NOT_FOUND, for who begins to pin a point that is leaving: who thins it out looks
+ * for pins once more before it goes, but need not find one that is put from now on. False. */
+bool point_leaves(struct err *err);
 /* Places a hold on a point under `name`, then reads the history's head again: ERR_NOT_FOUND, and no
- * pin left, when the point is not there any more. Repeatable; removed by pin_remove. */
+ * pin left, when the point is not there any more, or is leaving. Repeatable; removed by pin_remove.
+ */
 bool pin_hold(struct world *w, struct store *target, struct history *h, const struct keys *keys,
               const char *name, const struct history_point *point, struct err *err) MUST_CHECK;
 

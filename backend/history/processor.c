@@ -87,6 +87,11 @@ struct history_head processor_head(const struct processor *p)
     return history_head(p->history);
 }
 
+struct history *processor_history(struct processor *p)
+{
+    return p->history;
+}
+
 void processor_close(struct processor **p)
 {
     if (!*p)
@@ -361,13 +366,13 @@ static enum processor_result apply(struct processor *p, const struct history_hea
         return PROCESSOR_FAILED;
     }
     size_t count = b->count;
-    if (!apply_write(&p->config, b->epochs, count, epochs, &bad, err)) {
+    if (!apply_write(&p->config, p->history, b->epochs, count, epochs, &bad, err)) {
         if (bad == count)
             return PROCESSOR_FAILED;
         if (bad == 0)
             return overtaken(p, head, err);
         count = bad;
-        if (!apply_write(&p->config, b->epochs, count, epochs, &bad, err))
+        if (!apply_write(&p->config, p->history, b->epochs, count, epochs, &bad, err))
             return PROCESSOR_FAILED;
     }
     enum processor_result result = record_append(p, head, b, count, epochs, err);

@@ -58,6 +58,9 @@ enum processor_result processor_step(struct processor *p, struct err *err) MUST_
 /* How far it is, as it last saw it. */
 struct history_head processor_head(const struct processor *p);
 
+/* What it reads and writes, for who works beside it in the same thread (thinner.h). */
+struct history *processor_history(struct processor *p);
+
 struct processor_progress {
     struct generation generation;
     uint64_t applied_epoch;

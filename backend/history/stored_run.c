@@ -13,32 +13,34 @@ static bool fetch(void *context, uint64_t offset, struct mspan out, struct err *
     return false;
 }
 
-static bool matches(const struct run *run, const struct record_epoch *e, struct generation g)
+static bool matches(const struct run *run, const struct run_place *place)
 {
     const struct run_head *head = run_head(run);
-    return head->generation_id == g.id && head->epoch_first == e->epoch &&
-           head->epoch_last == e->epoch;
+    return head->generation_id == place->generation.id &&
+           head->epoch_first == place->run.epoch_first && head->epoch_last == place->run.epoch_last;
 }
 
-bool stored_run_open(struct history *h, size_t index, struct store *target, const struct keys *keys,
-                     struct stored_run *out, struct err *err)
+bool stored_run_open(struct history *h, const struct run_place *place, struct store *target,
+                     const struct keys *keys, struct stored_run *out, struct err *err)
 {
-    struct generation generation;
-    struct record_epoch e = history_epoch(h, index, &generation);
     const struct vault *vault = history_vault(h);
+    char hex[2 * SHA256_BYTES + 1];
 
-    assert(e.run_bytes > 0);
-    *out = (struct stored_run){.store = target, .offset = e.run_offset, .bytes = e.run_bytes};
-    snprintf(out->key, sizeof out->key, "%s/%s", vault->name, e.run_key);
-    hex_parse(strchr(e.run_key, '/') + 1, out->object.bytes, SHA256_BYTES);
-    struct run_source source = {.fetch = fetch, .context = out, .bytes = e.run_bytes};
+    *out = (struct stored_run){.store = target,
+                               .object = place->run.object,
+                               .offset = place->run.offset,
+                               .bytes = place->run.bytes};
+    hex_of(place->run.object.bytes, SHA256_BYTES, hex);
+    key_segment(out->key, vault->name, hex);
+    struct run_source source = {.fetch = fetch, .context = out, .bytes = place->run.bytes};
     if (!run_open(keys, vault->vm, source, &out->run, err))
-        return err_wrap(err, "the run of epoch %llu in %s", (unsigned long long)e.epoch, out->key);
-    if (matches(out->run, &e, generation))
+        return err_wrap(err, "the run of epoch %llu in %s",
+                        (unsigned long long)place->run.epoch_last, out->key);
+    if (matches(out->run, place))
         return true;
     stored_run_close(out);
     return err_set(err, ERR_CORRUPT, "%s holds another run than that of epoch %llu", out->key,
-                   (unsigned long long)e.epoch);
+                   (unsigned long long)place->run.epoch_last);
 }
 
 void stored_run_close(struct stored_run *r)

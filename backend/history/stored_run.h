@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * The run of an applied epoch where it lies in the target store, opened: pages are fetched as they
- * are needed. Any thread may look up in one at once; it outlives neither history nor store. */
+ * A run of the history where it lies in the target store, opened: pages are fetched as they are
+ * needed. Any thread may look up in one at once; it outlives neither history nor store. */
 #ifndef BACKEND_HISTORY_STORED_RUN_H
 #define BACKEND_HISTORY_STORED_RUN_H
 
@@ -14,10 +14,11 @@ struct stored_run {
     uint64_t offset, bytes;
 };
 
-/* Fills `out`, which stays where it is. The epoch at `index` has a run (asserted). ERR_CORRUPT: it
- * is missing, damaged, or that of other epochs: an authentic one may have been put in its place. */
-bool stored_run_open(struct history *h, size_t index, struct store *target, const struct keys *keys,
-                     struct stored_run *out, struct err *err) MUST_CHECK;
+/* Fills `out`, which stays where it is. ERR_CORRUPT: it is missing (also when it was merged away
+ * since its place was asked for: ask again), damaged, or that of other epochs: an authentic one may
+ * have been put in its place. */
+bool stored_run_open(struct history *h, const struct run_place *place, struct store *target,
+                     const struct keys *keys, struct stored_run *out, struct err *err) MUST_CHECK;
 void stored_run_close(struct stored_run *r);
 #define AUTO_STORED_RUN CLEANUP(stored_run_close)
 

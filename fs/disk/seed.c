@@ -90,16 +90,15 @@ static bool digests_take(const struct digests *d, const struct run_entry *e, str
     return true;
 }
 
-static bool digests_take_run(const struct seed_config *c, struct history *h, size_t index,
-                             const struct digests *d, struct err *err)
+static bool digests_take_run(const struct seed_config *c, struct history *h,
+                             const struct run_place *place, const struct digests *d,
+                             struct err *err)
 {
     struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
     struct run_entry entry;
     bool found = true;
 
-    if (history_epoch(h, index, NULL).run_bytes == 0)
-        return true;
-    if (!stored_run_open(h, index, c->targets[0], c->keys, &stored, err))
+    if (!stored_run_open(h, place, c->targets[0], c->keys, &stored, err))
         return false;
     struct run_cursor cursor = {.run = stored.run};
     while (found)
@@ -108,35 +107,17 @@ static bool digests_take_run(const struct seed_config *c, struct history *h, siz
     return true;
 }
 
-/* The epochs of the head's line with a run, in order: what others left behind does not count. */
-static size_t *line_of(struct history *h, size_t *count, struct err *err)
-{
-    size_t *list = calloc(history_epochs(h) + 1, sizeof *list);
-    *count = 0;
-    if (list == NULL) {
-        err_set(err, ERR_FULL, "out of memory");
-        return NULL;
-    }
-    for (size_t i = history_tip(h); i != HISTORY_NONE; i = history_before(h, i))
-        list[(*count)++] = i;
-    for (size_t i = 0; i < *count / 2; i++) {
-        size_t other = list[i];
-        list[i] = list[*count - 1 - i];
-        list[*count - 1 - i] = other;
-    }
-    return list;
-}
-
-/* The newest last; durable at the end. */
+/* Along the head's line, what others left behind does not count; the newest last; durable at the
+ * end. */
 static bool digests_fill(const struct seed_config *c, struct history *h, const struct digests *d,
                          struct err *err)
 {
+    struct run_place *line AUTO_FREE = NULL;
     size_t count;
-    size_t *line AUTO_FREE = line_of(h, &count, err);
-    if (line == NULL)
+    if (!history_runs(h, history_tip(h), &line, &count, err))
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (!digests_take_run(c, h, line[i], d, err))
+    while (count-- > 0)
+        if (!digests_take_run(c, h, &line[count], d, err))
             return false;
     for (size_t i = 0; i < d->count; i++)
         if (!digest_file_sync(d->files[i], err))

@@ -40,10 +40,11 @@ struct open_point {
     struct view *view; /* this and the next two: constant once set */
     size_t disk_count;
     struct image *images;
-    char lease[PIN_NAME_MAX + 1];  /* the newest one put; empty: none */
-    uint32_t leases;               /* put so far: the next one's number */
-    atomic_bool held;              /* by a hold: leases do not matter any more */
-    _Atomic uint64_t lease_end_ms; /* boot time */
+    char lease[PIN_NAME_MAX + 1];        /* the newest one put; empty: none */
+    char lease_before[PIN_NAME_MAX + 1]; /* stays: a list that lags shows one of both */
+    uint32_t leases;                     /* put so far: the next one's number */
+    atomic_bool held;                    /* by a hold: leases do not matter any more */
+    _Atomic uint64_t lease_end_ms;       /* boot time */
 };
 
 struct open_points {
@@ -145,6 +146,7 @@ static void point_shut(struct open_point *point)
     }
     view_close(&point->view);
     remove_lease(point, point->lease);
+    remove_lease(point, point->lease_before);
 }
 
 static void point_free(struct open_point *point)
@@ -186,8 +188,11 @@ static void pin_of(const struct open_point *point, enum pin_kind kind, struct pi
     memcpy(out->vm, history_vault(vm_of(point)->view.history)->vm, sizeof out->vm);
 }
 
+/* While a lease of ours keeps the point it may be leaving: who thins it out will find that one. */
 static bool pin_place(const struct open_point *point, const struct pin *pin, struct err *err)
 {
+    bool kept =
+        point->lease[0] != '\0' && boot_ms(point->owner) < atomic_load(&point->lease_end_ms);
     const struct recovery_vm *vm = vm_of(point);
     struct history_point now;
     if (!pin_put(point->owner->config->world, vm->view.targets[0], vm->name, vm->view.keys, pin,
@@ -196,7 +201,8 @@ static bool pin_place(const struct open_point *point, const struct pin *pin, str
     /* Pin, then read the head again: who thinned before the pin was seen has said so there. */
     if (!history_refresh(vm->view.history, err))
         return false;
-    return history_point_at(vm->view.history, point->at.generation, point->at.epoch, &now, err);
+    return history_point_at(vm->view.history, point->at.generation, point->at.epoch, &now, err) &&
+           (kept || !now.leaving || point_leaves(err));
 }
 
 static bool lease_locked(struct open_point *point, struct err *err)
@@ -204,7 +210,6 @@ static bool lease_locked(struct open_point *point, struct err *err)
     struct open_points *p = point->owner;
     struct world *w = p->config->world;
     uint64_t end_ms = boot_ms(p) + OPEN_POINT_LEASE_MS; /* before the put: never too late */
-    char previous[PIN_NAME_MAX + 1];
     struct pin pin;
     pin_of(point, PIN_LEASE, &pin);
     pin.end_ms = w->ops->realtime_ns(w) / 1000000 + OPEN_POINT_LEASE_MS;
@@ -215,10 +220,10 @@ static bool lease_locked(struct open_point *point, struct err *err)
         remove_lease(point, pin.name);
         return err_wrap(err, "cannot lease the point");
     }
-    memcpy(previous, point->lease, sizeof previous);
+    remove_lease(point, point->lease_before);
+    memcpy(point->lease_before, point->lease, sizeof point->lease_before);
     memcpy(point->lease, pin.name, sizeof point->lease);
     atomic_store(&point->lease_end_ms, end_ms);
-    remove_lease(point, previous);
     return true;
 }
 
@@ -280,9 +285,8 @@ static bool hold_locked(struct open_point *point, struct err *err)
     }
     if (!pin_place(point, &pin, err))
         return err_wrap(err, "cannot place a hold on the point");
-    atomic_store(&point->held, true);
-    remove_lease(point, point->lease);
-    point->lease[0] = '\0';
+    atomic_store(&point->held,
+                 true); /* a lease that was put before stays until the point is shut */
     return true;
 }
 

@@ -17,23 +17,82 @@ bool view_err_at(const struct view *v, uint16_t disk, uint64_t block, struct err
                     time, name, (unsigned long long)block);
 }
 
-static bool runs_collect(struct view *v, struct err *err)
-{
-    struct history *h = v->config.history;
-    size_t room = 0;
+/* --- its runs --- */
 
-    for (size_t i = v->point.index; i != HISTORY_NONE; i = history_before(h, i)) {
-        if (history_epoch(h, i, NULL).run_bytes == 0)
-            continue;
-        if (v->run_count == room) {
-            room = room * 2 + 64;
-            size_t *bigger = realloc(v->runs, room * sizeof *bigger);
-            if (!bigger)
-                return err_errno(err, ENOMEM, "opening a point");
-            v->runs = bigger;
-        }
-        v->runs[v->run_count++] = i;
+static void runs_free(struct view_runs *r)
+{
+    if (r != NULL)
+        free(r->places);
+    free(r);
+}
+
+static bool runs_collect(struct view *v, struct view_runs **out, struct err *err)
+{
+    struct view_runs *r = calloc(1, sizeof *r);
+    if (r == NULL)
+        return err_errno(err, ENOMEM, "opening a point");
+    if (!history_runs(v->config.history, v->point.index, &r->places, &r->count, err)) {
+        free(r);
+        return false;
     }
+    r->users = 1;
+    *out = r;
+    return true;
+}
+
+struct view_runs *view_runs_hold(struct view *v)
+{
+    LOCK_SCOPE(&v->lock);
+    v->runs->users++;
+    return v->runs;
+}
+
+void view_runs_put(struct held_runs *h)
+{
+    LOCK_SCOPE(&h->view->lock);
+    if (--h->runs->users == 0)
+        runs_free(h->runs);
+}
+
+static bool runs_same(const struct view_runs *a, const struct view_runs *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->places[i].run.offset != b->places[i].run.offset ||
+            memcmp(&a->places[i].run.object, &b->places[i].run.object, SHA256_BYTES) != 0)
+            return false;
+    return true;
+}
+
+/* What was read is not there or not right. The point may consist of other objects by now: then its
+ * runs are taken anew, and *changed. Without a change what is wrong stays wrong. */
+static bool runs_renew(struct view *v, const struct view_runs *was, bool *changed, struct err *err)
+{
+    struct history_point now;
+    struct view_runs *fresh = NULL;
+    struct err why = ERR_NONE;
+
+    *changed = false;
+    if (!history_refresh(v->config.history, &why))
+        return true; /* the first error says more */
+    if (!history_point_at(v->config.history, v->point.generation, v->point.epoch, &now, &why))
+        return err_set(err, ERR_IO,
+                       "this recovery point was thinned out while it was read: nothing kept it");
+    if (!runs_collect(v, &fresh, err))
+        return false;
+    struct held_runs drop = {.view = v, .runs = fresh};
+    {
+        LOCK_SCOPE(&v->lock);
+        if (v->runs != was) {
+            *changed = true; /* by another thread */
+        } else if (!runs_same(fresh, was)) {
+            drop.runs = v->runs;
+            v->runs = fresh;
+            *changed = true;
+        }
+    }
+    view_runs_put(&drop);
     return true;
 }
 
@@ -44,7 +103,7 @@ static void view_free(struct view **v)
     for (size_t i = 0; i < (*v)->codec_count; i++)
         frame_codec_release(&(*v)->codecs[i]);
     pthread_mutex_destroy(&(*v)->lock);
-    free((*v)->runs);
+    runs_free((*v)->runs);
     free(*v);
     *v = NULL;
 }
@@ -63,7 +122,7 @@ bool view_open(const struct view_config *config, const struct history_point *poi
     v->disk_count = history_disks(config->history, point->index, v->disks);
     for (size_t i = 0; i < v->disk_count; i++)
         v->next_block[i] = UINT64_MAX;
-    if (!runs_collect(v, err))
+    if (!runs_collect(v, &v->runs, err))
         return false;
     if (!view_cache_view_add(config->cache, config->history))
         return err_errno(err, ENOMEM, "opening a point");
@@ -132,9 +191,8 @@ static void window_copy(const struct map *m, size_t skip, struct mspan out)
     }
 }
 
-/* `out` starts at byte `skip` of block `first`; all within one window. */
-static bool window_read(struct view *v, size_t disk, uint64_t first, size_t skip, struct mspan out,
-                        bool ahead, struct err *err)
+static bool window_try(struct view *v, size_t disk, uint64_t first, size_t skip, struct mspan out,
+                       bool ahead, struct err *err)
 {
     struct map m AUTO_MAP = {.pieces = NULL};
     size_t needed = (skip + out.length + BLOCK_BYTES - 1) / BLOCK_BYTES;
@@ -153,6 +211,27 @@ static bool window_read(struct view *v, size_t disk, uint64_t first, size_t skip
         return false;
     window_copy(&m, skip, out);
     return true;
+}
+
+/* Whether a read that failed as `err` says is to be done again, over other runs. Bounded: each time
+ * the history has gone on. */
+static bool read_again(struct view *v, const struct view_runs *was, struct err *err)
+{
+    bool changed = false;
+    return err->kind == ERR_CORRUPT && runs_renew(v, was, &changed, err) && changed;
+}
+
+/* `out` starts at byte `skip` of block `first`; all within one window. */
+static bool window_read(struct view *v, size_t disk, uint64_t first, size_t skip, struct mspan out,
+                        bool ahead, struct err *err)
+{
+    for (;;) {
+        struct held_runs held CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
+        if (window_try(v, disk, first, skip, out, ahead, err))
+            return true;
+        if (!read_again(v, held.runs, err))
+            return false;
+    }
 }
 
 bool view_read(struct view *v, size_t disk, uint64_t offset, struct mspan out, struct err *err)
@@ -197,15 +276,12 @@ static bool window_data(const struct map *m, struct extent *out)
     return end > i;
 }
 
-bool view_next_data(struct view *v, size_t disk, uint64_t from, struct extent *out, bool *found,
-                    struct err *err)
+static bool next_data(struct view *v, size_t disk, uint64_t from, struct extent *out, bool *found,
+                      struct err *err)
 {
-    struct err own;
     uint64_t blocks = blocks_of_bytes(v->disks[disk].size_bytes);
     uint16_t number = v->disks[disk].disk;
 
-    if (!err)
-        err = &own;
     for (;;) {
         struct map m AUTO_MAP = {.pieces = NULL};
         if (!map_next_candidate(v, number, from, &from, found, err))
@@ -220,6 +296,22 @@ bool view_next_data(struct view *v, size_t disk, uint64_t from, struct extent *o
         if (window_data(&m, out))
             return true;
         from += m.count;
+    }
+}
+
+bool view_next_data(struct view *v, size_t disk, uint64_t from, struct extent *out, bool *found,
+                    struct err *err)
+{
+    struct err own;
+
+    if (!err)
+        err = &own;
+    for (;;) {
+        struct held_runs held CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
+        if (next_data(v, disk, from, out, found, err))
+            return true;
+        if (!read_again(v, held.runs, err))
+            return false;
     }
 }
 

@@ -174,16 +174,22 @@ void view_cache_wait(struct view_cache *c, const struct frame_key *key)
 
 /* --- runs --- */
 
-static struct open_run **run_bucket(struct view_cache *c, const struct history *h, size_t index)
+static struct open_run **run_bucket(struct view_cache *c, const struct history *h,
+                                    const struct run_place *place)
 {
-    size_t hash = index ^ (size_t)((uintptr_t)h >> 6);
+    size_t hash;
+    memcpy(&hash, place->run.object.bytes, sizeof hash);
+    hash ^= (size_t)place->run.offset ^ (size_t)((uintptr_t)h >> 6);
     return &c->runs[hash & (BUCKETS - 1)];
 }
 
-static struct open_run *run_lookup(struct view_cache *c, const struct history *h, size_t index)
+/* By where it lies: an epoch's run may be another one after a merge. */
+static struct open_run *run_lookup(struct view_cache *c, const struct history *h,
+                                   const struct run_place *place)
 {
-    struct open_run *r = *run_bucket(c, h, index);
-    while (r && (r->history != h || r->index != index))
+    struct open_run *r = *run_bucket(c, h, place);
+    while (r && (r->history != h || r->place.run.offset != place->run.offset ||
+                 memcmp(&r->place.run.object, &place->run.object, SHA256_BYTES) != 0))
         r = r->chain;
     return r;
 }
@@ -204,7 +210,7 @@ static void run_use_add(struct view_cache *c, struct open_run *r)
 
 static void run_drop(struct view_cache *c, struct open_run *r)
 {
-    struct open_run **at = run_bucket(c, r->history, r->index);
+    struct open_run **at = run_bucket(c, r->history, &r->place);
     while (*at != r)
         at = &(*at)->chain;
     *at = r->chain;
@@ -225,10 +231,11 @@ static void runs_shrink(struct view_cache *c)
     }
 }
 
-struct open_run *view_cache_run_get(struct view_cache *c, struct history *h, size_t index)
+struct open_run *view_cache_run_get(struct view_cache *c, struct history *h,
+                                    const struct run_place *place)
 {
     LOCK_SCOPE(&c->lock);
-    struct open_run *r = run_lookup(c, h, index);
+    struct open_run *r = run_lookup(c, h, place);
     if (!r)
         return NULL;
     run_use_remove(c, r);
@@ -240,14 +247,14 @@ struct open_run *view_cache_run_get(struct view_cache *c, struct history *h, siz
 struct open_run *view_cache_run_add(struct view_cache *c, struct open_run *r)
 {
     LOCK_SCOPE(&c->lock);
-    struct open_run *first = run_lookup(c, r->history, r->index);
+    struct open_run *first = run_lookup(c, r->history, &r->place);
     if (first) {
         stored_run_close(&r->stored);
         free(r);
         first->users++;
         return first;
     }
-    struct open_run **bucket = run_bucket(c, r->history, r->index);
+    struct open_run **bucket = run_bucket(c, r->history, &r->place);
     r->chain = *bucket;
     *bucket = r;
     run_use_add(c, r);

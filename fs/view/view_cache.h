@@ -48,7 +48,7 @@ void view_cache_wait(struct view_cache *c, const struct frame_key *key);
 
 struct open_run {
     struct history *history;
-    size_t index; /* of the epoch */
+    struct run_place place;
     struct stored_run stored;
     size_t cost;
     unsigned users;
@@ -57,7 +57,8 @@ struct open_run {
 };
 
 /* The run held, or NULL. */
-struct open_run *view_cache_run_get(struct view_cache *c, struct history *h, size_t index);
+struct open_run *view_cache_run_get(struct view_cache *c, struct history *h,
+                                    const struct run_place *place);
 /* Adds a run that the caller holds (users 1). When another thread was first, that one is held and
  * returned instead. */
 struct open_run *view_cache_run_add(struct view_cache *c, struct open_run *r);

@@ -13,15 +13,22 @@
 #define VIEW_FETCH_BYTES (4u << 20)
 #define VIEW_CODECS_MAX  16u
 
+/* The runs that make the point, newest first, as the history once said: a snapshot of objects that
+ * is right for as long as all of them are there. */
+struct view_runs {
+    struct run_place *places;
+    size_t count;
+    unsigned users; /* view.lock; the view itself is one */
+};
+
 struct view {
     struct view_config config;
     struct history_point point;
     struct epoch_disk disks[VM_DISKS_MAX];
     size_t disk_count;
-    size_t *runs; /* epochs with a run, as indices in the history; newest first */
-    size_t run_count;
 
-    pthread_mutex_t lock;              /* guards what follows */
+    pthread_mutex_t lock; /* guards what follows */
+    struct view_runs *runs;
     uint64_t next_block[VM_DISKS_MAX]; /* where the last read ended: the next one is sequential */
     struct frame_codec *codecs[VIEW_CODECS_MAX]; /* idle ones */
     size_t codec_count;
@@ -53,6 +60,14 @@ struct map {
 
 void map_release(struct map *m);
 #define AUTO_MAP CLEANUP(map_release)
+
+/* The runs as they are now, held until the end of the scope. */
+struct view_runs *view_runs_hold(struct view *v);
+struct held_runs {
+    struct view *view;
+    struct view_runs *runs;
+};
+void view_runs_put(struct held_runs *h);
 
 /* What the blocks [first, first + count) of disk number `disk` are at the point. */
 bool map_make(struct view *v, uint16_t disk, uint64_t first, size_t count, struct map *m,

@@ -29,14 +29,15 @@ static void cleanup_open_run(struct open_run **r)
     free(*r);
 }
 
-static bool run_load(struct view *v, size_t index, struct open_run **out, struct err *err)
+static bool run_load(struct view *v, const struct run_place *place, struct open_run **out,
+                     struct err *err)
 {
     struct open_run *r CLEANUP(cleanup_open_run) = calloc(1, sizeof *r);
 
     if (!r)
         return err_errno(err, ENOMEM, "opening a run");
-    *r = (struct open_run){.history = v->config.history, .index = index, .users = 1};
-    if (!stored_run_open(v->config.history, index, v->config.targets[0], v->config.keys, &r->stored,
+    *r = (struct open_run){.history = v->config.history, .place = *place, .users = 1};
+    if (!stored_run_open(v->config.history, place, v->config.targets[0], v->config.keys, &r->stored,
                          err))
         return false;
     uint64_t bytes = r->stored.bytes;
@@ -46,10 +47,11 @@ static bool run_load(struct view *v, size_t index, struct open_run **out, struct
     return true;
 }
 
-static bool run_hold(struct view *v, size_t i, struct open_run **out, struct err *err)
+static bool run_hold(struct view *v, const struct run_place *place, struct open_run **out,
+                     struct err *err)
 {
-    *out = view_cache_run_get(v->config.cache, v->config.history, v->runs[i]);
-    return *out || run_load(v, v->runs[i], out, err);
+    *out = view_cache_run_get(v->config.cache, v->config.history, place);
+    return *out || run_load(v, place, out, err);
 }
 
 /* A run that is held until the end of the scope. */
@@ -167,9 +169,10 @@ bool map_make(struct view *v, uint16_t disk, uint64_t first, size_t count, struc
     m->piece_count = 0;
     for (size_t i = 0; i < count; i++)
         m->of[i] = MAP_OPEN;
-    for (size_t i = 0; i < v->run_count && m->open > 0; i++) {
+    struct held_runs runs CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
+    for (size_t i = 0; i < runs.runs->count && m->open > 0; i++) {
         struct held_run held CLEANUP(held_run_release) = {.cache = v->config.cache};
-        if (!run_hold(v, i, &held.run, err) || !map_run(v, m, held.run, err))
+        if (!run_hold(v, &runs.runs->places[i], &held.run, err) || !map_run(v, m, held.run, err))
             return view_err_at(v, disk, first, err);
     }
     for (size_t i = 0; i < count; i++)
@@ -202,11 +205,12 @@ bool map_next_candidate(struct view *v, uint16_t disk, uint64_t from, uint64_t *
                         struct err *err)
 {
     *found = false;
-    for (size_t i = 0; i < v->run_count; i++) {
+    struct held_runs runs CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
+    for (size_t i = 0; i < runs.runs->count; i++) {
         struct held_run held CLEANUP(held_run_release) = {.cache = v->config.cache};
         uint64_t next = 0;
         bool any = false;
-        if (!run_hold(v, i, &held.run, err) ||
+        if (!run_hold(v, &runs.runs->places[i], &held.run, err) ||
             !run_next_data(held.run, disk, from, &next, &any, err))
             return view_err_at(v, disk, from, err);
         if (any && (!*found || next < *block)) {

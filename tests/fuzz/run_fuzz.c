@@ -32,7 +32,8 @@ static void use(struct run *r)
                 FUZZ_CHECK(e.disk == disk && e.first + e.count > block);
         }
     FUZZ_CHECK(run_builder_make(run_head(r), &b, &err));
-    if (!run_merge(&r, 1, b, &err))
+    struct run_merge_input input = {.run = r};
+    if (!run_merge(&input, 1, b, &err))
         return;
     struct buf out AUTO_BUF = BUF_NONE;
     struct seal_salt salt = {{1}};

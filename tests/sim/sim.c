@@ -141,7 +141,8 @@ static void copy_some_host(struct sim *s)
 {
     struct host *from = &s->hosts[sim_below(s, SIM_HOSTS)];
     struct host *to = &s->hosts[sim_below(s, SIM_HOSTS)];
-    if (from != to && from->running && !to->busy && s->identities < IDENTITIES_MAX)
+    if (from != to && from->running && !from->doomed && !from->user.dead && !to->busy &&
+        s->identities < IDENTITIES_MAX)
         host_copy(s, from, to);
 }
 
@@ -159,8 +160,10 @@ void sim_life(struct sim *s)
         process(s, head);
     } else if (dice < 938) {
         pass_time(s, sim_below(s, 1500));
-    } else if (dice < 953) {
+    } else if (dice < 948) {
         change_stores(s);
+    } else if (dice < 958) {
+        thinning_act(s);
     } else if (dice < 968) {
         drill_act(s);
     } else if (dice < 974) {
@@ -228,6 +231,8 @@ static void begin(struct sim *s)
         history_begin(s->region, s->clean_target, s->clean_cache, &vault, s->newest, s->keys, &err),
         err);
     s->watch = oracle_history(s);
+    if (sim_chance(s, 40))
+        thinning_begin(s);
     host_make(s, &s->hosts[0]);
     s->hosts[0].generation = s->newest;
     host_mount(s, &s->hosts[0]);
@@ -246,8 +251,11 @@ static void find_out(struct sim *s)
     struct err err = ERR_NONE;
     uint64_t tickets[SIM_HOSTS] = {0}, point_ms, epoch;
     for (size_t i = 0; i < SIM_HOSTS; i++)
-        if (s->hosts[i].running)
+        if (s->hosts[i].running) {
+            /* Copies that differ in nothing would put the same entries, and that does no harm. */
+            host_write(s, &s->hosts[i]);
             shipper_pause(s->hosts[i].shipper, false);
+        }
     for (unsigned round = 0;; round++) {
         unsigned open = 0;
         must(s, round < 5000);
@@ -323,6 +331,7 @@ static void release(struct sim *s)
         for (size_t d = 0; d < SIM_DISKS; d++)
             free(s->shots[i].content[d]);
     free(s->shots);
+    thinning_end(s);
     history_close(&s->watch);
     keys_release(&s->keys);
     struct store **stores[] = {&s->faulty_cache, &s->faulty_target, &s->staging_store,
@@ -350,6 +359,7 @@ bool sim_run(uint64_t seed, struct sim_result *sum)
     for (unsigned i = 0; i < s->steps; i++)
         sim_life(s);
     const struct host *winner = settle_down(s);
+    thinning_settle(s);
     if (winner != NULL)
         oracle_check_all(s, winner);
     sum->histories++;

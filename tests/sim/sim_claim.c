@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
+#define CLAIM_HOLD "hold-claim"
+
 static struct claim_config claim_config_of(struct sim *s)
 {
     return (struct claim_config){.world = s->region,
@@ -150,7 +152,7 @@ void sim_claim(struct sim *s)
         return;
     struct history *history = oracle_history(s);
     struct claim claim = {.ends = history_head(history).generation};
-    if (!pick_point(s, history, &p)) {
+    if (!pick_point(s, history, &p) || !oracle_hold(s, CLAIM_HOLD, history, &p)) {
         history_close(&history);
         return;
     }
@@ -173,5 +175,6 @@ void sim_claim(struct sim *s)
     host_mount(s, h);
     s->newest = claim.generation;
     s->claiming = s->rivals = s->lost = false;
+    oracle_let_go(s, CLAIM_HOLD);
     history_close(&history);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define DRILL_FOLDER "/drill"
+#define DRILL_HOLD   "hold-drill"
 
 struct drill {
     struct world *world;
@@ -36,12 +37,14 @@ static void drill_begin(struct sim *s)
     struct err err = ERR_NONE;
     struct history *h = oracle_history(s);
     size_t points = history_points(h);
-    if (points == 0) {
+    struct history_point p;
+    if (points > 0)
+        p = history_point(h, sim_below(s, points));
+    if (points == 0 || !oracle_hold(s, DRILL_HOLD, h, &p)) {
         history_close(&h);
         return;
     }
     struct drill *d = s->drill = sim_memory(sizeof *d);
-    struct history_point p = history_point(h, sim_below(s, points));
     d->world = fake_world_make(sim_next(s));
     d->user = (struct store_user){.s = s};
     d->target = sim_store(s->target, &d->user);
@@ -74,6 +77,7 @@ void drill_end(struct sim *s)
     history_close(&d->history);
     store_close(&d->target);
     fake_world_release(&d->world);
+    oracle_let_go(s, DRILL_HOLD);
     free(d);
     s->drill = NULL;
 }

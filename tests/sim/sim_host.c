@@ -180,7 +180,7 @@ static bool put_range(struct host *h, struct range r, bool zeros, struct err *er
                         err);
 }
 
-static void guest_write(struct sim *s, struct host *h)
+void host_write(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     struct range r = pick_range(s);
@@ -368,7 +368,7 @@ void host_act(struct sim *s, struct host *h)
     /* In a step of its own, its guest goes on. */
     uint64_t dice = sim_below(s, h->busy ? 470 : 1000);
     if (dice < 380)
-        guest_write(s, h);
+        host_write(s, h);
     else if (dice < 420)
         guest_read(s, h);
     else if (dice < 470)
@@ -439,6 +439,7 @@ void host_copy(struct sim *s, struct host *from, struct host *to)
     if (sim_chance(s, 50)) {
         memcpy(to->memory, from->memory, s->memory_bytes);
         to->fresh = from->fresh;
+        fake_world_copy_random(to->world, from->world);
     }
     to->generation = from->generation;
     for (size_t i = 0; i < s->shot_count; i++)

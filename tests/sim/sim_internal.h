@@ -99,9 +99,11 @@ struct sim {
     size_t shot_count;
     struct ended ended[SIM_ENDED_MAX];
     size_t ended_count;
-    struct history *watch; /* the oracle's, refreshed */
-    struct drill *drill;   /* a view with an overlay, or NULL */
-    bool drilling;         /* in a call of it */
+    struct history *watch;     /* the oracle's, refreshed */
+    struct thinning *thinning; /* or NULL: all points stay */
+    bool thins;                /* in a step of it */
+    struct drill *drill;       /* a view with an overlay, or NULL */
+    bool drilling;             /* in a call of it */
 };
 
 uint64_t sim_next(struct sim *s);
@@ -126,6 +128,7 @@ void host_release(struct host *h);
 void host_mount(struct sim *s, struct host *h);
 void host_kill(struct host *h);
 void host_write_disks(struct sim *s, struct host *h); /* the model, while it is not mounted */
+void host_write(struct sim *s, struct host *h);       /* a guest's */
 void host_step(struct sim *s, struct host *h);        /* the shipper's */
 void host_act(struct sim *s, struct host *h);         /* guest, shipper, whatever goes wrong */
 void host_copy(struct sim *s, struct host *from, struct host *to);
@@ -145,6 +148,16 @@ uint64_t oracle_check(struct sim *s, struct history *h, const struct history_poi
 void oracle_check_newest(struct sim *s);
 void oracle_check_all(struct sim *s, const struct host *winner);
 const struct shot *oracle_shot(const struct sim *s, const struct history_point *p);
+
+/* Keeps the point as whoever uses it must. False: it is about to go. */
+bool oracle_hold(struct sim *s, const char *name, struct history *h, const struct history_point *p);
+void oracle_let_go(struct sim *s, const char *name);
+
+/* --- sim_thin.c --- */
+void thinning_begin(struct sim *s);
+void thinning_act(struct sim *s);
+void thinning_settle(struct sim *s);
+void thinning_end(struct sim *s);
 
 /* --- sim_drill.c --- */
 void drill_act(struct sim *s);

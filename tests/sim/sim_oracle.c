@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tests/sim/sim_internal.h"
 
+#include "backend/history/pin.h"
 #include "common/cleanup.h"
 
 #include <stdlib.h>
@@ -28,6 +29,20 @@ struct history *oracle_history(struct sim *s)
     struct history *h = NULL;
     must_ok(s, history_open(s->region, s->clean_target, SIM_VM, s->keys, &h, &err), err);
     return h;
+}
+
+bool oracle_hold(struct sim *s, const char *name, struct history *h, const struct history_point *p)
+{
+    struct err err = ERR_NONE;
+    bool held = pin_hold(s->region, s->clean_target, h, s->keys, name, p, &err);
+    must(s, held || (err.kind == ERR_NOT_FOUND && s->thinning != NULL));
+    return held;
+}
+
+void oracle_let_go(struct sim *s, const char *name)
+{
+    struct err err = ERR_NONE;
+    must_ok(s, pin_remove(s->clean_target, SIM_VM, name, &err), err);
 }
 
 /* Two writers may have cut at the same millisecond: the content decides. */

@@ -929,6 +929,17 @@ void fake_world_jump(struct world *w, int64_t ns)
     fake_of(w)->real_ns += (uint64_t)ns;
 }
 
+void fake_world_copy_random(struct world *w, struct world *from)
+{
+    uint64_t random;
+    {
+        LOCK_SCOPE(&fake_of(from)->lock);
+        random = fake_of(from)->random;
+    }
+    LOCK_SCOPE(&fake_of(w)->lock);
+    fake_of(w)->random = random;
+}
+
 void fake_world_fail(struct world *w, enum fake_call which, uint64_t nth, int errnum, bool for_ever)
 {
     LOCK_SCOPE(&fake_of(w)->lock);

@@ -37,6 +37,9 @@ void fake_world_release(struct world **w);    /* all files are closed before */
 void fake_world_advance(struct world *w, uint64_t ns);
 void fake_world_jump(struct world *w, int64_t ns); /* real time only, as a clock that is set */
 
+/* Random numbers go on as those of `from` do: a machine that was copied with its memory. */
+void fake_world_copy_random(struct world *w, struct world *from);
+
 /* The nth call of this kind from now on (from 1) returns -errnum, and so do all later ones when
  * `for_ever`. nth 0: no more failures. A failed call does nothing, except that a failed sync
  * leaves any part of the unsynced writes on the disk and forgets the others, as Linux does. */

@@ -22,6 +22,7 @@ struct fixture {
     uint64_t calls, fail_at;
     bool lose;                  /* what fails happens all the same */
     bool down;                  /* the cache does not answer */
+    uint64_t gets, flip_at;     /* reads from the cache; in this one a bit flips */
     unsigned ship_before_fence; /* epochs that the old writer puts just before a fence */
     struct epoch_maker *writer;
 };
@@ -38,6 +39,8 @@ static enum memory_fault cache_call(void *context, const struct memory_call *cal
     }
     if (++f->calls == f->fail_at)
         return f->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
+    if (call->op == MEMORY_GET && ++f->gets == f->flip_at)
+        return MEMORY_DAMAGE;
     return MEMORY_PASS;
 }
 
@@ -309,6 +312,30 @@ static void what_the_old_writer_puts_meanwhile_is_its_tail_and_the_fence_lies_be
     assert_int_equal(branches, 0);
 }
 
+static void a_bit_that_flips_on_the_way_leaves_no_writer_unfenced(void **state)
+{
+    struct claim_result result;
+    struct err err;
+    (void)state;
+    for (uint64_t at = 0, gets = 0; at <= gets; at++) { /* first without */
+        struct fixture f;
+        begin(&f);
+        made_vm_apply(&f.vm);
+        for (uint32_t i = 0; i < 2; i++) { /* its tail */
+            epoch_maker_fill(f.writer, 0, 9, 900 + i);
+            epoch_maker_cut(f.writer);
+        }
+        f.flip_at = at;
+        if (try_claim(&f, claim_of(2), &result, &err) && !result.fence_pending) {
+            struct history_tail tail = tail_of(&f, first);
+            assert_true(tail.fenced && !tail.lost);
+            assert_int_equal(tail.epochs, 2);
+        }
+        gets = at == 0 ? f.gets : gets;
+        end(&f);
+    }
+}
+
 static void a_generation_may_go_on_from_a_branch_and_from_the_parent_s_own_fork(void **state)
 {
     struct fixture *f = *state;
@@ -530,6 +557,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             what_the_old_writer_puts_meanwhile_is_its_tail_and_the_fence_lies_behind, setup,
             teardown),
+        cmocka_unit_test(a_bit_that_flips_on_the_way_leaves_no_writer_unfenced),
         cmocka_unit_test_setup_teardown(
             a_generation_may_go_on_from_a_branch_and_from_the_parent_s_own_fork, setup, teardown),
         cmocka_unit_test_setup_teardown(

@@ -155,10 +155,10 @@ static void assert_run_is(struct run *r, const struct model *m)
 static void merge(struct made *runs, uint32_t count, const struct keys *keys, struct made *out)
 {
     struct err err = ERR_NONE;
-    struct run *open[RUNS_MAX];
+    struct run_merge_input open[RUNS_MAX];
     struct run_builder *b AUTO_RUN_BUILDER = builder_of(0, count);
     for (uint32_t i = 0; i < count; i++)
-        open[i] = runs[i].run;
+        open[i] = (struct run_merge_input){.run = runs[i].run};
     check_ok(run_merge(open, count, b, &err), err);
     finish(b, keys, out);
 }

@@ -125,7 +125,7 @@ static void pass_ms(struct fixture *f, uint64_t ms)
     fake_world_advance(f->made.world, ms * MS);
 }
 
-static void a_lease_is_renewed_before_it_ends_and_the_old_one_goes(void **state)
+static void a_lease_is_renewed_before_it_ends_and_the_one_before_stays_until_the_next(void **state)
 {
     struct fixture *f = *state;
     open_all(f, NULL);
@@ -136,12 +136,17 @@ static void a_lease_is_renewed_before_it_ends_and_the_old_one_goes(void **state)
     pass_ms(f, OPEN_POINT_LEASE_MS / 2 + 1);
     open_points_tend(f->points);
     struct pins pins = count_pins(f);
-    assert_int_equal(pins.leases, 1);
+    assert_int_equal(pins.leases, 2);
     assert_int_equal(pins.last.end_ms, first.end_ms + OPEN_POINT_LEASE_MS / 2 + 1);
     assert_string_not_equal(pins.last.name, first.name);
+    pass_ms(f, OPEN_POINT_LEASE_MS / 2 + 1);
+    open_points_tend(f->points);
+    assert_int_equal(count_pins(f).leases, 2);
     pass_ms(f, OPEN_POINT_LEASE_MS - 1);
     check_block(image, 5, 105);
     image_close(image);
+    open_points_release(&f->points);
+    assert_int_equal(count_pins(f).leases, 0);
 }
 
 static enum memory_fault fail_puts(void *context, const struct memory_call *call)
@@ -240,7 +245,7 @@ static void only_so_many_points_are_open_and_unused_ones_make_room(void **state)
             image_close(images[i]);
 }
 
-static void the_first_write_places_a_hold_and_the_lease_goes(void **state)
+static void the_first_write_places_a_hold_and_the_lease_goes_when_the_point_is_closed(void **state)
 {
     struct fixture *f = *state;
     open_all(f, "drill");
@@ -249,12 +254,15 @@ static void the_first_write_places_a_hold_and_the_lease_goes(void **state)
     write_block(image, 5, 55);
     struct pins pins = count_pins(f);
     assert_int_equal(pins.holds, 1);
-    assert_int_equal(pins.leases, 0);
+    assert_int_equal(pins.leases, 1);
     check_block(image, 5, 55);
     check_block(image, 6, 106);
     pass_ms(f, 10ull * OPEN_POINT_LEASE_MS); /* a hold has no end */
     check_block(image, 6, 106);
     image_close(image);
+    open_points_release(&f->points);
+    assert_int_equal(count_pins(f).holds, 1);
+    assert_int_equal(count_pins(f).leases, 0);
 }
 
 static void a_write_without_its_hold_is_refused_and_leaves_nothing(void **state)
@@ -324,13 +332,13 @@ static void no_hold_is_ever_forgotten_by_a_power_cut(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_lease_is_renewed_before_it_ends_and_the_old_one_goes),
+        TEST(a_lease_is_renewed_before_it_ends_and_the_one_before_stays_until_the_next),
         TEST(the_head_is_read_again_once_the_pin_is_there),
         TEST(a_lapsed_lease_stops_reads_until_it_is_renewed),
         TEST(a_point_that_cannot_be_leased_does_not_open),
         TEST(an_unused_point_is_closed_after_a_while_and_a_used_one_is_not),
         TEST(only_so_many_points_are_open_and_unused_ones_make_room),
-        TEST(the_first_write_places_a_hold_and_the_lease_goes),
+        TEST(the_first_write_places_a_hold_and_the_lease_goes_when_the_point_is_closed),
         TEST(a_write_without_its_hold_is_refused_and_leaves_nothing),
         TEST(the_hold_of_a_name_is_the_same_after_a_restart),
         TEST(no_hold_is_ever_forgotten_by_a_power_cut),

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ * What retention can do next, as seen from what is held of a history: no store is asked anything.
+ * Between thinner.c and history_thin.c; nothing else includes this header. */
+#ifndef BACKEND_HISTORY_THIN_PLAN_H
+#define BACKEND_HISTORY_THIN_PLAN_H
+
+#include "backend/history/history_internal.h"
+#include "backend/history/retention.h"
+
+#define MERGE_RUNS 256u /* in one merge; more only when two points have more */
+
+/* Epochs that pins keep. */
+struct thin_pin {
+    struct generation generation;
+    uint64_t epoch;
+};
+struct thin_pins {
+    struct thin_pin *list;
+    size_t count, room;
+};
+
+/* Points of one generation that the policy lets go, oldest first; total: of all generations. */
+struct thin_victims {
+    struct generation generation;
+    uint64_t epochs[RECORD_RUNS_MAX];
+    size_t count, total;
+};
+bool history_victims(struct history *h, const struct retention *policy, uint64_t now_ms,
+                     const struct thin_pins *pins, struct thin_victims *out,
+                     struct err *err) MUST_CHECK;
+
+/* The newest record of that kind. */
+struct notice history_notice(struct history *h, enum record_kind kind);
+/* How many points are leaving. */
+size_t history_leaving(struct history *h);
+/* False when a pin keeps an epoch that is gone. */
+bool history_pins_stand(struct history *h, const struct thin_pins *pins);
+
+/* Epochs first..last that become one; all points but the last were leaving and are not pinned. */
+struct merge_range {
+    struct generation generation;
+    uint64_t first, last;
+    size_t points; /* how many go */
+    size_t newest, before;
+    struct run_place *runs; /* newest first; free() it */
+    size_t run_count;
+};
+bool history_merge_next(struct history *h, const struct thin_pins *pins, struct merge_range *out,
+                        bool *found, struct err *err) MUST_CHECK;
+
+/* The runs of all epochs that are not gone, on every line: what is needed. free() it. */
+bool history_live_runs(struct history *h, struct run_place **out, size_t *count,
+                       struct err *err) MUST_CHECK;
+
+#endif

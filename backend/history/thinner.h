@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT
+ * Thinning: lets points go as the policy says, merges their runs into the next point's, and removes
+ * the objects that no run needs any more. A state machine that is stepped; all that lasts is in the
+ * history, so killed anywhere and begun again it ends in the same state, and of two at once one
+ * appends and the other reads again. One thread per thinner, that of the processor beside it.
+ *
+ * In this order, each written where it is enforced:
+ *   1. A record says which points are leaving. From then on nobody begins to use one (pin.h).
+ *   2. The grace period. Pins are listed once more: who pinned a point before saw the record is
+ *      found now, and that point stays; the next record of 1. lists it again.
+ *   3. The merged run is put, read back and checked; then a record says that it counts. Frames stay
+ *      where they are. The old runs and what only they name stay, too: views go on with them.
+ *   4. Objects that no run of the history needs are listed; a record says that they are dropped.
+ * Its slot decides: who refers to such an object in a later record knows that it is dropped, and
+ *      takes another name (apply.h).
+ *   5. The grace period, for readers of no point in particular; then they are removed. A view that
+ *      meets one asks the history again (fs/view/view.h).
+ * Bounded: a step merges MERGE_RUNS runs of MERGE_BYTES_MAX, reads THINNER_MARKS roots of runs, or
+ * looks at THINNER_KEYS objects. Larger runs are not rewritten: they count among several of one
+ * point. */
+#ifndef BACKEND_HISTORY_THINNER_H
+#define BACKEND_HISTORY_THINNER_H
+
+#include "backend/history/processor.h"
+#include "backend/history/retention.h"
+
+#define MERGE_BYTES_MAX                                                                            \
+    (24u << 20)                    /* of the runs that go into one; what comes out fits an object */
+#define MERGE_SMALL   (256u << 10) /* a run up to this is merged whatever the others have */
+#define MERGE_RATIO   4u           /* one so many times as large as all newer ones stays */
+#define THINNER_MARKS 64u
+#define THINNER_KEYS  1024u
+
+/* A lease counts so much longer than it says: its reader's clock may be slow. */
+#define THINNER_LEASE_SLACK_MS 3600000u
+/* The policy is looked at so often, or every grace period when that is shorter; garbage so many
+ * grace periods after a merge. */
+#define THINNER_EVERY_MS     60000u
+#define THINNER_SWEEP_GRACES 6u
+
+enum thinner_result {
+    THINNER_WORKED, /* step again */
+    THINNER_IDLE,   /* nothing to do */
+    THINNER_WAITS,  /* for the grace period, then there is */
+    THINNER_AGAIN,  /* overtaken: step again */
+    THINNER_FAILED, /* err says why; state is unharmed, step again later */
+};
+
+/* Since it was opened. */
+struct thinner_report {
+    uint64_t leaving; /* points that a record of ours let go */
+    uint64_t points, merges;
+    uint64_t dropped, dropped_bytes; /* objects */
+    uint64_t removed, removed_bytes;
+    uint64_t locked; /* that the store would not remove, when last looked at */
+};
+
+struct thinner;
+/* `config` and `h` are borrowed. `policy`: NULL for what the vault says (policy.h). */
+bool thinner_open(const struct processor_config *config, struct history *h,
+                  const struct retention *policy, struct thinner **out, struct err *err) MUST_CHECK;
+void thinner_close(struct thinner **t);
+enum thinner_result thinner_step(struct thinner *t, struct err *err) MUST_CHECK;
+/* What is done now and then is due now; grace periods stay. */
+void thinner_hurry(struct thinner *t);
+/* Changes nothing from now on: the report counts what would leave, and be dropped. */
+void thinner_only_look(struct thinner *t);
+struct thinner_report thinner_report(const struct thinner *t);
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT
+ * Private to thinner.c (which points go, merging) and thinner_sweep.c (which objects go). */
+#ifndef BACKEND_HISTORY_THINNER_INTERNAL_H
+#define BACKEND_HISTORY_THINNER_INTERNAL_H
+
+#include "backend/history/policy.h"
+#include "backend/history/thin_plan.h"
+#include "backend/history/thinner.h"
+
+/* A record that announces something, and since when we have seen it. */
+struct watched {
+    struct notice notice;
+    uint64_t since_ms; /* boot time */
+};
+
+enum thinner_sweep_phase { SWEEP_NOT, SWEEP_MARK, SWEEP_LIST, SWEEP_DROP };
+
+struct seen_object {
+    struct sha256 object;
+    uint64_t bytes;
+};
+
+/* One look at all objects. */
+struct thinner_sweep {
+    enum thinner_sweep_phase phase;
+    struct run_place *live; /* sorted by place: their roots are read, up to `marked` */
+    size_t live_count, marked;
+    struct object_set needed;
+    size_t store;                 /* that is being listed */
+    char after[KEY_MAX];          /* the last key that was looked at; "": none */
+    struct seen_object *unneeded; /* room for RECORD_RUNS_MAX */
+    size_t unneeded_count;
+    uint64_t locked;   /* the store, or a pin, keeps them */
+    bool dropped_left; /* some that were dropped are there still, before their time */
+};
+
+struct thinner {
+    const struct processor_config *config;
+    struct history *history;
+    struct world *world;
+    struct doclog_vault vault;
+    struct doclog policies;
+    struct retention policy;
+    bool policy_given;
+    bool only_looks;
+
+    uint64_t at; /* the number of the next record, as of this step */
+    struct watched thin, drop;
+    uint64_t look_at_ms, sweep_at_ms; /* boot time */
+    struct sha256 chosen;             /* of the epochs that were let go last */
+
+    struct thin_pins pins;
+    bool pins_short;   /* of memory */
+    uint64_t pins_for; /* the record for which they were listed in time; 0: none */
+
+    struct thinner_sweep sweep;
+    bool sweep_waits; /* for the grace period of what was dropped */
+    struct thinner_report report;
+};
+
+uint64_t thinner_now_ms(const struct thinner *t);
+bool thinner_ripe(const struct thinner *t, const struct watched *w);
+/* Those that count now, into t->pins. One that cannot be read fails it. */
+bool thinner_pins_load(struct thinner *t, struct err *err) MUST_CHECK;
+enum thinner_result thinner_append(struct thinner *t, struct record *r, struct err *err) MUST_CHECK;
+
+bool thinner_sweeping(const struct thinner_sweep *s);
+enum thinner_result thinner_sweep_step(struct thinner *t, struct err *err) MUST_CHECK;
+void thinner_sweep_release(struct thinner_sweep *s);
+
+#endif
