@@ -10,6 +10,7 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 
 #include <fcntl.h>
@@ -474,55 +475,11 @@ static void a_sync_under_writes_records_no_block_without_its_data(void **state)
         free(versions[0][disk]);
 }
 
-/* --- a moment inside a call of the fake world --- */
+/* --- moments inside a call --- */
 
-static struct {
-    struct world_ops ops;
-    const struct world_ops *real;
-    void (*act)(struct far_rig *r); /* once */
-    struct far_rig *rig;
-    _Atomic bool armed;
-} moment;
-
-static bool on_disk(const struct world_file *f)
+static void write_block_seven(void *context)
 {
-    return strcmp(f->path, rig_disk_path(0)) == 0 && atomic_exchange(&moment.armed, false);
-}
-
-static int act_after_sync(struct world_file *f)
-{
-    int rc = moment.real->sync(f);
-    if (on_disk(f))
-        moment.act(moment.rig);
-    return rc;
-}
-
-static ssize_t act_before_write(struct world_file *f, const void *data, size_t length,
-                                uint64_t offset)
-{
-    if (on_disk(f))
-        moment.act(moment.rig);
-    return moment.real->pwrite(f, data, length, offset);
-}
-
-static void moment_begin(struct far_rig *r, void (*act)(struct far_rig *r))
-{
-    moment.real = r->rig->world->ops;
-    moment.ops = *moment.real;
-    moment.act = act;
-    moment.rig = r;
-    r->rig->world->ops = &moment.ops;
-    moment.armed = true;
-}
-
-static void moment_end(struct far_rig *r)
-{
-    assert_false(moment.armed);
-    r->rig->world->ops = moment.real;
-}
-
-static void write_block_seven(struct far_rig *r)
-{
+    struct far_rig *r = context;
     struct err err = ERR_NONE;
     uint8_t *at = r->now[0] + 7 * BLOCK_BYTES;
     specimen_noise(at, BLOCK_BYTES, 4711);
@@ -539,10 +496,9 @@ static void a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it(void
         rig_write(r->rig, 0, 2, 1, 0x11);
         memset(versions[0][0] + 2 * BLOCK_BYTES, 0x11, BLOCK_BYTES);
         memcpy(r->now[0], versions[0][0], room(0));
-        moment_begin(r, write_block_seven);
-        moment.ops.sync = act_after_sync;
+        moment_begin(r->rig->world, MOMENT_AFTER_SYNC, rig_disk_path(0), write_block_seven, r);
         check_ok(source_flush(r->rig->source, 0, &err), err);
-        moment_end(r);
+        moment_end();
         keep_version(r, versions[1]);
         rig_power_cut(r->rig, seed);
         begin_anew(r, versions);
@@ -550,6 +506,30 @@ static void a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it(void
             memcpy(r->now[disk], r->far.bytes[disk], room(disk));
             free(versions[0][disk]);
         }
+    }
+}
+
+static void flush_disk(void *context)
+{
+    struct far_rig *r = context;
+    struct err err = ERR_NONE;
+    check_ok(source_flush(r->rig->source, 0, &err), err);
+}
+
+static void a_sync_before_the_data_is_there_records_nothing_of_it(void **state)
+{
+    struct far_rig *r = *state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        uint8_t *versions[2][RIG_DISKS];
+        keep_version(r, versions[0]);
+        moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), flush_disk, r);
+        write_block_seven(r);
+        moment_end();
+        keep_version(r, versions[1]);
+        rig_power_cut(r->rig, seed);
+        begin_anew(r, versions);
+        for (size_t disk = 0; disk < RIG_DISKS; disk++)
+            free(versions[0][disk]);
     }
 }
 
@@ -565,11 +545,11 @@ static void *write_seven(void *context)
 
 /* Hydration is about to write: a guest that writes now must wait for it. What must not happen has
  * some time to happen. */
-static void let_a_guest_write(struct far_rig *r)
+static void let_a_guest_write(void *context)
 {
     const struct timespec step = {.tv_nsec = 1000000};
     wrote = false;
-    assert_int_equal(pthread_create(&writer_of_seven, NULL, write_seven, r), 0);
+    assert_int_equal(pthread_create(&writer_of_seven, NULL, write_seven, context), 0);
     for (unsigned i = 0; i < 100 && !wrote; i++)
         nanosleep(&step, NULL);
 }
@@ -582,11 +562,10 @@ static void hydration_never_overwrites_a_write_that_came_after_its_look(void **s
         rig_write(r->rig, 0, b, 1, 1);
         memset(r->now[0] + b * BLOCK_BYTES, 1, BLOCK_BYTES);
     }
-    moment_begin(r, let_a_guest_write);
-    moment.ops.pwrite = act_before_write;
+    moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), let_a_guest_write, r);
     hydrate_all(r->rig);
     pthread_join(writer_of_seven, NULL);
-    moment_end(r);
+    moment_end();
     check_shows(r->rig, r->now);
 }
 
@@ -915,6 +894,7 @@ int main(void)
         property(no_moment_of_a_sync_records_what_is_not_there),
         property(a_sync_under_writes_records_no_block_without_its_data),
         property(a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it),
+        property(a_sync_before_the_data_is_there_records_nothing_of_it),
         property(hydration_never_overwrites_a_write_that_came_after_its_look),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
