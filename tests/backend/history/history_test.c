@@ -172,6 +172,7 @@ static void of_two_beginnings_one_wins_wherever_the_first_was_killed(void **stat
 
         empty_make(&e, at, MEMORY_FAIL);
         killed = !begin_in(&e, vm, &m->vault, m->generation, &err);
+        e.fault.at = 0;
         if (begin_in(&e, vm, &other, its, &err)) {
             assert_true(killed);
             check_fails(begin_in(&e, vm, &m->vault, m->generation, &err), err, ERR_EXISTS);
