@@ -13,13 +13,15 @@ static struct {
     const char *path;
     void (*act)(void *context);
     void *context;
-    _Atomic bool armed;
+    _Atomic bool armed, came;
 } moment;
 
 static void act_on(const struct world_file *f)
 {
-    if (strcmp(f->path, moment.path) == 0 && atomic_exchange(&moment.armed, false))
-        moment.act(moment.context);
+    if (strcmp(f->path, moment.path) != 0 || !atomic_exchange(&moment.armed, false))
+        return;
+    moment.act(moment.context);
+    atomic_store(&moment.came, true);
 }
 
 static int sync_and_act(struct world_file *f)
@@ -48,12 +50,18 @@ void moment_begin(struct world *w, enum moment_when when, const char *path,
         moment.ops.sync = sync_and_act;
     else
         moment.ops.pwrite = act_and_write;
+    atomic_store(&moment.came, false);
     atomic_store(&moment.armed, true);
     w->ops = &moment.ops;
 }
 
+bool moment_came(void)
+{
+    return atomic_load(&moment.came);
+}
+
 void moment_end(void)
 {
-    assert_false(moment.armed);
+    assert_true(moment_came());
     moment.world->ops = moment.real;
 }

@@ -10,6 +10,7 @@ enum moment_when { MOMENT_BEFORE_WRITE, MOMENT_AFTER_SYNC };
 /* At the next such call on the file that was opened as `path`. `act` may call the world. */
 void moment_begin(struct world *w, enum moment_when when, const char *path,
                   void (*act)(void *context), void *context);
-void moment_end(void); /* it came, or the test fails */
+bool moment_came(void); /* `act` has returned */
+void moment_end(void);  /* it came, or the test fails */
 
 #endif

@@ -13,7 +13,9 @@
 #include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -235,6 +237,25 @@ static void no_death_of_a_worker_forgets_a_write(void **state)
     rig_power_cut(r->rig, 5);
     rig_open_source(r->rig);
     check_shows(r->rig, r->now);
+}
+
+static void a_record_that_was_half_taken_in_is_taken_in_anew(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    bool opened = false;
+    for (unsigned i = 0; i < 30; i++)
+        change(r, 1);
+    check_ok(source_sync(r->rig->source, &err), err);
+    for (uint64_t nth = 1; !opened; nth++) {
+        rig_reboot(r->rig);
+        fake_world_fail(r->rig->world, FAKE_PREAD, nth, EIO, true);
+        opened = rig_try_open_source(r->rig, &err);
+        fake_world_fail(r->rig->world, FAKE_PREAD, 0, 0, false);
+        if (!opened) /* the next worker */
+            rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
 }
 
 static void a_discarded_block_is_present_and_zero(void **state)
@@ -815,6 +836,58 @@ static void quiet_hydration_writes_nothing_and_waits_for_no_store(void **state)
     sem_destroy(&done);
 }
 
+struct quieting {
+    struct hydrate *hydrate;
+    pthread_t thread;
+    _Atomic bool done;
+    bool early;
+};
+
+static void *make_quiet(void *context)
+{
+    struct quieting *q = context;
+    hydrate_quiet(q->hydrate);
+    q->done = true;
+    return NULL;
+}
+
+/* Hydration is about to write. What must not happen has some time to happen. */
+static void ask_for_quiet(void *context)
+{
+    struct quieting *q = context;
+    const struct timespec step = {.tv_nsec = 1000000};
+    if (pthread_create(&q->thread, NULL, make_quiet, q) != 0)
+        abort();
+    for (unsigned i = 0; i < 100 && !q->done; i++)
+        nanosleep(&step, NULL);
+    q->early = q->done;
+}
+
+static void hydration_is_quiet_when_its_last_write_has_ended(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    struct quieting q = {.done = false};
+    sem_t done, hang;
+    sem_init(&done, 0, 0);
+    sem_init(&hang, 0, 0);
+    r->far.hang = &hang; /* until the moment can know of it */
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &q.hydrate, &err), err);
+    moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), ask_for_quiet, &q);
+    for (unsigned i = 0; i < 1000; i++)
+        sem_post(&hang);
+    while (!moment_came())
+        sched_yield();
+    pthread_join(q.thread, NULL);
+    hydrate_stop(&q.hydrate);
+    moment_end();
+    assert_false(q.early);
+    r->far.hang = NULL;
+    check_shows(r->rig, r->now);
+    sem_destroy(&hang);
+    sem_destroy(&done);
+}
+
 struct guest {
     struct far_rig *rig;
     size_t disk;
@@ -884,6 +957,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         property(the_disk_shows_its_origin_where_nothing_was_written),
         property(no_death_of_a_worker_forgets_a_write),
+        property(a_record_that_was_half_taken_in_is_taken_in_anew),
         property(a_discarded_block_is_present_and_zero),
         property(data_is_where_the_file_or_the_origin_has_some),
         property(a_cut_ships_what_the_origin_has),
@@ -907,6 +981,7 @@ int main(void)
         property(hydration_waits_for_a_store_and_says_why),
         property(one_unreadable_block_keeps_the_origin_and_the_rest_is_copied),
         property(quiet_hydration_writes_nothing_and_waits_for_no_store),
+        property(hydration_is_quiet_when_its_last_write_has_ended),
         property(a_guests_writes_win_over_hydration_of_the_same_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 
 #include <errno.h>
@@ -232,6 +233,25 @@ static void a_failed_sync_is_returned_and_sticky(void **state)
     check_ok(source_flush(r->source, 1, &err), err);
 }
 
+static void fail_another_sync(void *context)
+{
+    struct rig *r = context;
+    struct err err = ERR_NONE;
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+}
+
+/* The kernel tells one of them; what the other one wrote may be lost as well. */
+static void of_two_syncs_at_once_none_succeeds_when_one_fails(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r, 0, 1, 1, 1);
+    moment_begin(r->world, MOMENT_AFTER_SYNC, rig_disk_path(0), fail_another_sync, r);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    moment_end();
+}
+
 static void a_failed_sync_is_not_forgotten_when_the_worker_is_killed(void **state)
 {
     struct rig *r = *state;
@@ -395,6 +415,7 @@ int main(void)
         T(a_mark_stays_while_its_region_is_dirty),
         T(flushed_data_survives_a_power_cut),
         T(a_failed_sync_is_returned_and_sticky),
+        T(of_two_syncs_at_once_none_succeeds_when_one_fails),
         T(a_failed_sync_is_not_forgotten_when_the_worker_is_killed),
         T(after_a_failed_sync_marked_regions_are_dirty_and_unknown),
         T(a_shrunk_file_is_refused_by_name),
