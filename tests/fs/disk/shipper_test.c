@@ -555,6 +555,12 @@ static void fenced_for_good(struct rig *r)
     size_t objects = memory_bucket_objects(r->cache);
     rig_write(r, 0, 9, 1, 9);
     step_times(r, 20);
+    if (has_epoch(r, r->shipper->state.epoch + 1)) { /* whoever tidies the cache later */
+        char key[KEY_MAX];
+        epoch_key(r, r->shipper->state.epoch + 1, key);
+        memory_bucket_drop(r->cache, key);
+        objects--;
+    }
     reopen(r);
     step_times(r, 20);
     assert_int_equal(rig_status(r).state, REPLICATION_FENCED);
@@ -896,6 +902,26 @@ static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
     rig_replica_has(r, 0, 7, 1);
 }
 
+/* It has seen nothing of the log yet, and says so to the next worker. */
+static void a_pause_before_the_store_was_ever_reached_fences_nobody(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    f->trouble =
+        (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
+    rig_open(r);
+    shipper_pause(r->shipper, true);
+    step_times(r, 3);
+    f->trouble.left = 0;
+    reopen(r);
+    assert_true(r->shipper->state.paused);
+    shipper_pause(r->shipper, false);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_replica_has(r, 0, 7, 1);
+    check_chain(r);
+}
+
 static void a_shorter_cut_interval_holds_for_the_cut_that_is_due(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -1117,6 +1143,7 @@ int main(void)
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
         T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
         T(a_pause_is_kept_though_the_store_is_down),
+        T_CLOSED(a_pause_before_the_store_was_ever_reached_fences_nobody),
         T(a_shorter_cut_interval_holds_for_the_cut_that_is_due),
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
