@@ -46,7 +46,13 @@ run() { # LOG NAME: its status; 124: it hangs
     case $2 in
     e2e/*) command=(bash "$PWD/$source/tests/${2}_test.sh" "$PWD/$source" "$PWD/$copy/build/farshore") ;;
     esac
-    timeout -k 10 "$MUTATE_SECONDS" "${command[@]}" >"$1" 2>&1
+    local status=0 tmp
+    tmp=$(mktemp -d /tmp/mutate.XXXXXX)
+    TMPDIR=$tmp timeout -k 10 "$MUTATE_SECONDS" "${command[@]}" >"$1" 2>&1 || status=$?
+    # What hangs or crashes leaves its mounts, and with each the processes that serve it.
+    findmnt -rno TARGET | { grep "^$tmp/" || true; } | tac | xargs -r -n1 umount -f -l
+    rm -rf --one-file-system "$tmp"
+    return $status
 }
 
 # Once for each: green on the tree as it is, and how many seconds that takes. Else $by says it.
