@@ -236,3 +236,30 @@ bool dir_make(struct world *w, const char *path, mode_t mode, struct err *err)
         return false;
     return lowest[0] == '\0' || sync_found(w, lowest, err);
 }
+
+/* Each with its NUL. */
+static bool name_add(void *context, const char *name, bool directory)
+{
+    if (!directory)
+        buf_put(context, name, strlen(name) + 1);
+    return true;
+}
+
+bool dir_empty(struct world *w, const char *path, struct err *err)
+{
+    struct buf names AUTO_BUF = BUF_NONE;
+    int result = w->ops->list_dir(w, path, name_add, &names);
+    if (result == -ENOENT)
+        return true;
+    for (size_t at = 0; result == 0 && at < names.length;) {
+        char file[PATH_MAX];
+        const char *name = (const char *)names.data + at;
+        int length = snprintf(file, sizeof file, "%s/%s", path, name);
+        result = length < PATH_MAX ? w->ops->unlink(w, file) : -ENAMETOOLONG;
+        result = result == -ENOENT ? 0 : result;
+        at += strlen(name) + 1;
+    }
+    if (result == 0 && buf_ok(&names, err))
+        result = w->ops->sync_dir(w, path);
+    return !names.failed && (result == 0 || err_errno(err, -result, "cannot empty %s", path));
+}

@@ -164,8 +164,10 @@ static bool take_page(void *context, uint64_t page, const uint8_t *bits, struct 
         atomic_store(&b->bits[page * PAGE_WORDS + i], word);
         any = true;
     }
-    if (any)
+    if (any) {
         bit_set(b->touched, page);
+        bit_set(b->unstored, page); /* whoever wrote it may have died before, or failed, its sync */
+    }
     return true;
 }
 

@@ -166,6 +166,26 @@ static void a_folder_that_was_made_stays_whoever_made_what_is_above_it(void **st
         }
 }
 
+static void a_folder_that_was_emptied_stays_so(void **state)
+{
+    static const char *const names[] = {"/d/a", "/d/b", "/d/c"};
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct err err = ERR_NONE;
+        struct buf found AUTO_BUF = BUF_NONE;
+        struct world *w = fake_world_make(seed);
+        check_ok(dir_empty(w, "/d", &err), err); /* there is none */
+        check_ok(dir_make(w, "/d", 0700, &err), err);
+        for (size_t i = 0; i < 3; i++)
+            check_ok(file_create(w, names[i], 0600, span_of_text("x"), &err), err);
+        check_ok(dir_empty(w, "/d", &err), err);
+        fake_world_power_cut(w, seed);
+        for (size_t i = 0; i < 3; i++)
+            check_fails(file_load(w, names[i], 8, &found, &err), err, ERR_NOT_FOUND);
+        fake_world_release(&w);
+    }
+}
+
 /* One that died removed it and did not sync; who repeats it may believe that it is gone. */
 static void a_file_that_was_found_removed_stays_so(void **state)
 {
@@ -195,6 +215,7 @@ int main(void)
         EACH(remove_of_a_missing_file_is_success),
         EACH(dir_make_makes_every_level_and_accepts_what_is_there),
         cmocka_unit_test(a_folder_that_was_made_stays_whoever_made_what_is_above_it),
+        cmocka_unit_test(a_folder_that_was_emptied_stays_so),
         cmocka_unit_test(a_file_that_was_found_removed_stays_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -620,6 +620,48 @@ static void hydration_makes_the_disk_whole_and_nothing_dirty(void **state)
     check_shows(r->rig, r->now);
 }
 
+/* Written without an origin no bit is set: settings that name it again must find the record whole.
+ */
+static void a_disk_that_was_whole_is_so_after_a_power_cut(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    hydrate_all(r->rig);
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        reopen_whole(r->rig);
+        change(r, 1);
+        check_ok(source_sync(r->rig->source, &err), err);
+        rig_power_cut(r->rig, seed);
+        r->rig->origin = &r->far.origin;
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
+}
+
+/* Both processes were killed between the record and its sync, or the sync failed. */
+static void bits_that_were_written_and_not_synced_are_recorded_by_the_next_mount(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        rig_write(r->rig, 0, 7, 1, (uint8_t)seed);
+        memset(r->now[0] + 7 * BLOCK_BYTES, (int)seed, BLOCK_BYTES);
+        fake_world_fail(r->rig->world, FAKE_SYNC, 2, EIO, false); /* the data's is the first */
+        check_fails(source_flush(r->rig->source, 0, &err), err, ERR_IO);
+        rig_reboot(r->rig);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+        check_ok(source_flush(r->rig->source, 0, &err), err);
+        rig_power_cut(r->rig, seed);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+        rig_reboot(r->rig);
+        rig_lay_over(r->rig, &r->far.origin); /* anew */
+        rig_open_source(r->rig);
+        memcpy(r->now[0], r->far.bytes[0], room(0));
+    }
+}
+
 static void what_hydration_said_is_whole_outlives_a_power_cut(void **state)
 {
     struct far_rig *r = *state;
@@ -972,6 +1014,8 @@ int main(void)
         property(hydration_never_overwrites_a_write_that_came_after_its_look),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
+        property(a_disk_that_was_whole_is_so_after_a_power_cut),
+        property(bits_that_were_written_and_not_synced_are_recorded_by_the_next_mount),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
         property(what_is_written_to_a_disk_that_is_whole_outlives_the_mount),
         property(an_origin_that_comes_back_hides_nothing),

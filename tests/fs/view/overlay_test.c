@@ -728,6 +728,33 @@ static void a_flush_before_the_data_is_there_records_nothing_of_it(void **state)
     failing_close(&f);
 }
 
+/* The process was killed between the record and its sync, or the sync failed. */
+static void bits_that_were_written_and_not_synced_are_recorded_by_the_next_opener(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct failing f = {.world = NULL};
+        struct overlay_point point = some_point();
+        struct err err = ERR_NONE;
+        uint8_t seen = 0;
+        failing_open(&f);
+        write_block_four(&f);
+        fake_world_fail(f.world, FAKE_SYNC, 2, EIO, true);
+        check_fails(overlay_flush(f.overlay, &err), err, ERR_IO);
+        overlay_close(&f.overlay);
+        fake_world_fail(f.world, FAKE_SYNC, 0, 0, false);
+        check_ok(overlay_open(f.world, "/scratch", &point, &f.view, 0, &f.overlay, &err), err);
+        check_ok(overlay_flush(f.overlay, &err), err);
+        fake_world_fail(f.world, FAKE_ANY, 1, EIO, true);
+        overlay_close(&f.overlay);
+        fake_world_power_cut(f.world, seed);
+        check_ok(overlay_open(f.world, "/scratch", &point, &f.view, 0, &f.overlay, &err), err);
+        check_ok(overlay_read(f.overlay, 4 * BLOCK_BYTES, mspan_of(&seen, 1), &err), err);
+        assert_int_equal(seen, 0xaa);
+        failing_close(&f);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -757,6 +784,7 @@ int main(void)
         cmocka_unit_test(after_a_failed_sync_nothing_is_promised_until_it_is_opened_again),
         cmocka_unit_test(a_block_written_behind_the_sync_of_the_data_is_not_recorded),
         cmocka_unit_test(a_flush_before_the_data_is_there_records_nothing_of_it),
+        cmocka_unit_test(bits_that_were_written_and_not_synced_are_recorded_by_the_next_opener),
         cmocka_unit_test(a_record_that_could_not_be_written_is_written_by_the_next_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
