@@ -188,22 +188,12 @@ bool file_remove(struct world *w, const char *path, struct err *err)
     return false;
 }
 
-/* Makes one level; its entry is synced when it is new, and by the caller's wish otherwise. */
-static bool make_level(struct world *w, const char *path, mode_t mode, bool last, struct err *err)
+/* The entry of the lowest folder that was there: somebody may have died between making it and
+ * syncing that. One who may not read the folder above cannot have made it there either, so being
+ * denied is no harm. */
+static bool sync_found(struct world *w, const char *path, struct err *err)
 {
-    int result = w->ops->mkdir(w, path, mode);
-    if (result == 0)
-        return sync_parent(w, path, err);
-    if (result != -EEXIST)
-        return err_errno(err, -result, "cannot make folder %s", path);
-    if (!last)
-        return true;
-    /* Somebody may have died between making it and syncing its entry. One who may not read the
-     * folder above cannot have made it there either, so being denied is no harm. */
-    struct world_file *f AUTO_FILE = NULL;
     struct err sync_err = ERR_NONE;
-    if (!file_open(w, path, O_RDONLY | O_DIRECTORY, 0, &f, err))
-        return false;
     if (sync_parent(w, path, &sync_err) || sync_err.kind == ERR_DENIED)
         return true;
     if (err != NULL)
@@ -211,9 +201,21 @@ static bool make_level(struct world *w, const char *path, mode_t mode, bool last
     return false;
 }
 
+/* Makes one level; *found: it was there. */
+static bool make_level(struct world *w, const char *path, mode_t mode, bool *found, struct err *err)
+{
+    int result = w->ops->mkdir(w, path, mode);
+    *found = result == -EEXIST;
+    if (result == 0)
+        return sync_parent(w, path, err);
+    return *found || err_errno(err, -result, "cannot make folder %s", path);
+}
+
 bool dir_make(struct world *w, const char *path, mode_t mode, struct err *err)
 {
-    char level[PATH_MAX];
+    struct world_file *f AUTO_FILE = NULL;
+    char level[PATH_MAX], lowest[PATH_MAX] = "";
+    bool found = true;
 
     if (!check_path(path, 0, err))
         return false;
@@ -225,8 +227,39 @@ bool dir_make(struct world *w, const char *path, mode_t mode, struct err *err)
             continue;
         memcpy(level, path, end);
         level[end] = '\0';
-        if (!make_level(w, level, mode, end == length, err))
+        if (!make_level(w, level, mode, &found, err))
             return false;
+        if (found)
+            memcpy(lowest, level, end + 1);
     }
+    if (found && !file_open(w, level, O_RDONLY | O_DIRECTORY, 0, &f, err))
+        return false;
+    return lowest[0] == '\0' || sync_found(w, lowest, err);
+}
+
+/* Each with its NUL. */
+static bool name_add(void *context, const char *name, bool directory)
+{
+    if (!directory)
+        buf_put(context, name, strlen(name) + 1);
     return true;
+}
+
+bool dir_empty(struct world *w, const char *path, struct err *err)
+{
+    struct buf names AUTO_BUF = BUF_NONE;
+    int result = w->ops->list_dir(w, path, name_add, &names);
+    if (result == -ENOENT)
+        return true;
+    for (size_t at = 0; result == 0 && at < names.length;) {
+        char file[PATH_MAX];
+        const char *name = (const char *)names.data + at;
+        int length = snprintf(file, sizeof file, "%s/%s", path, name);
+        result = length < PATH_MAX ? w->ops->unlink(w, file) : -ENAMETOOLONG;
+        result = result == -ENOENT ? 0 : result;
+        at += strlen(name) + 1;
+    }
+    if (result == 0 && buf_ok(&names, err))
+        result = w->ops->sync_dir(w, path);
+    return !names.failed && (result == 0 || err_errno(err, -result, "cannot empty %s", path));
 }

@@ -32,6 +32,8 @@ bool file_create(struct world *w, const char *path, mode_t mode, struct span dat
                  struct err *err) MUST_CHECK;
 /* Removes and syncs the folder; a missing file is success. */
 bool file_remove(struct world *w, const char *path, struct err *err) MUST_CHECK;
+/* Removes the files of a folder and syncs it; a missing folder is success. */
+bool dir_empty(struct world *w, const char *path, struct err *err) MUST_CHECK;
 /* mkdir -p, each new level durable; an existing folder is success. */
 bool dir_make(struct world *w, const char *path, mode_t mode, struct err *err) MUST_CHECK;
 

@@ -31,6 +31,7 @@ diff <(named Steps | sort) <(basename -s .patch tests/mutations/*.patch | sort) 
     complain "$page and tests/mutations name other rows"
 for patch in tests/mutations/*.patch; do
     caught=$(sed -n 's/^tests: //p' "$patch")
+    for name in $(sed -n 's/^scripts: //p' "$patch"); do caught+=" e2e.$name"; done
     [ -n "$caught" ] || complain "$patch names no test"
     for name in $caught; do is_test "$name" || complain "$patch: no such test: $name"; done
     patch -s -p1 --dry-run -f <"$patch" >/dev/null || complain "$patch does not apply"

@@ -143,7 +143,7 @@ bool enable_domain_make(const struct verb_call *call, const struct enable_domain
     char path[PATH_BYTES_MAX];
     /* Last, so that its time is not before the copies'. */
     path_pending(call->paths, s->name, path);
-    return source_domain_make_files(&d->source, again, err) &&
+    return source_domain_make_files(call->world, &d->source, again, err) &&
            file_replace(call->world, path, 0600, span_of_text(d->source.running ? live : copied),
                         err);
 }

@@ -5,7 +5,6 @@
 #include "tools/failover/glance.h"
 #include "tools/vm.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 
@@ -76,28 +75,17 @@ static bool purge(struct vm *vm, size_t *removed, struct err *err)
 
 /* --- what this host holds --- */
 
-static void cleanup_dir(DIR **d)
-{
-    if (*d)
-        closedir(*d);
-}
-
 /* A VM's state folder holds files only. */
 static bool remove_state(const struct verb_call *call, const char *vm, struct err *err)
 {
     char path[PATH_BYTES_MAX];
     path_state(call->paths, vm, path);
-    DIR *d CLEANUP(cleanup_dir) = opendir(path);
-    if (d == NULL)
-        return errno == ENOENT || err_errno(err, errno, "%s", path);
-    for (struct dirent *e; (e = readdir(d));)
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            unlinkat(dirfd(d), e->d_name, 0) != 0 && errno != ENOENT)
-            return err_errno(err, errno, "%s/%s", path, e->d_name);
-    return rmdir(path) == 0 || err_errno(err, errno, "%s", path);
+    return dir_empty(call->world, path, err) &&
+           (rmdir(path) == 0 || errno == ENOENT || err_errno(err, errno, "%s", path));
 }
 
-/* Settings go last: as long as they are there, the same command can be repeated. */
+/* Settings go last: as long as they are there, the same command can be repeated. And what is left
+ * of the state then, marks and digests, would be believed by the next VM of that name. */
 static bool forget(const struct verb_call *call, const char *vm, bool key, struct err *err)
 {
     char path[PATH_BYTES_MAX];

@@ -459,18 +459,8 @@ static enum numlog_result record_put(const struct claimer *c, const struct claim
     return numlog_put(&records.log, r.number, buf_span(&bytes), &r.previous, NULL, err);
 }
 
-/* Entry 0 before the record: who reads the record may begin. Failing that, the record says it. */
-static void open_before(const struct claimer *c, const struct claim *claim)
-{
-    struct err why = ERR_NONE;
-    if (c->config->cache != NULL &&
-        !open_log(c, claim->generation, claim->parent, claim->parent_epoch, &why))
-        log_warning("%s: the new generation's log is opened later: %s", c->config->vm, why.text);
-}
-
 static bool record_begin(struct claimer *c, const struct claim *claim, struct err *err)
 {
-    bool opened = false;
     for (unsigned tries = 0; tries < APPEND_TRIES; tries++) {
         bool there = false;
         if (!refresh(c, err) || !claimed(c, claim, &there, err))
@@ -479,9 +469,6 @@ static bool record_begin(struct claimer *c, const struct claim *claim, struct er
             return true;
         if (!may_claim(c, claim, err))
             return false;
-        if (!opened)
-            open_before(c, claim);
-        opened = true;
         switch (record_put(c, claim, err)) {
         case NUMLOG_DONE: /* the next turn reads it */
         case NUMLOG_TAKEN:

@@ -2,13 +2,14 @@
  * Claims: generations beyond the first (design 7, 10). Who claims a VM begins a new generation in
  * its vault, which names the epoch that it goes on from, and fences the writers of the generations
  * before. In this order:
- *   1. entry 0 of the new generation's log, so that a writer may begin there;
- *   2. the history record. It is the authority, and is appended by compare-and-set: of two claims
+ *   1. the history record. It is the authority, and is appended by compare-and-set: of two claims
  *      one succeeds. From here on no epoch of an older generation comes into the line of the head;
+ *   2. entry 0 of the new generation's log, so that a writer may begin there. The record may come
+ *      first because everybody bears with a log that is not opened yet;
  *   3. a fence entry behind the newest entry in the log of every older generation: its writer finds
  *      the slot taken, and stops. What it had put before that and nobody has applied is its *tail*;
  *      it stays in the cache, is counted, and may be applied as a branch (processor.h).
- * With the cache out of reach 1 and 3 are left for later: the fence is pending. An old writer may
+ * With the cache out of reach 2 and 3 are left for later: the fence is pending. An old writer may
  * then ship on, into its tail; a writer of the new generation cannot begin before entry 0 is there.
  * Everything may be killed anywhere and called again. Any thread; a call takes as many requests as
  * there are entries in the tails. */
@@ -52,7 +53,7 @@ bool claim_generation(struct history *h, struct generation *out, struct err *err
 bool history_begin_generation(const struct claim_config *config, const struct claim *claim,
                               struct claim_result *out, struct err *err) MUST_CHECK;
 
-/* Puts what is missing of 1 and 3 for the newest generation of the vault. False only when the vault
+/* Puts what is missing of 2 and 3 for the newest generation of the vault. False only when the vault
  * fails; what the cache does is in `out`. Nothing to do in a vault with one generation. */
 bool history_fence(const struct claim_config *config, struct claim_result *out,
                    struct err *err) MUST_CHECK;

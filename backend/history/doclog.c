@@ -115,25 +115,48 @@ static void forget(struct doclog *l)
     l->digest = (struct sha256){{0}};
 }
 
-static void marker_key(const struct doclog *l, char out[KEY_MAX])
+/* Marks beside the entries, of which only the presence counts. */
+#define MARK_TIDIED   "tidied"
+#define MARK_REMOVING "removing"
+
+static void mark_key(const struct doclog *l, const char *mark, char out[KEY_MAX])
 {
-    snprintf(out, KEY_MAX, "%s/%s/tidied", l->vault->vm, l->name);
+    snprintf(out, KEY_MAX, "%s/%s/%s", l->vault->vm, l->name, mark);
 }
 
-/* Whether slot 0 may be one that was used and removed. To be asked after the slot was seen. */
-static bool is_tidied(const struct doclog *l, bool *out, struct err *err)
+static bool mark_put(const struct doclog *l, const char *mark, struct err *err)
+{
+    char key[KEY_MAX];
+    mark_key(l, mark, key);
+    return store_put(l->vault->target, key, span_of_text("1\n"), err) || err->kind == ERR_EXISTS;
+}
+
+static bool mark_remove(const struct doclog *l, const char *mark, struct err *err)
+{
+    char key[KEY_MAX];
+    mark_key(l, mark, key);
+    return store_remove(l->vault->target, key, err);
+}
+
+static bool is_marked(const struct doclog *l, const char *mark, bool *out, struct err *err)
 {
     struct buf marker AUTO_BUF = BUF_NONE;
     struct err why = ERR_NONE;
     char key[KEY_MAX];
 
-    marker_key(l, key);
+    mark_key(l, mark, key);
     *out = store_load(l->vault->target, key, KEY_MAX, &marker, &why);
     if (*out || why.kind == ERR_NOT_FOUND)
         return true;
     if (err != NULL)
         *err = why;
     return false;
+}
+
+/* Whether slot 0 may be one that was used and removed. To be asked after the slot was seen. */
+static bool is_tidied(const struct doclog *l, bool *out, struct err *err)
+{
+    return is_marked(l, MARK_TIDIED, out, err);
 }
 
 /* Looking again and again did not help. In a log that was tidied the list may show strays alone. */
@@ -348,7 +371,6 @@ static bool remove_below(struct doclog *l, uint64_t below, struct err *err)
 
 bool doclog_tidy(struct doclog *l, struct err *err)
 {
-    char key[KEY_MAX];
     struct err unused;
 
     err = err != NULL ? err : &unused;
@@ -356,19 +378,24 @@ bool doclog_tidy(struct doclog *l, struct err *err)
         return true;
     /* The mark before the first removal: the other order has a moment in which a log that is tidied
      * looks empty. */
-    marker_key(l, key);
-    if (!store_put(l->vault->target, key, span_of_text("1\n"), err) && err->kind != ERR_EXISTS)
+    if (!mark_put(l, MARK_TIDIED, err))
         return err_wrap(err, "tidying %s of %s", l->name, l->vault->vm);
     return remove_below(l, l->newest + 1 - DOCLOG_KEEP, err);
 }
 
-/* In order, so that the newest, which says that all is over, goes last. */
+/* The mark first and last: what a removal that was cut off leaves cannot be read any more. */
 bool doclog_remove(struct doclog *l, struct err *err)
 {
-    char key[KEY_MAX];
-    marker_key(l, key);
-    bool good = remove_below(l, UINT64_MAX, err) && store_remove(l->vault->target, key, err);
+    struct err unused;
+    err = err != NULL ? err : &unused;
+    bool good = mark_put(l, MARK_REMOVING, err) && remove_below(l, UINT64_MAX, err) &&
+                mark_remove(l, MARK_TIDIED, err) && mark_remove(l, MARK_REMOVING, err);
     if (good)
         forget(l);
     return good;
+}
+
+bool doclog_removing(const struct doclog *l, bool *out, struct err *err)
+{
+    return is_marked(l, MARK_REMOVING, out, err);
 }

@@ -59,6 +59,8 @@ bool doclog_append(struct doclog *l, struct span document, struct err *err) MUST
 bool doclog_tidy(struct doclog *l, struct err *err) MUST_CHECK;
 /* Removes the whole log, for one that nobody will append to any more. */
 bool doclog_remove(struct doclog *l, struct err *err) MUST_CHECK;
+/* Whether that was begun: what it left is to be removed, and perhaps not to be read. */
+bool doclog_removing(const struct doclog *l, bool *out, struct err *err) MUST_CHECK;
 
 /* --- the bytes, for tests --- */
 

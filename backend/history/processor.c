@@ -116,7 +116,7 @@ static enum processor_result overtaken(struct processor *p, const struct history
                                                                      : PROCESSOR_FAILED;
 }
 
-/* A seed is applied from a staging store; its newest entries come to the cache when it is whole. */
+/* A seed is applied from a staging store; its newest entry comes to the cache when it is whole. */
 static bool being_seeded(struct processor *p, const struct history_head *head)
 {
     size_t index = history_index(p->history, head->generation, head->epoch);

@@ -164,8 +164,10 @@ static bool take_page(void *context, uint64_t page, const uint8_t *bits, struct 
         atomic_store(&b->bits[page * PAGE_WORDS + i], word);
         any = true;
     }
-    if (any)
+    if (any) {
         bit_set(b->touched, page);
+        bit_set(b->unstored, page); /* whoever wrote it may have died before, or failed, its sync */
+    }
     return true;
 }
 
@@ -448,13 +450,7 @@ bool backing_sync(struct backing *b, struct err *err)
     if (b->origin == NULL)
         return file_sync(b->file, err);
     LOCK_SCOPE(&b->sync_lock);
-    if (!batch_take(b, &x, err))
-        return false;
-    if (file_sync(b->file, err) && batch_put(b, &x, err))
-        return true;
-    for (size_t i = 0; i < x.count; i++)
-        bit_set(b->unstored, x.pages[i]);
-    return false;
+    return batch_take(b, &x, err) && file_sync(b->file, err) && batch_put(b, &x, err);
 }
 
 bool backing_seal(struct backing *b, struct err *err)

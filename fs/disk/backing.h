@@ -49,6 +49,7 @@ bool backing_read(struct backing *b, uint64_t offset, struct mspan out, struct e
 bool backing_write(struct backing *b, uint64_t offset, struct span data,
                    struct err *err) MUST_CHECK;
 bool backing_zero(struct backing *b, uint64_t offset, uint64_t length, struct err *err) MUST_CHECK;
+/* After a failure it is not called again until the next worker: see source_flush. */
 bool backing_sync(struct backing *b, struct err *err) MUST_CHECK;
 /* As world_ops.next_data, over both. Bytes. */
 bool backing_next_data(struct backing *b, uint64_t from, uint64_t *start, uint64_t *end,

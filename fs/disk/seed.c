@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #define PATH_BYTES   4096u
+#define FILLING      ".digests.filling"
 #define PACK_ENTRIES 65536u
 
 /* --- what the vault says: digests and the log's head --- */
@@ -49,14 +50,13 @@ static void digests_release(struct digests *d)
     d->count = 0;
 }
 
-/* New files: what an older one holds may run ahead of this vault. The names are those of a source's
- * state: see fs/disk/source.c. */
+/* New files: what an older one holds may run ahead of this vault. */
 static bool digests_open(const struct seed_config *c, const struct disk_table *disks,
                          const char *folder, struct digests *out, struct err *err)
 {
     char path[PATH_BYTES];
     for (size_t i = 0; i < disks->count; i++) {
-        snprintf(path, sizeof path, "%s/%s.digests", folder, disks->rows[i].name);
+        snprintf(path, sizeof path, "%s/%s" FILLING, folder, disks->rows[i].name);
         if (!file_remove(c->world, path, err) ||
             !digest_file_open(c->world, path, keys_id(c->keys), disks->rows[i].disk, &out->files[i],
                               err))
@@ -65,6 +65,23 @@ static bool digests_open(const struct seed_config *c, const struct disk_table *d
         out->count++;
     }
     return true;
+}
+
+/* Filled and synced, they get the names of a source's state: see fs/disk/source.c. */
+static bool digests_place(const struct seed_config *c, const struct disk_table *disks,
+                          const char *folder, struct err *err)
+{
+    char from[PATH_BYTES], to[PATH_BYTES];
+    const struct world_ops *ops = c->world->ops;
+    int result = 0;
+    for (size_t i = 0; i < disks->count && result == 0; i++) {
+        snprintf(from, sizeof from, "%s/%s" FILLING, folder, disks->rows[i].name);
+        snprintf(to, sizeof to, "%s/%s.digests", folder, disks->rows[i].name);
+        result = ops->rename(c->world, from, to);
+    }
+    if (result == 0)
+        result = ops->sync_dir(c->world, folder);
+    return result == 0 || err_errno(err, -result, "the digests in %s", folder);
 }
 
 static struct digest_file *digests_of(const struct digests *d, uint16_t disk)
@@ -238,11 +255,11 @@ bool seed_adopt(const struct seed_config *c, const char *state_folder, struct er
                                .pass_open = true,
                                .compare_all = !c->equal};
     disks_at_head(h, &disks);
-    /* Digests first: a state without them would take every block for new, and the other way round
-     * blocks would be left out that the replica lacks. */
+    /* Digests first, and whole at once: what a state believes that is there already, of an earlier
+     * try, stays so. Blocks would be left out that the replica lacks. */
     return head_entry(c, h, &state.digest, err) && ship_state_forget(c->world, state_folder, err) &&
            digests_open(c, &disks, state_folder, &digests, err) &&
-           digests_fill(c, h, &digests, err) &&
+           digests_fill(c, h, &digests, err) && digests_place(c, &disks, state_folder, err) &&
            (!c->equal || marks_clear(c, &disks, state_folder, err)) &&
            ship_state_save(c->world, state_folder, &state, err);
 }
@@ -485,7 +502,7 @@ static bool writer_open(struct writer *w, const char *folder, struct err *err)
            digests_fill(c, w->history, &w->digests, err);
 }
 
-/* The log goes on behind the seed: its newest two entries, in their order. */
+/* The log goes on behind the seed's newest entry, and nobody looks for those before it. */
 static bool hand_over(struct writer *w, struct err *err)
 {
     struct history_head head = history_head(w->history);
@@ -495,8 +512,7 @@ static bool hand_over(struct writer *w, struct err *err)
         return err_set(err, ERR_INVALID,
                        "the copies hold nothing but zeros: enable %s without --seed",
                        w->config->vm);
-    return (head.epoch == 1 || entry_copy(w, w->staging, w->config->cache, head.epoch - 1, err)) &&
-           entry_copy(w, w->staging, w->config->cache, head.epoch, err);
+    return entry_copy(w, w->staging, w->config->cache, head.epoch, err);
 }
 
 bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,

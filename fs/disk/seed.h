@@ -6,7 +6,7 @@
  *   seed_write  where the copy is: seals it into the target store, as the first epochs of the
  *               newest generation, passes without a point. They go through `staging`, a store of
  *               its own beside the copy, a bounded part at a time; the VM's cache store gets the
- *               newest two entries at the end, so that its log goes on there.
+ *               newest entry at the end, so that its log goes on there.
  *   seed_adopt  where the source is: learns from the runs in the target store (16 bytes a block and
  *               not the data) which digests the replica has, and where the log stands.
  * Seeding host and source may be different ones that share cache and target stores. Entry 0 of the

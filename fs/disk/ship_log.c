@@ -132,15 +132,13 @@ static enum numlog_result read_slot(struct shipper *s, uint64_t slot,
     return NUMLOG_DOUBT;
 }
 
+/* Not worth a record of its own: entry 0 stays while nothing is settled. */
 static bool begin_log(struct shipper *s, struct err *err)
 {
-    if (s->state.begun)
-        return true;
-    if (!history_entry0(s->caches[0], s->vm, s->config.vm_id, s->state.generation, s->config.keys,
-                        &s->state.digest, err))
-        return false;
-    s->state.begun = true;
-    return ship_state_save(s->config.world, s->folder, &s->state, err);
+    s->state.begun =
+        s->state.begun || history_entry0(s->caches[0], s->vm, s->config.vm_id, s->state.generation,
+                                         s->config.keys, &s->state.digest, err);
+    return s->state.begun;
 }
 
 /* Another's entry has our slot: the fence of who claimed the VM, whose label says where it has

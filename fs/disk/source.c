@@ -370,18 +370,19 @@ bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length
 
 bool source_flush(struct source *s, size_t disk, struct err *err)
 {
-    struct source_disk *d = &s->disks[disk];
-    disk_at(s, disk);
-    if (atomic_load(&s->kept->sync_failed[disk]))
-        return err_set(
-            err, ERR_IO,
-            "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
-            "device, then unmount and mount again",
-            d->name, d->path);
-    if (backing_sync(d->backing, err))
+    const struct source_disk *d = disk_at(s, disk);
+    _Atomic bool *failed = &s->kept->sync_failed[disk];
+    if (!atomic_load(failed) && !backing_sync(d->backing, err)) {
+        atomic_store(failed, true);
+        return err_wrap(err, "disk %s", d->name);
+    }
+    /* Looked at behind our own sync: of several at once the kernel tells one that data was lost. */
+    if (!atomic_load(failed))
         return true;
-    atomic_store(&s->kept->sync_failed[disk], true);
-    return err_wrap(err, "disk %s", d->name);
+    return err_set(err, ERR_IO,
+                   "disk %s: an earlier sync of %s failed, so its writes may be lost; check the "
+                   "device, then unmount and mount again",
+                   d->name, d->path);
 }
 
 bool source_next_data(struct source *s, size_t disk, uint64_t from, uint64_t *start, uint64_t *end,

@@ -45,6 +45,12 @@ void slot_record(struct slot *slot, const struct iovec *reply, size_t count)
     atomic_store_explicit(&slot->reply_bytes, (uint32_t)used, memory_order_release);
 }
 
+ssize_t slot_answer(struct slot *slot, int fd, const struct iovec *reply, size_t count)
+{
+    slot_record(slot, reply, count);
+    return writev(fd, reply, (int)count);
+}
+
 struct span slot_reply(const struct slot *slot)
 {
     return span_of(slot->reply, atomic_load(&slot->reply_bytes));

@@ -64,6 +64,9 @@ void slot_clear(struct slot *slot);
 void *slot_request(struct slot *slot);
 /* Before it is sent: keeps the answer, unless it is too long. */
 void slot_record(struct slot *slot, const struct iovec *reply, size_t count);
+/* Records the answer, then sends it: writev(2). The other order would execute a write again that
+ * was answered, over newer data. */
+ssize_t slot_answer(struct slot *slot, int fd, const struct iovec *reply, size_t count);
 /* Of an EXECUTED slot. */
 struct span slot_reply(const struct slot *slot);
 

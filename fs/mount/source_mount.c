@@ -60,17 +60,17 @@ struct source_mount {
 
 /* ---- one request ---- */
 
-/* Every answer, libfuse's too: recorded in the calling thread's slot, then sent. The slot's data
- * are the thread's buffer; the main thread, which answers the replayed FUSE_INIT, has none. */
+/* Every answer, libfuse's too, by way of the calling thread's slot. The slot's data are the
+ * thread's buffer; the main thread, which answers the replayed FUSE_INIT, has none. */
 static ssize_t reply_send(int fd, struct iovec *iov, int count, void *userdata)
 {
     const struct source_ops *ops = userdata;
     uint8_t *buffer = pthread_getspecific(ops->buffer);
 
-    if (buffer != NULL)
-        slot_record((struct slot *)(void *)(buffer - offsetof(struct slot, data)), iov,
-                    (size_t)count);
-    return writev(fd, iov, count);
+    if (buffer == NULL)
+        return writev(fd, iov, count);
+    return slot_answer((struct slot *)(void *)(buffer - offsetof(struct slot, data)), fd, iov,
+                       (size_t)count);
 }
 
 /* libfuse wants it and never calls it: the servers read. */

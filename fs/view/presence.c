@@ -18,6 +18,15 @@ struct presence {
     struct page *changed;
 };
 
+static void mark_changed_locked(struct presence *p, struct page *page)
+{
+    if (page->changed)
+        return;
+    page->changed = true;
+    page->next_changed = p->changed;
+    p->changed = page;
+}
+
 static struct page *page_make(struct presence *p, uint64_t index, struct err *err)
 {
     struct page *page = calloc(1, sizeof *page);
@@ -37,6 +46,7 @@ static bool take_page(void *context, uint64_t index, const uint8_t *bits, struct
         return false;
     memcpy(page->bits, bits, sizeof page->bits);
     p->pages[index] = page;
+    mark_changed_locked(p, page); /* who wrote it may have died before, or failed, its sync */
     return true;
 }
 
@@ -86,15 +96,6 @@ bool presence_reserve(struct presence *p, struct extent blocks, struct err *err)
             return false;
     }
     return true;
-}
-
-static void mark_changed_locked(struct presence *p, struct page *page)
-{
-    if (page->changed)
-        return;
-    page->changed = true;
-    page->next_changed = p->changed;
-    p->changed = page;
 }
 
 /* Returns whether a bit changed. */

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "common/file.h"
+#include "tests/support/fake_world.h"
 #include "tests/support/tmp_dir.h"
 
 static int set_up(void **state)
@@ -136,6 +137,72 @@ static void dir_make_makes_every_level_and_accepts_what_is_there(void **state)
     check_fails(dir_make(world_real(), "", 0700, &err), err, ERR_INVALID);
 }
 
+/* --- with the power cut --- */
+
+static bool is_folder(struct world *w, const char *path)
+{
+    struct err err = ERR_NONE;
+    struct world_file *f AUTO_FILE = NULL;
+    return file_open(w, path, O_RDONLY | O_DIRECTORY, 0, &f, &err);
+}
+
+static void a_folder_that_was_made_stays_whoever_made_what_is_above_it(void **state)
+{
+    static const char *const levels[] = {"/a", "/a/b", "/a/b/c"};
+    (void)state;
+    for (size_t there = 0; there <= 3; there++) /* made by one who died before the sync */
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            struct err err = ERR_NONE;
+            struct world *w = fake_world_make(seed);
+            for (size_t i = 0; i < there; i++) {
+                assert_int_equal(w->ops->mkdir(w, levels[i], 0700), 0);
+                if (i + 1 < there)
+                    assert_int_equal(w->ops->sync_dir(w, i == 0 ? "/" : levels[i - 1]), 0);
+            }
+            check_ok(dir_make(w, "/a/b/c", 0700, &err), err);
+            fake_world_power_cut(w, seed);
+            assert_true(is_folder(w, "/a/b/c"));
+            fake_world_release(&w);
+        }
+}
+
+static void a_folder_that_was_emptied_stays_so(void **state)
+{
+    static const char *const names[] = {"/d/a", "/d/b", "/d/c"};
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct err err = ERR_NONE;
+        struct buf found AUTO_BUF = BUF_NONE;
+        struct world *w = fake_world_make(seed);
+        check_ok(dir_empty(w, "/d", &err), err); /* there is none */
+        check_ok(dir_make(w, "/d", 0700, &err), err);
+        for (size_t i = 0; i < 3; i++)
+            check_ok(file_create(w, names[i], 0600, span_of_text("x"), &err), err);
+        check_ok(dir_empty(w, "/d", &err), err);
+        fake_world_power_cut(w, seed);
+        for (size_t i = 0; i < 3; i++)
+            check_fails(file_load(w, names[i], 8, &found, &err), err, ERR_NOT_FOUND);
+        fake_world_release(&w);
+    }
+}
+
+/* One that died removed it and did not sync; who repeats it may believe that it is gone. */
+static void a_file_that_was_found_removed_stays_so(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        struct err err = ERR_NONE;
+        struct buf found AUTO_BUF = BUF_NONE;
+        struct world *w = fake_world_make(seed);
+        check_ok(file_create(w, "/f", 0600, span_of_text("x"), &err), err);
+        assert_int_equal(w->ops->unlink(w, "/f"), 0);
+        check_ok(file_remove(w, "/f", &err), err);
+        fake_world_power_cut(w, seed);
+        check_fails(file_load(w, "/f", 8, &found, &err), err, ERR_NOT_FOUND);
+        fake_world_release(&w);
+    }
+}
+
 int main(void)
 {
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -147,6 +214,9 @@ int main(void)
         EACH(replace_leaves_the_new_content_mode_and_nothing_else),
         EACH(remove_of_a_missing_file_is_success),
         EACH(dir_make_makes_every_level_and_accepts_what_is_there),
+        cmocka_unit_test(a_folder_that_was_made_stays_whoever_made_what_is_above_it),
+        cmocka_unit_test(a_folder_that_was_emptied_stays_so),
+        cmocka_unit_test(a_file_that_was_found_removed_stays_so),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

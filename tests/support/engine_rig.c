@@ -110,9 +110,8 @@ void rig_lay_over(struct rig *r, const struct origin *origin)
     }
 }
 
-static void open_source(struct rig *r)
+static bool open_source(struct rig *r, struct err *err)
 {
-    struct err err = ERR_NONE;
     struct source_disk_config disks[RIG_DISKS];
     for (uint16_t i = 0; i < RIG_DISKS; i++)
         disks[i] = (struct source_disk_config){.name = names[i],
@@ -131,20 +130,28 @@ static void open_source(struct rig *r)
                                    .memory = r->memory,
                                    .memory_bytes = r->memory_bytes,
                                    .memory_fresh = r->fresh};
-    check_ok(source_open(&config, &r->source, &err), err);
     r->fresh = false;
+    return source_open(&config, &r->source, err);
+}
+
+bool rig_try_open_source(struct rig *r, struct err *err)
+{
+    if (!open_source(r, err))
+        return false;
+    source_checked(r->source);
+    return true;
 }
 
 void rig_open_source(struct rig *r)
 {
-    open_source(r);
-    source_checked(r->source);
+    struct err err = ERR_NONE;
+    check_ok(rig_try_open_source(r, &err), err);
 }
 
-void rig_open(struct rig *r)
+bool rig_try_open(struct rig *r, struct err *err)
 {
-    struct err err = ERR_NONE;
-    open_source(r);
+    if (!open_source(r, err))
+        return false;
     struct shipper_config config = {.source = r->source,
                                     .world = r->world,
                                     .vm = RIG_VM,
@@ -157,7 +164,16 @@ void rig_open(struct rig *r)
                                     .cut_interval_ms = CUT_INTERVAL_MIN_MS,
                                     .pass_above_bytes = r->pass_above_bytes};
     memcpy(config.vm_id, r->vm_id, sizeof config.vm_id);
-    check_ok(shipper_open(&config, &r->shipper, &err), err);
+    if (shipper_open(&config, &r->shipper, err))
+        return true;
+    rig_close(r);
+    return false;
+}
+
+void rig_open(struct rig *r)
+{
+    struct err err = ERR_NONE;
+    check_ok(rig_try_open(r, &err), err);
 }
 
 void rig_close(struct rig *r)
@@ -268,4 +284,68 @@ bool rig_entry(struct rig *r, uint64_t epoch, struct epoch_decoded *out)
     check_ok(epoch_decode(buf_span(&stored), r->keys, r->vm_id, r->generation, epoch, out, &err),
              err);
     return true;
+}
+
+static bool fetch_memory(void *context, uint64_t offset, struct mspan out, struct err *err)
+{
+    const struct span *s = context;
+    if (offset > s->length || out.length > s->length - offset)
+        return err_set(err, ERR_CORRUPT, "past the end");
+    memcpy(out.data, s->data + offset, out.length);
+    return true;
+}
+
+static enum rig_replica in_epoch(struct rig *r, const struct epoch_decoded *d, size_t disk,
+                                 uint64_t block, uint8_t *fill)
+{
+    struct err err = ERR_NONE;
+    struct span bytes = d->entry.run;
+    struct run *run AUTO_RUN = NULL;
+    struct run_entry e;
+    bool found;
+    if (bytes.length == 0)
+        return RIG_REPLICA_NOTHING;
+    struct run_source source = {.fetch = fetch_memory, .context = &bytes, .bytes = bytes.length};
+    check_ok(run_open(r->keys, r->vm_id, source, &run, &err), err);
+    check_ok(run_find(run, source_disk_number(r->source, disk), block, &e, &found, &err), err);
+    if (!found || !run_entry_clip(&e, block, 1))
+        return RIG_REPLICA_NOTHING;
+    if (e.kind != RUN_DATA)
+        return e.kind == RUN_HOLE ? RIG_REPLICA_HOLE : RIG_REPLICA_UNREADABLE;
+    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
+    uint8_t plain[FRAME_PLAIN_MAX];
+    assert_true(d->entry.has_inline);
+    check_ok(frame_codec_make(r->keys, &codec, &err), err);
+    check_ok(frame_decode(codec, &e.frame,
+                          span_part(d->entry.inline_part, e.offset, e.stored_bytes),
+                          mspan_of(plain, (size_t)e.frame.blocks * BLOCK_BYTES), &err),
+             err);
+    *fill = plain[(block - e.frame.first) * BLOCK_BYTES];
+    return RIG_REPLICA_DATA;
+}
+
+enum rig_replica rig_replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill)
+{
+    for (uint64_t epoch = r->shipper->state.epoch; epoch > 0; epoch--) {
+        struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+        assert_true(rig_entry(r, epoch, &d));
+        enum rig_replica found = in_epoch(r, &d, disk, block, fill);
+        if (found != RIG_REPLICA_NOTHING)
+            return found;
+    }
+    return RIG_REPLICA_NOTHING;
+}
+
+void rig_replica_has(struct rig *r, size_t disk, uint64_t block, uint8_t fill)
+{
+    uint8_t has = 0;
+    assert_int_equal(rig_replica(r, disk, block, &has), RIG_REPLICA_DATA);
+    assert_int_equal(has, fill);
+}
+
+void rig_replica_is_local(struct rig *r, size_t disk, uint64_t block)
+{
+    uint8_t fill = 0;
+    enum rig_replica has = rig_replica(r, disk, block, &fill);
+    assert_int_equal(has == RIG_REPLICA_DATA ? fill : 0, rig_read_raw(r, disk, block));
 }

@@ -43,6 +43,9 @@ uint16_t rig_disk_number(size_t disk);
 
 void rig_open_source(struct rig *r); /* alone, taken for checked */
 void rig_open(struct rig *r);        /* source and shipper */
+/* The same; false: it failed, as a worker that dies there: its memory is the next one's. */
+bool rig_try_open_source(struct rig *r, struct err *err) MUST_CHECK;
+bool rig_try_open(struct rig *r, struct err *err) MUST_CHECK;
 void rig_close(struct rig *r);
 void rig_kill(struct rig *r);                     /* the worker is gone; the memory stays */
 void rig_reboot(struct rig *r);                   /* the memory is gone, all files are as written */
@@ -62,5 +65,16 @@ void rig_ship_all(struct rig *r);
 void rig_advance_ms(struct rig *r, uint64_t ms);
 struct shipper_status rig_status(struct rig *r);
 bool rig_entry(struct rig *r, uint64_t epoch, struct epoch_decoded *out); /* false: none */
+
+/* What the replica holds of one block, by the newest entry that says something about it. */
+enum rig_replica {
+    RIG_REPLICA_NOTHING,
+    RIG_REPLICA_HOLE,
+    RIG_REPLICA_DATA,
+    RIG_REPLICA_UNREADABLE
+};
+enum rig_replica rig_replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill);
+void rig_replica_has(struct rig *r, size_t disk, uint64_t block, uint8_t fill);
+void rig_replica_is_local(struct rig *r, size_t disk, uint64_t block); /* zeros: no data */
 
 #endif

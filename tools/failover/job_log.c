@@ -356,6 +356,21 @@ void job_ids_release(struct job_ids *l)
     l->count = 0;
 }
 
+/* Whether the job is finished, or was being removed by one that died. */
+static bool may_go(struct doclog *l, const char *id, bool *out, struct err *err)
+{
+    struct job *j AUTO_JOB = NULL;
+    struct err why = ERR_NONE;
+    *out = job_log_newest(l, id, &j, &why) && j->finished;
+    if (j != NULL)
+        return true;
+    if (!doclog_removing(l, out, err))
+        return false;
+    if (!*out && err != NULL)
+        *err = why;
+    return *out;
+}
+
 bool job_tidy(const struct doclog_vault *v, struct err *err)
 {
     struct seen s CLEANUP(seen_release) = {.ids = NULL};
@@ -363,12 +378,12 @@ bool job_tidy(const struct doclog_vault *v, struct err *err)
     if (!list(v, NULL, &s, err))
         return false;
     for (size_t i = 0; i + JOBS_KEEP < s.count && removed < TIDY_REMOVE_MAX; i++) {
-        struct job *j AUTO_JOB = NULL;
         struct doclog l;
+        bool goes;
         job_log_begin(&l, v, s.ids[i]);
-        if (!job_log_newest(&l, s.ids[i], &j, err))
+        if (!may_go(&l, s.ids[i], &goes, err))
             return false;
-        if (!j->finished)
+        if (!goes)
             continue;
         if (!doclog_remove(&l, err))
             return err_wrap(err, "removing job %s of %s", s.ids[i], v->vm);

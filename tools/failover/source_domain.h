@@ -72,7 +72,7 @@ bool source_domain_measure(struct source_domain *d, struct err *err) MUST_CHECK;
 bool source_domain_check_room(struct source_domain *d, struct err *err) MUST_CHECK;
 /* Makes the new files: converted, or empty for a domain that runs. `again`: they may be there from
  * an attempt that failed, and are made anew; else a file in the way is ERR_EXISTS. */
-bool source_domain_make_files(const struct source_domain *d, bool again,
+bool source_domain_make_files(struct world *w, const struct source_domain *d, bool again,
                               struct err *err) MUST_CHECK;
 
 /* Machine, NICs and firmware variables into the document, without the disks left out; where it has

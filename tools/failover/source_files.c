@@ -2,6 +2,7 @@
  * The disks' files before the mount is over them: how large they are, and the new ones. */
 #include "tools/failover/source_domain.h"
 
+#include "common/file.h"
 #include "common/json.h"
 #include "tools/disk_lock.h"
 #include "tools/failover/commands.h"
@@ -142,7 +143,19 @@ static bool make_empty(const struct source_disk *d, bool again, struct err *err)
     if (stat(d->path, &st) == 0 && S_ISREG(st.st_mode) &&
         (fchown(fd, st.st_uid, st.st_gid) != 0 || fchmod(fd, st.st_mode & 0777) != 0))
         return err_errno(err, errno, "disk %s: owner and rights of %s", d->name, d->local);
-    return fsync(fd) == 0 || err_errno(err, errno, "disk %s: %s", d->name, d->local);
+    return true;
+}
+
+/* Content and name, before anything says that the file is there. qemu-img syncs nothing. */
+static bool make_durable(struct world *w, const struct source_disk *d, struct err *err)
+{
+    struct world_file *file AUTO_FILE = NULL;
+    char folder[PATH_MAX];
+    folder_of(d->local, folder);
+    if (!file_open(w, d->local, O_RDWR, 0, &file, err) || !file_sync(file, err))
+        return err_wrap(err, "disk %s", d->name);
+    int result = w->ops->sync_dir(w, folder);
+    return result == 0 || err_errno(err, -result, "disk %s: %s", d->name, folder);
 }
 
 static bool convert(const struct source_disk *d, struct err *err)
@@ -152,7 +165,8 @@ static bool convert(const struct source_disk *d, struct err *err)
            err_wrap(err, "disk %s: %s", d->name, d->path);
 }
 
-bool source_domain_make_files(const struct source_domain *d, bool again, struct err *err)
+bool source_domain_make_files(struct world *w, const struct source_domain *d, bool again,
+                              struct err *err)
 {
     for (uint16_t i = 0; i < d->disk_count; i++) {
         const struct source_disk *disk = &d->disks[i];
@@ -160,12 +174,12 @@ bool source_domain_make_files(const struct source_domain *d, bool again, struct 
             continue;
         if (!make_empty(disk, again, err))
             return false;
-        if (d->running)
-            continue;
-        if (!convert(disk, err)) {
+        if (!d->running && !convert(disk, err)) {
             unlink(disk->local); /* it was made just now; what is left costs room and no more */
             return false;
         }
+        if (!make_durable(w, disk, err))
+            return false;
     }
     return true;
 }

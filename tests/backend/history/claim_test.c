@@ -295,6 +295,35 @@ static void a_claim_may_be_killed_at_any_call_and_repeated(void **state)
         }
 }
 
+/* Fenced from the oldest on: a repeat takes a fenced log for a sign that all before it are. */
+static void a_claim_killed_between_two_fences_is_repeated_for_both(void **state)
+{
+    bool hit = true;
+    (void)state;
+    for (uint64_t at = 1; hit; at++) {
+        struct fixture f;
+        struct err err;
+        struct claim_result result;
+        struct claim next = {.generation = third, .ends = second, .parent = first};
+        next.parent_epoch = 2;
+        begin(&f);
+        made_vm_apply(&f.vm);
+        f.down = true;
+        claim(&f, claim_of(3)); /* its fence is pending */
+        f.down = false;
+        f.calls = 0;
+        f.fail_at = at;
+        bool done = try_claim(&f, next, &result, &err);
+        hit = f.calls >= at;
+        f.fail_at = 0;
+        if (!done || result.fence_pending)
+            result = claim(&f, next);
+        assert_false(result.fence_pending);
+        assert_true(tail_of(&f, first).fenced && tail_of(&f, second).fenced);
+        end(&f);
+    }
+}
+
 static void what_the_old_writer_puts_meanwhile_is_its_tail_and_the_fence_lies_behind(void **state)
 {
     struct fixture *f = *state;
@@ -554,6 +583,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_repeated_claim_changes_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_claim_may_be_killed_at_any_call_and_repeated, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_claim_killed_between_two_fences_is_repeated_for_both,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(
             what_the_old_writer_puts_meanwhile_is_its_tail_and_the_fence_lies_behind, setup,
             teardown),

@@ -391,6 +391,36 @@ static void a_removed_log_is_gone(void **state)
     assert_int_equal(memory_bucket_objects(f->bucket), 0);
 }
 
+static enum memory_fault fail_from(void *context, const struct memory_call *call)
+{
+    return call->number >= *(const uint64_t *)context ? MEMORY_FAIL : MEMORY_PASS;
+}
+
+static void a_removal_that_was_cut_off_anywhere_is_begun_again(void **state)
+{
+    struct fixture *f = *state;
+    bool removed = false;
+    for (uint64_t at = 1; !removed; at++) {
+        struct buf out AUTO_BUF = BUF_NONE;
+        struct err err = ERR_NONE;
+        struct doclog l;
+        go_on(&f->vault, 20);
+        doclog_begin(&l, &f->vault, "failover");
+        check_ok(doclog_newest(&l, &out, &err), err);
+        uint64_t stop = memory_store_calls(f->store) + at;
+        memory_store_hook(f->store, fail_from, NULL, &stop);
+        removed = doclog_remove(&l, &err);
+        memory_store_hook(f->store, NULL, NULL, NULL);
+        bool there = memory_bucket_objects(f->bucket) > 0, removing = false;
+        doclog_begin(&l, &f->vault, "failover");
+        check_ok(doclog_removing(&l, &removing, &err), err);
+        if (there && !removing) /* it had not begun */
+            check_ok(doclog_newest(&l, &out, &err), err);
+        check_ok(doclog_remove(&l, &err), err);
+        assert_int_equal(memory_bucket_objects(f->bucket), 0);
+    }
+}
+
 /* --- bytes from a hostile store --- */
 
 static void encode(struct fixture *f, const char *name, uint64_t number, struct buf *out)
@@ -479,6 +509,7 @@ int main(void)
         T(a_log_that_became_shorter_is_refused),
         T(entries_that_do_not_follow_each_other_are_refused),
         T(a_removed_log_is_gone),
+        T(a_removal_that_was_cut_off_anywhere_is_begun_again),
         T(no_entry_stands_for_another),
         T(a_cut_or_flipped_entry_is_refused_at_every_position),
         T(the_golden_document_is_read_as_it_was),

@@ -90,6 +90,39 @@ static enum memory_fault fault_before(void *context, const struct memory_call *c
     return ++f->calls == f->at ? f->how : MEMORY_PASS;
 }
 
+/* Two stores in which nothing was begun; a call of either goes wrong. */
+struct empty {
+    struct memory_bucket *cache_bucket, *target_bucket;
+    struct store *cache, *target;
+    struct fault fault;
+};
+
+static void empty_make(struct empty *e, uint64_t at, enum memory_fault how)
+{
+    *e = (struct empty){.cache_bucket = memory_bucket_make(),
+                        .target_bucket = memory_bucket_make(),
+                        .fault = {.at = at, .how = how}};
+    e->cache = memory_store_open(e->cache_bucket);
+    e->target = memory_store_open(e->target_bucket);
+    memory_store_hook(e->cache, fault_before, NULL, &e->fault);
+    memory_store_hook(e->target, fault_before, NULL, &e->fault);
+}
+
+static void empty_release(struct empty *e)
+{
+    store_close(&e->cache);
+    store_close(&e->target);
+    memory_bucket_release(&e->cache_bucket);
+    memory_bucket_release(&e->target_bucket);
+}
+
+static bool begin_in(struct empty *e, struct made_vm *vm, const struct vault *vault,
+                     struct generation g, struct err *err)
+{
+    *err = ERR_NONE;
+    return history_begin(vm->world, e->target, e->cache, vault, g, vm->maker.keys, err);
+}
+
 static void a_beginning_that_failed_anywhere_is_completed_by_a_repeat(void **state)
 {
     struct made_vm *vm = *state;
@@ -99,36 +132,58 @@ static void a_beginning_that_failed_anywhere_is_completed_by_a_repeat(void **sta
 
     for (uint64_t at = 1; at <= 30; at++)
         for (size_t i = 0; i < 2; i++) {
-            struct memory_bucket *cache = memory_bucket_make();
-            struct memory_bucket *target = memory_bucket_make();
-            struct store *c AUTO_STORE = memory_store_open(cache);
-            struct store *t AUTO_STORE = memory_store_open(target);
-            struct fault f = {.at = at, .how = how[i]};
+            struct empty e;
             struct history *h = NULL;
             struct sha256 entry0;
-            struct err err = ERR_NONE;
+            struct err err;
 
-            memory_store_hook(c, fault_before, NULL, &f);
-            memory_store_hook(t, fault_before, NULL, &f);
-            if (!history_begin(vm->world, t, c, &m->vault, m->generation, m->keys, &err)) {
+            empty_make(&e, at, how[i]);
+            if (!begin_in(&e, vm, &m->vault, m->generation, &err)) {
                 failed++;
-                check_ok(history_begin(vm->world, t, c, &m->vault, m->generation, m->keys, &err),
-                         err);
+                check_ok(begin_in(&e, vm, &m->vault, m->generation, &err), err);
             }
-            assert_int_equal(memory_bucket_objects(target), 3);
-            assert_int_equal(memory_bucket_objects(cache), 1);
-            f.at = 0;
-            check_ok(history_open(vm->world, t, MADE_VM, m->keys, &h, &err), err);
+            assert_int_equal(memory_bucket_objects(e.target_bucket), 3);
+            assert_int_equal(memory_bucket_objects(e.cache_bucket), 1);
+            e.fault.at = 0;
+            check_ok(history_open(vm->world, e.target, MADE_VM, m->keys, &h, &err), err);
             assert_true(history_head(h).generation.id == m->generation.id);
-            check_ok(history_entry0(c, MADE_VM, m->vault.vm, m->generation, m->keys, &entry0, &err),
+            check_ok(history_entry0(e.cache, MADE_VM, m->vault.vm, m->generation, m->keys, &entry0,
+                                    &err),
                      err);
             history_close(&h);
-            store_close(&c);
-            store_close(&t);
-            memory_bucket_release(&cache);
-            memory_bucket_release(&target);
+            empty_release(&e);
         }
     assert_true(failed > 5);
+}
+
+/* The vault object decides: who comes second hears that, and has left nothing behind. */
+static void of_two_beginnings_one_wins_wherever_the_first_was_killed(void **state)
+{
+    struct made_vm *vm = *state;
+    const struct epoch_maker *m = &vm->maker;
+    struct vault other = m->vault;
+    const struct generation its = {.number = 1, .id = 77};
+    bool killed = true;
+
+    other.vm[0] ^= 1;
+    for (uint64_t at = 1; killed; at++) {
+        struct empty e;
+        struct err err;
+
+        empty_make(&e, at, MEMORY_FAIL);
+        killed = !begin_in(&e, vm, &m->vault, m->generation, &err);
+        e.fault.at = 0;
+        if (begin_in(&e, vm, &other, its, &err)) {
+            assert_true(killed);
+            check_fails(begin_in(&e, vm, &m->vault, m->generation, &err), err, ERR_EXISTS);
+        } else {
+            assert_int_equal(err.kind, ERR_EXISTS);
+            check_ok(begin_in(&e, vm, &m->vault, m->generation, &err), err);
+        }
+        assert_int_equal(memory_bucket_objects(e.target_bucket), 3);
+        assert_int_equal(memory_bucket_objects(e.cache_bucket), 1);
+        empty_release(&e);
+    }
 }
 
 /* --- opening --- */
@@ -464,6 +519,7 @@ int main(void)
         TEST(beginning_another_vault_is_refused),
         TEST(beginning_again_after_epochs_were_applied_touches_nothing),
         TEST(a_beginning_that_failed_anywhere_is_completed_by_a_repeat),
+        TEST(of_two_beginnings_one_wins_wherever_the_first_was_killed),
         TEST(a_wrong_key_a_damaged_vault_and_no_vault_are_told_apart),
         TEST(a_vault_of_another_name_is_refused),
         TEST(a_refresh_reads_what_was_added_and_keeps_indices),

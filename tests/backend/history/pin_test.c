@@ -2,6 +2,7 @@
 #include "backend/history/pin.h"
 
 #include "tests/support/check.h"
+#include "tests/support/made_vm.h"
 #include "tests/support/memory_store.h"
 #include "tests/support/specimen.h"
 
@@ -279,6 +280,26 @@ static void a_removed_pin_is_gone_and_removing_it_again_is_fine(void **state)
     check_ok(pin_remove(f->store, "web1", "hold-a", &err), err);
 }
 
+/* Who thinned before the pin was seen has said so in the head. */
+static void the_head_is_read_again_once_a_hold_is_there(void **state)
+{
+    struct made_vm vm;
+    struct err err = ERR_NONE;
+    (void)state;
+    made_vm_init(&vm, 1, 64);
+    epoch_maker_cut(&vm.maker);
+    made_vm_apply(&vm);
+    struct history *h = made_vm_history(&vm);
+    struct history_point first = history_point(h, 0);
+    epoch_maker_cut(&vm.maker);
+    made_vm_apply(&vm);
+    assert_int_equal(history_points(h), 1);
+    check_ok(pin_hold(vm.world, vm.target, h, vm.maker.keys, "kept", &first, &err), err);
+    assert_int_equal(history_points(h), 2);
+    history_close(&h);
+    made_vm_release(&vm);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -296,6 +317,7 @@ int main(void)
         TEST(a_list_shows_the_pins_of_one_vm_in_order),
         TEST(a_pin_that_cannot_be_read_fails_the_list),
         TEST(a_pin_removed_during_the_list_is_left_out),
+        cmocka_unit_test(the_head_is_read_again_once_a_hold_is_there),
         TEST(a_removed_pin_is_gone_and_removing_it_again_is_fine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

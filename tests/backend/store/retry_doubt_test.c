@@ -125,6 +125,18 @@ static void a_doubt_that_cannot_be_settled_is_transient_and_never_taken(void **s
     assert_int_equal(memory_bucket_objects(r.bucket), 1);
 }
 
+/* The first try may still arrive: who was told "refused" would take it for another writer's. */
+static void a_put_without_an_answer_is_not_refused_by_what_comes_after_it(void **state)
+{
+    for (size_t then = 1; then <= 2; then++) { /* the look, or the next put */
+        RETRY_RIG;
+        r.script[0] = MEMORY_FAIL;
+        r.script[then] = MEMORY_DENY;
+        check_fails(put_ours(&r, &err), err, ERR_TRANSIENT);
+        assert_string_equal(r.calls, then == 1 ? "PS" : "PSP");
+    }
+}
+
 /* --- lists --- */
 
 struct shown {
@@ -182,6 +194,7 @@ int main(void)
         cmocka_unit_test(an_object_that_comes_and_goes_leaves_the_doubt),
         cmocka_unit_test(looking_is_tried_again_too),
         cmocka_unit_test(a_doubt_that_cannot_be_settled_is_transient_and_never_taken),
+        cmocka_unit_test(a_put_without_an_answer_is_not_refused_by_what_comes_after_it),
         cmocka_unit_test(a_list_goes_on_behind_what_was_shown),
         cmocka_unit_test(a_list_that_failed_before_it_showed_anything_starts_where_it_was_told),
     };

@@ -605,6 +605,80 @@ static void a_worker_killed_anywhere_forgets_nothing(void **state)
     munmap(p, sizeof *p);
 }
 
+/* ---- killed at a store ---- */
+
+/* What the head of dirty.c says holds between any two stores, as the next worker finds it. */
+static void check_invariants(const struct dirty *d)
+{
+    bool named[LEAVES] = {false};
+
+    for (size_t i = 0; i < DISK_COUNT; i++)
+        for (unsigned m = 0; m < MAPS; m++)
+            for (uint64_t r = 0; r < d->disks[i].regions; r++) {
+                const struct map *map = &d->disks[i].maps[m];
+                uint32_t slot = atomic_load(&map->slots[r]);
+                assert_true(slot == SLOT_CLEAN || summary_test(map, r));
+                if (slot < SLOT_LEAF)
+                    continue;
+                size_t leaf = slot - SLOT_LEAF;
+                assert_true(leaf < LEAVES && !named[leaf]);
+                assert_true(atomic_load(&d->pool[leaf / 64]) >> (leaf % 64) & 1);
+                named[leaf] = true;
+            }
+}
+
+static void die(int signal_number)
+{
+    (void)signal_number;
+    _exit(0);
+}
+
+/* The first store to that page of the memory ends the worker. */
+static void act_until_page(struct fixture *f, size_t page, void (*act)(struct dirty *d))
+{
+    pid_t child = fork();
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGSEGV, die);
+        mprotect((uint8_t *)f->memory + page * PAGE_BYTES, PAGE_BYTES, PROT_READ);
+        act(f->d);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+static void set_anew(struct dirty *d)
+{
+    dirty_set(d, dirty_active(d), 0, (struct extent){.first = 5 * REGION_BLOCKS + 3, .count = 1});
+    dirty_set(d, dirty_active(d), 1, (struct extent){.first = 2 * REGION_BLOCKS, .count = 300});
+}
+
+static void a_worker_killed_at_a_store_leaves_maps_that_hold(void **state)
+{
+    static void (*const acts[])(struct dirty * d) = {set_anew, dirty_commit, dirty_abandon};
+    const struct extent before = {.first = 7, .count = 2}, after = {.first = 9 * REGION_BLOCKS, 1};
+    struct fixture *f = *state;
+
+    for (size_t act = 0; act < sizeof acts / sizeof *acts; act++)
+        for (size_t page = 1; page < f->bytes / PAGE_BYTES; page++) { /* not the head */
+            attach(f, true);
+            dirty_set(f->d, 0, 0, before);
+            dirty_freeze(f->d);
+            dirty_set(f->d, 1, 0, after);
+            act_until_page(f, page, acts[act]);
+            check_invariants(f->d);
+            die_and_adopt(f);
+            check_invariants(f->d);
+            unsigned active = dirty_active(f->d);
+            assert_true(dirty_test(f->d, active, 0, after.first));
+            if (acts[act] != dirty_commit)
+                assert_true(dirty_test(f->d, active, 0, before.first) &&
+                            dirty_test(f->d, active, 0, before.first + 1));
+            leaves_claimed(f->d);
+        }
+}
+
 int main(void)
 {
 #define with_maps(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -629,6 +703,7 @@ int main(void)
         with_maps(it_behaves_as_two_plain_bitmaps),
         with_maps(concurrent_setters_of_one_region_lose_nothing),
         with_maps(a_worker_killed_anywhere_forgets_nothing),
+        with_maps(a_worker_killed_at_a_store_leaves_maps_that_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,9 +10,12 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <time.h>
 
@@ -234,6 +237,25 @@ static void no_death_of_a_worker_forgets_a_write(void **state)
     rig_power_cut(r->rig, 5);
     rig_open_source(r->rig);
     check_shows(r->rig, r->now);
+}
+
+static void a_record_that_was_half_taken_in_is_taken_in_anew(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    bool opened = false;
+    for (unsigned i = 0; i < 30; i++)
+        change(r, 1);
+    check_ok(source_sync(r->rig->source, &err), err);
+    for (uint64_t nth = 1; !opened; nth++) {
+        rig_reboot(r->rig);
+        fake_world_fail(r->rig->world, FAKE_PREAD, nth, EIO, true);
+        opened = rig_try_open_source(r->rig, &err);
+        fake_world_fail(r->rig->world, FAKE_PREAD, 0, 0, false);
+        if (!opened) /* the next worker */
+            rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
 }
 
 static void a_discarded_block_is_present_and_zero(void **state)
@@ -474,55 +496,11 @@ static void a_sync_under_writes_records_no_block_without_its_data(void **state)
         free(versions[0][disk]);
 }
 
-/* --- a moment inside a call of the fake world --- */
+/* --- moments inside a call --- */
 
-static struct {
-    struct world_ops ops;
-    const struct world_ops *real;
-    void (*act)(struct far_rig *r); /* once */
-    struct far_rig *rig;
-    _Atomic bool armed;
-} moment;
-
-static bool on_disk(const struct world_file *f)
+static void write_block_seven(void *context)
 {
-    return strcmp(f->path, rig_disk_path(0)) == 0 && atomic_exchange(&moment.armed, false);
-}
-
-static int act_after_sync(struct world_file *f)
-{
-    int rc = moment.real->sync(f);
-    if (on_disk(f))
-        moment.act(moment.rig);
-    return rc;
-}
-
-static ssize_t act_before_write(struct world_file *f, const void *data, size_t length,
-                                uint64_t offset)
-{
-    if (on_disk(f))
-        moment.act(moment.rig);
-    return moment.real->pwrite(f, data, length, offset);
-}
-
-static void moment_begin(struct far_rig *r, void (*act)(struct far_rig *r))
-{
-    moment.real = r->rig->world->ops;
-    moment.ops = *moment.real;
-    moment.act = act;
-    moment.rig = r;
-    r->rig->world->ops = &moment.ops;
-    moment.armed = true;
-}
-
-static void moment_end(struct far_rig *r)
-{
-    assert_false(moment.armed);
-    r->rig->world->ops = moment.real;
-}
-
-static void write_block_seven(struct far_rig *r)
-{
+    struct far_rig *r = context;
     struct err err = ERR_NONE;
     uint8_t *at = r->now[0] + 7 * BLOCK_BYTES;
     specimen_noise(at, BLOCK_BYTES, 4711);
@@ -539,10 +517,9 @@ static void a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it(void
         rig_write(r->rig, 0, 2, 1, 0x11);
         memset(versions[0][0] + 2 * BLOCK_BYTES, 0x11, BLOCK_BYTES);
         memcpy(r->now[0], versions[0][0], room(0));
-        moment_begin(r, write_block_seven);
-        moment.ops.sync = act_after_sync;
+        moment_begin(r->rig->world, MOMENT_AFTER_SYNC, rig_disk_path(0), write_block_seven, r);
         check_ok(source_flush(r->rig->source, 0, &err), err);
-        moment_end(r);
+        moment_end();
         keep_version(r, versions[1]);
         rig_power_cut(r->rig, seed);
         begin_anew(r, versions);
@@ -550,6 +527,30 @@ static void a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it(void
             memcpy(r->now[disk], r->far.bytes[disk], room(disk));
             free(versions[0][disk]);
         }
+    }
+}
+
+static void flush_disk(void *context)
+{
+    struct far_rig *r = context;
+    struct err err = ERR_NONE;
+    check_ok(source_flush(r->rig->source, 0, &err), err);
+}
+
+static void a_sync_before_the_data_is_there_records_nothing_of_it(void **state)
+{
+    struct far_rig *r = *state;
+    for (uint64_t seed = 1; seed <= 4; seed++) {
+        uint8_t *versions[2][RIG_DISKS];
+        keep_version(r, versions[0]);
+        moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), flush_disk, r);
+        write_block_seven(r);
+        moment_end();
+        keep_version(r, versions[1]);
+        rig_power_cut(r->rig, seed);
+        begin_anew(r, versions);
+        for (size_t disk = 0; disk < RIG_DISKS; disk++)
+            free(versions[0][disk]);
     }
 }
 
@@ -565,11 +566,11 @@ static void *write_seven(void *context)
 
 /* Hydration is about to write: a guest that writes now must wait for it. What must not happen has
  * some time to happen. */
-static void let_a_guest_write(struct far_rig *r)
+static void let_a_guest_write(void *context)
 {
     const struct timespec step = {.tv_nsec = 1000000};
     wrote = false;
-    assert_int_equal(pthread_create(&writer_of_seven, NULL, write_seven, r), 0);
+    assert_int_equal(pthread_create(&writer_of_seven, NULL, write_seven, context), 0);
     for (unsigned i = 0; i < 100 && !wrote; i++)
         nanosleep(&step, NULL);
 }
@@ -582,11 +583,10 @@ static void hydration_never_overwrites_a_write_that_came_after_its_look(void **s
         rig_write(r->rig, 0, b, 1, 1);
         memset(r->now[0] + b * BLOCK_BYTES, 1, BLOCK_BYTES);
     }
-    moment_begin(r, let_a_guest_write);
-    moment.ops.pwrite = act_before_write;
+    moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), let_a_guest_write, r);
     hydrate_all(r->rig);
     pthread_join(writer_of_seven, NULL);
-    moment_end(r);
+    moment_end();
     check_shows(r->rig, r->now);
 }
 
@@ -618,6 +618,48 @@ static void hydration_makes_the_disk_whole_and_nothing_dirty(void **state)
     check_ok(source_write(r->rig->source, 1, 5, span_of(r->now[1] + 5, 3), &err), err);
     reopen_whole(r->rig);
     check_shows(r->rig, r->now);
+}
+
+/* Written without an origin no bit is set: settings that name it again must find the record whole.
+ */
+static void a_disk_that_was_whole_is_so_after_a_power_cut(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    hydrate_all(r->rig);
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        reopen_whole(r->rig);
+        change(r, 1);
+        check_ok(source_sync(r->rig->source, &err), err);
+        rig_power_cut(r->rig, seed);
+        r->rig->origin = &r->far.origin;
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+    }
+}
+
+/* Both processes were killed between the record and its sync, or the sync failed. */
+static void bits_that_were_written_and_not_synced_are_recorded_by_the_next_mount(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        rig_write(r->rig, 0, 7, 1, (uint8_t)seed);
+        memset(r->now[0] + 7 * BLOCK_BYTES, (int)seed, BLOCK_BYTES);
+        fake_world_fail(r->rig->world, FAKE_SYNC, 2, EIO, false); /* the data's is the first */
+        check_fails(source_flush(r->rig->source, 0, &err), err, ERR_IO);
+        rig_reboot(r->rig);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+        check_ok(source_flush(r->rig->source, 0, &err), err);
+        rig_power_cut(r->rig, seed);
+        rig_open_source(r->rig);
+        check_shows(r->rig, r->now);
+        rig_reboot(r->rig);
+        rig_lay_over(r->rig, &r->far.origin); /* anew */
+        rig_open_source(r->rig);
+        memcpy(r->now[0], r->far.bytes[0], room(0));
+    }
 }
 
 static void what_hydration_said_is_whole_outlives_a_power_cut(void **state)
@@ -836,6 +878,58 @@ static void quiet_hydration_writes_nothing_and_waits_for_no_store(void **state)
     sem_destroy(&done);
 }
 
+struct quieting {
+    struct hydrate *hydrate;
+    pthread_t thread;
+    _Atomic bool done;
+    bool early;
+};
+
+static void *make_quiet(void *context)
+{
+    struct quieting *q = context;
+    hydrate_quiet(q->hydrate);
+    q->done = true;
+    return NULL;
+}
+
+/* Hydration is about to write. What must not happen has some time to happen. */
+static void ask_for_quiet(void *context)
+{
+    struct quieting *q = context;
+    const struct timespec step = {.tv_nsec = 1000000};
+    if (pthread_create(&q->thread, NULL, make_quiet, q) != 0)
+        abort();
+    for (unsigned i = 0; i < 100 && !q->done; i++)
+        nanosleep(&step, NULL);
+    q->early = q->done;
+}
+
+static void hydration_is_quiet_when_its_last_write_has_ended(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    struct quieting q = {.done = false};
+    sem_t done, hang;
+    sem_init(&done, 0, 0);
+    sem_init(&hang, 0, 0);
+    r->far.hang = &hang; /* until the moment can know of it */
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &q.hydrate, &err), err);
+    moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), ask_for_quiet, &q);
+    for (unsigned i = 0; i < 1000; i++)
+        sem_post(&hang);
+    while (!moment_came())
+        sched_yield();
+    pthread_join(q.thread, NULL);
+    hydrate_stop(&q.hydrate);
+    moment_end();
+    assert_false(q.early);
+    r->far.hang = NULL;
+    check_shows(r->rig, r->now);
+    sem_destroy(&hang);
+    sem_destroy(&done);
+}
+
 struct guest {
     struct far_rig *rig;
     size_t disk;
@@ -905,6 +999,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         property(the_disk_shows_its_origin_where_nothing_was_written),
         property(no_death_of_a_worker_forgets_a_write),
+        property(a_record_that_was_half_taken_in_is_taken_in_anew),
         property(a_discarded_block_is_present_and_zero),
         property(data_is_where_the_file_or_the_origin_has_some),
         property(a_cut_ships_what_the_origin_has),
@@ -915,9 +1010,12 @@ int main(void)
         property(no_moment_of_a_sync_records_what_is_not_there),
         property(a_sync_under_writes_records_no_block_without_its_data),
         property(a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it),
+        property(a_sync_before_the_data_is_there_records_nothing_of_it),
         property(hydration_never_overwrites_a_write_that_came_after_its_look),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),
+        property(a_disk_that_was_whole_is_so_after_a_power_cut),
+        property(bits_that_were_written_and_not_synced_are_recorded_by_the_next_mount),
         property(what_hydration_said_is_whole_outlives_a_power_cut),
         property(what_is_written_to_a_disk_that_is_whole_outlives_the_mount),
         property(an_origin_that_comes_back_hides_nothing),
@@ -927,6 +1025,7 @@ int main(void)
         property(hydration_waits_for_a_store_and_says_why),
         property(one_unreadable_block_keeps_the_origin_and_the_rest_is_copied),
         property(quiet_hydration_writes_nothing_and_waits_for_no_store),
+        property(hydration_is_quiet_when_its_last_write_has_ended),
         property(a_guests_writes_win_over_hydration_of_the_same_blocks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -280,6 +280,33 @@ static void digests_are_those_of_the_head_s_line(void **state)
     end(&f);
 }
 
+/* Also of one that is repeated: the state of the first is believed all the time. */
+static void adopted_digests_are_whole_wherever_the_power_goes(void **state)
+{
+    struct fixture f;
+    (void)state;
+    begin(&f);
+    struct seed_config config = config_of(&f);
+    for (unsigned time = 1; time <= 2; time++) {
+        bool died = true;
+        for (uint64_t call = 1; died; call++) {
+            struct err err = ERR_NONE;
+            struct ship_state ship;
+            fake_world_stop(f.vm.world, call);
+            bool done = seed_adopt(&config, STATE, &err);
+            died = fake_world_stopped(f.vm.world);
+            assert_true(done || died);
+            fake_world_power_cut(f.vm.world, call);
+            check_ok(ship_state_load(f.vm.world, STATE, second, &ship, &err), err);
+            if (done || time == 2)
+                assert_true(ship.begun);
+            if (ship.begun)
+                check_digests(&f, parent_value, true);
+        }
+    }
+    end(&f);
+}
+
 static void a_seed_made_twice_seals_nothing_twice(void **state)
 {
     struct fixture f;
@@ -414,6 +441,7 @@ int main(void)
         cmocka_unit_test(only_what_differs_from_the_parent_is_sealed),
         cmocka_unit_test(a_copy_that_is_the_parent_s_view_needs_no_epoch),
         cmocka_unit_test(digests_are_those_of_the_head_s_line),
+        cmocka_unit_test(adopted_digests_are_whole_wherever_the_power_goes),
         cmocka_unit_test(a_seed_made_twice_seals_nothing_twice),
         cmocka_unit_test(a_reply_lost_at_any_call_is_made_good_by_the_next_try),
         cmocka_unit_test(a_source_marks_all_and_begins_behind_the_parent_s_newest_point),

@@ -7,6 +7,7 @@
 #include "fs/disk/source_private.h"
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 
 #include <errno.h>
@@ -187,6 +188,30 @@ static void a_write_whose_mark_cannot_be_made_durable_does_not_happen(void **sta
     assert_int_equal(rig_read_raw(r, 0, 2), 'k');
 }
 
+struct before_bytes {
+    struct rig *rig;
+    bool dirty, marked;
+};
+
+static void look_before_bytes(void *context)
+{
+    struct before_bytes *b = context;
+    struct source *s = b->rig->source;
+    b->dirty = dirty_test(s->dirty, dirty_active(s->dirty), 0, 300);
+    b->marked = marks_test(s->disks[0].marks, 300 / REGION_BLOCKS);
+}
+
+static void a_block_is_marked_and_dirty_before_its_bytes_change(void **state)
+{
+    struct before_bytes b = {.rig = *state};
+    struct err err = ERR_NONE;
+    check_ok(source_sweep(b.rig->source, true, &err), err);
+    moment_begin(b.rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), look_before_bytes, &b);
+    rig_write(b.rig, 0, 300, 1, 1);
+    moment_end();
+    assert_true(b.marked && b.dirty);
+}
+
 static void a_mark_stays_while_its_region_is_dirty(void **state)
 {
     struct rig *r = *state;
@@ -230,6 +255,25 @@ static void a_failed_sync_is_returned_and_sticky(void **state)
     check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
     check_fails(source_sync(r->source, &err), err, ERR_IO);
     check_ok(source_flush(r->source, 1, &err), err);
+}
+
+static void fail_another_sync(void *context)
+{
+    struct rig *r = context;
+    struct err err = ERR_NONE;
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+}
+
+/* The kernel tells one of them; what the other one wrote may be lost as well. */
+static void of_two_syncs_at_once_none_succeeds_when_one_fails(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r, 0, 1, 1, 1);
+    moment_begin(r->world, MOMENT_AFTER_SYNC, rig_disk_path(0), fail_another_sync, r);
+    check_fails(source_flush(r->source, 0, &err), err, ERR_IO);
+    moment_end();
 }
 
 static void a_failed_sync_is_not_forgotten_when_the_worker_is_killed(void **state)
@@ -392,9 +436,11 @@ int main(void)
         T(an_empty_write_changes_nothing),
         T(after_a_power_cut_every_changed_block_is_dirty_again),
         T(a_write_whose_mark_cannot_be_made_durable_does_not_happen),
+        T(a_block_is_marked_and_dirty_before_its_bytes_change),
         T(a_mark_stays_while_its_region_is_dirty),
         T(flushed_data_survives_a_power_cut),
         T(a_failed_sync_is_returned_and_sticky),
+        T(of_two_syncs_at_once_none_succeeds_when_one_fails),
         T(a_failed_sync_is_not_forgotten_when_the_worker_is_killed),
         T(after_a_failed_sync_marked_regions_are_dirty_and_unknown),
         T(a_shrunk_file_is_refused_by_name),

@@ -184,6 +184,7 @@ static void a_lapsed_lease_stops_reads_until_it_is_renewed(void **state)
     check_fails(image_read(image, 0, mspan_of(&byte, 1), &err), err, ERR_IO);
     check_says(err, "lease");
     memory_store_hook(f->made.target, NULL, NULL, NULL);
+    assert_int_equal(count_pins(f).leases, 1); /* the old one, while there is no other */
     open_points_tend(f->points);
     check_block(image, 5, 105);
     image_close(image);
@@ -275,6 +276,7 @@ static void a_write_without_its_hold_is_refused_and_leaves_nothing(void **state)
     memory_store_hook(f->made.target, fail_puts, NULL, NULL);
     check_fails(image_write(image, 0, span_of(&byte, 1), &err), err, ERR_TRANSIENT);
     memory_store_hook(f->made.target, NULL, NULL, NULL);
+    assert_int_equal(count_pins(f).leases, 1); /* still what keeps the point */
     check_block(image, 0, 100);
     write_block(image, 0, 1);
     check_block(image, 0, 1);

@@ -123,8 +123,7 @@ static void worker_live(struct stepped *s)
             _exit(1);
         atomic_store(s->executed, s->slot->in.unique);
         out.unique = s->slot->in.unique;
-        slot_record(s->slot, &iov, 1);
-        if (writev(s->worker_fd, &iov, 1) != sizeof out)
+        if (slot_answer(s->slot, s->worker_fd, &iov, 1) != sizeof out)
             _exit(2);
     }
     slot_clear(s->slot);

@@ -6,6 +6,7 @@
 #include "common/file.h"
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
+#include "tests/support/moment.h"
 #include "tests/support/specimen.h"
 #include "tests/support/tmp_dir.h"
 
@@ -674,6 +675,86 @@ static void a_record_that_could_not_be_written_is_written_by_the_next_flush(void
     }
 }
 
+/* Block 4 is the view's or what was written, sector by sector, and nothing else. */
+static void failing_check(struct failing *f)
+{
+    uint8_t seen[BLOCK_BYTES];
+    struct err err = ERR_NONE;
+    failing_cut_and_reopen(f);
+    check_ok(overlay_read(f->overlay, 4 * BLOCK_BYTES, mspan_of(seen, sizeof seen), &err), err);
+    for (uint64_t i = 0; i < sizeof seen; i++)
+        assert_true(seen[i] == 0xaa || seen[i] == base_byte(4 * BLOCK_BYTES + i));
+}
+
+static void write_block_four(void *context)
+{
+    const struct failing *f = context;
+    struct err err = ERR_NONE;
+    uint8_t bytes[BLOCK_BYTES];
+    memset(bytes, 0xaa, sizeof bytes);
+    check_ok(overlay_write(f->overlay, 4 * BLOCK_BYTES, span_of(bytes, sizeof bytes), &err), err);
+}
+
+static void flush_it(void *context)
+{
+    const struct failing *f = context;
+    struct err err = ERR_NONE;
+    check_ok(overlay_flush(f->overlay, &err), err);
+}
+
+static void a_block_written_behind_the_sync_of_the_data_is_not_recorded(void **state)
+{
+    struct failing f = {.world = NULL};
+    struct err err = ERR_NONE;
+    (void)state;
+    failing_open(&f);
+    check_ok(overlay_write(f.overlay, 0, span_of("x", 1), &err), err);
+    moment_begin(f.world, MOMENT_AFTER_SYNC, "/scratch/root.data", write_block_four, &f);
+    flush_it(&f);
+    moment_end();
+    failing_check(&f);
+    failing_close(&f);
+}
+
+static void a_flush_before_the_data_is_there_records_nothing_of_it(void **state)
+{
+    struct failing f = {.world = NULL};
+    (void)state;
+    failing_open(&f);
+    moment_begin(f.world, MOMENT_BEFORE_WRITE, "/scratch/root.data", flush_it, &f);
+    write_block_four(&f);
+    moment_end();
+    failing_check(&f);
+    failing_close(&f);
+}
+
+/* The process was killed between the record and its sync, or the sync failed. */
+static void bits_that_were_written_and_not_synced_are_recorded_by_the_next_opener(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct failing f = {.world = NULL};
+        struct overlay_point point = some_point();
+        struct err err = ERR_NONE;
+        uint8_t seen = 0;
+        failing_open(&f);
+        write_block_four(&f);
+        fake_world_fail(f.world, FAKE_SYNC, 2, EIO, true);
+        check_fails(overlay_flush(f.overlay, &err), err, ERR_IO);
+        overlay_close(&f.overlay);
+        fake_world_fail(f.world, FAKE_SYNC, 0, 0, false);
+        check_ok(overlay_open(f.world, "/scratch", &point, &f.view, 0, &f.overlay, &err), err);
+        check_ok(overlay_flush(f.overlay, &err), err);
+        fake_world_fail(f.world, FAKE_ANY, 1, EIO, true);
+        overlay_close(&f.overlay);
+        fake_world_power_cut(f.world, seed);
+        check_ok(overlay_open(f.world, "/scratch", &point, &f.view, 0, &f.overlay, &err), err);
+        check_ok(overlay_read(f.overlay, 4 * BLOCK_BYTES, mspan_of(&seen, 1), &err), err);
+        assert_int_equal(seen, 0xaa);
+        failing_close(&f);
+    }
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -701,6 +782,9 @@ int main(void)
         TEST(what_was_flushed_survives_a_kill),
         cmocka_unit_test(a_power_cut_at_any_call_keeps_what_was_flushed),
         cmocka_unit_test(after_a_failed_sync_nothing_is_promised_until_it_is_opened_again),
+        cmocka_unit_test(a_block_written_behind_the_sync_of_the_data_is_not_recorded),
+        cmocka_unit_test(a_flush_before_the_data_is_there_records_nothing_of_it),
+        cmocka_unit_test(bits_that_were_written_and_not_synced_are_recorded_by_the_next_opener),
         cmocka_unit_test(a_record_that_could_not_be_written_is_written_by_the_next_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

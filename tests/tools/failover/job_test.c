@@ -409,6 +409,40 @@ static void old_jobs_go_when_they_are_finished(void **state)
     fake_world_release(&w);
 }
 
+static enum memory_fault fail_from(void *context, const struct memory_call *call)
+{
+    return call->number >= *(const uint64_t *)context ? MEMORY_FAIL : MEMORY_PASS;
+}
+
+/* Whatever the one that died left of the job that it removed, the next one goes on. */
+static void tidying_that_was_cut_off_anywhere_goes_on(void **state)
+{
+    struct fixture *f = *state;
+    struct world *w = fake_world_make(1);
+    struct err err = ERR_NONE;
+    char id[JOB_ID_MAX];
+    bool done = false;
+    f->vault.world = w;
+    for (unsigned i = 0; i < JOBS_KEEP; i++) {
+        fake_world_advance(w, 2000000);
+        post(f, id);
+        check_ok(job_withdraw(&f->vault, id, &err), err);
+    }
+    size_t objects = memory_bucket_objects(f->bucket);
+    for (uint64_t at = 1; !done; at++) {
+        fake_world_advance(w, 2000000);
+        post(f, id);
+        check_ok(job_withdraw(&f->vault, id, &err), err);
+        uint64_t stop = memory_store_calls(f->store) + at;
+        memory_store_hook(f->store, fail_from, NULL, &stop);
+        done = job_tidy(&f->vault, &err);
+        memory_store_hook(f->store, NULL, NULL, NULL);
+        check_ok(job_tidy(&f->vault, &err), err);
+        assert_int_equal(memory_bucket_objects(f->bucket), objects);
+    }
+    fake_world_release(&w);
+}
+
 /* --- bytes --- */
 
 static bool parses(const char *text, struct err *err)
@@ -465,6 +499,7 @@ int main(void)
         T(a_job_that_waited_too_long_is_not_taken_any_more),
         T(jobs_are_listed_newest_first_and_as_many_as_asked),
         T(old_jobs_go_when_they_are_finished),
+        T(tidying_that_was_cut_off_anywhere_goes_on),
         T(what_is_no_job_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
