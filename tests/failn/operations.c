@@ -91,14 +91,14 @@ static bool check_enable(struct place *p, struct err *err)
     return place_enabled(p) || err_set(err, ERR_IO, "not enabled");
 }
 
-/* --- mount: a second one, after a clean stop, and its end --- */
+/* --- mount: a second one, after a clean stop; a write, and its end with a final cut --- */
 
 static bool run_mount(struct place *p, struct err *err)
 {
     struct place_mount m;
     if (!place_mount_open(p, true, &m, err))
         return false;
-    bool good = stop(&m, err);
+    bool good = place_write(&m, 0, 40, 8, err) && stop(&m, err);
     place_mount_close(&m);
     return good;
 }
@@ -155,7 +155,7 @@ static void end_mounted(struct place *p)
     place_mount_close(&mounted);
 }
 
-/* --- ship: a point with a part and one within its entry, then the end of the mount --- */
+/* --- ship: a point with a part, and one within its entry --- */
 
 static void prepare_ship(struct place *p)
 {
@@ -170,7 +170,7 @@ static bool run_ship(struct place *p, struct err *err)
 {
     (void)p;
     return place_ship(&mounted, err) && place_write(&mounted, 1, 16, 8, err) &&
-           place_ship(&mounted, err) && stop(&mounted, err);
+           place_ship(&mounted, err);
 }
 
 static bool check_ship(struct place *p, struct err *err)
@@ -230,15 +230,35 @@ const struct operation operations[OPERATIONS] = {
 
 /* --- the walk --- */
 
-static bool mount_again(struct place *p, bool fresh, struct err *err)
+static bool flush_all(struct place_mount *m, struct err *err)
+{
+    for (size_t disk = 0; disk < PLACE_DISKS; disk++)
+        if (!source_flush(m->source, disk, err))
+            return false;
+    return true;
+}
+
+/* A worker takes over; once an fsync has failed, only the next mount's succeeds. */
+static bool adopt(struct place *p, struct err *err)
 {
     struct place_mount m;
-    if (!place_mount_open(p, fresh, &m, err))
+    struct err sticky = ERR_NONE;
+    if (!place_mount_open(p, false, &m, err))
+        return err_wrap(err, "adopt");
+    bool good = read_all(&m, err) && write_some(&m, err) && place_ship(&m, err);
+    if (good && !flush_all(&m, &sticky) && strstr(sticky.text, "unmount and mount again") == NULL)
+        good = err_set(err, sticky.kind, "%s", sticky.text);
+    place_mount_close(&m);
+    return good || err_wrap(err, "adopted");
+}
+
+static bool mount_again(struct place *p, struct err *err)
+{
+    struct place_mount m;
+    if (!place_mount_open(p, true, &m, err))
         return err_wrap(err, "mount");
-    bool good = read_all(&m, err) && write_some(&m, err) && place_write(&m, 0, 3000, 9, err);
-    for (size_t disk = 0; good && disk < PLACE_DISKS; disk++)
-        good = source_flush(m.source, disk, err);
-    good = good && read_all(&m, err) && place_ship(&m, err) && stop(&m, err);
+    bool good = read_all(&m, err) && write_some(&m, err) && place_write(&m, 0, 3000, 9, err) &&
+                flush_all(&m, err) && read_all(&m, err) && place_ship(&m, err) && stop(&m, err);
     place_mount_close(&m);
     return good || err_wrap(err, "mounted");
 }
@@ -246,6 +266,6 @@ static bool mount_again(struct place *p, bool fresh, struct err *err)
 bool operations_walk(struct place *p, bool fresh, struct err *err)
 {
     return (place_enabled(p) || said(place_enable(p), "enable", err)) &&
-           mount_again(p, fresh, err) && said(place_process(p), "process", err) &&
+           (fresh || adopt(p, err)) && mount_again(p, err) && said(place_process(p), "process", err) &&
            (place_point_is_files(p, err) || err_wrap(err, "recover"));
 }

@@ -278,7 +278,7 @@ bool place_ship(struct place_mount *m, struct err *err)
             return true;
         }
         /* An abandoned cut answers who asked for it; the next one is asked for anew. */
-        if (err->kind != ERR_TRANSIENT &&
+        if (m->shipper->answered_ticket >= ticket &&
             !shipper_request_point(m->shipper, POINT_CRASH, "", &ticket, err))
             return false;
     }
