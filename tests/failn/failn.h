@@ -12,10 +12,12 @@
  *   - the calls listed in CALLS of tests/CMakeLists.txt, by farshore itself (-Wl,--wrap).
  *   - store_put, _get, _size, _list, _remove, _load, by whom they are called, wrappers of stores
  *     among them: so the innermost call fails, which is tried again, and the outermost, which is not.
- * A stack is the return addresses inside the program; two runs of one program have the same.
+ * A stack is the return addresses inside the program, or, `deep`, those inside libraries, too; two
+ * runs of one program have the same.
  *
  * Time is the gate's: pauses take none. A wait with a deadline that nobody ends is over after
- * FAILN_PATIENCE_MS of real time, and the clocks jump to its deadline.
+ * FAILN_PATIENCE_MS of real time, and the clocks jump to its deadline. One of FAILN_WATCH_MS and
+ * more is no pause but a bound of what others do: they get FAILN_BOUND_MS.
  *
  * The gate is memory that forks share: a run is a child. */
 #ifndef TESTS_FAILN_FAILN_H
@@ -29,6 +31,8 @@
 #define FAILN_STACKS_MAX  16384u
 #define FAILN_FRAMES_MAX  24u
 #define FAILN_PATIENCE_MS 20u
+#define FAILN_WATCH_MS    25000u
+#define FAILN_BOUND_MS    5000u
 
 enum failn_class { FAILN_ALLOC, FAILN_CALL, FAILN_STORE, FAILN_CLASSES };
 extern const char *const failn_class_names[FAILN_CLASSES];
@@ -45,6 +49,7 @@ enum failn_mode { FAILN_RECORD, FAILN_ONCE, FAILN_EVER };
 
 struct failn_gate {
     enum failn_mode mode;
+    bool deep;
     uint64_t target;         /* hash of the stack that fails */
     enum failn_class kind;   /* its class */
     _Atomic bool fired;      /* it failed */

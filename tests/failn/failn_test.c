@@ -11,6 +11,7 @@
  *
  * FAILN_SHARE=N     of N stacks one is run, the same each time (default 1: all)
  * FAILN_ONLY=OPERATION[:MODE:HASH]  what a finding names: only this, with its output shown
+ * FAILN_DEEP=1      stacks go into libraries: each allocation of theirs fails (some hours)
  * FAILN_JOBS=N      runs at a time, else one per processor */
 #include "tests/failn/failn.h"
 #include "tests/failn/operations.h"
@@ -26,7 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define RUN_SECONDS  60u
+#define RUN_SECONDS  120u
 #define JOBS_MAX     16u
 #define STATUS_LEAKS 61
 #define OUTPUT_SHOWN 3000
@@ -199,6 +200,7 @@ static void show_stack(const struct failn_stack *s)
     for (size_t i = 0; i < FAILN_FRAMES_MAX && s->frames[i]; i++)
         used += (size_t)snprintf(line + used, sizeof line - used, " 0x%x",
                                  s->frames[i] - (i > 0));
+    fflush(stdout);
     if (system(line) != 0)
         puts("(addr2line is not there)");
 }
@@ -268,6 +270,7 @@ static void job_make(struct job *j)
     place_make(&j->place);
     snprintf(j->output, sizeof j->output, "%s.out", j->place.dir.path);
     j->gate = failn_shared(sizeof *j->gate);
+    j->gate->deep = getenv("FAILN_DEEP") != NULL;
     j->report = failn_shared(sizeof *j->report);
 }
 
@@ -308,6 +311,21 @@ static void work(const struct operation *o, const struct failn_stack *stacks,
     job_remove(&j);
     fflush(stdout);
     _exit(0);
+}
+
+/* What came by in the run that noted it comes by again, but for turns of threads; and a stack that
+ * was asked for by name is there. */
+static void check_met(const struct counts *counts)
+{
+    uint32_t runs = 0, missed = 0;
+    const char *only = getenv("FAILN_ONLY");
+    for (enum failn_class k = 0; k < FAILN_CLASSES; k++) {
+        runs += atomic_load(&counts->runs[k]);
+        missed += atomic_load(&counts->missed[k]);
+    }
+    assert_true(missed * 10 <= runs);
+    if (only && strchr(only, ':') && runs == 0)
+        fail_msg("%s: this program has no such stack", only);
 }
 
 static uint32_t print_table(const struct operation *o, const struct failn_stack *stacks,
@@ -353,6 +371,7 @@ static void all_runs(void **state)
         failed |= status;
     assert_int_equal(print_table(o, stacks, counts), 0);
     assert_int_equal(failed, 0);
+    check_met(counts);
 }
 
 int main(void)

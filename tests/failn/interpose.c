@@ -7,8 +7,10 @@
 #include "backend/store/store.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
@@ -62,34 +64,36 @@ void failn_disarm(void)
 struct walk {
     uint32_t frames[FAILN_FRAMES_MAX];
     size_t count;
+    bool deep;
+    uint64_t hash;
 };
+
+/* FNV-1a. */
+static void add_hash(struct walk *w, uint64_t value)
+{
+    for (unsigned shift = 0; shift < 64; shift += 8)
+        w->hash = (w->hash ^ (value >> shift & 0xff)) * 0x100000001b3u;
+}
 
 static _Unwind_Reason_Code take_frame(struct _Unwind_Context *context, void *argument)
 {
     struct walk *w = argument;
+    struct dl_find_object library;
     uintptr_t at = _Unwind_GetIP(context), start = (uintptr_t)&__executable_start;
     if (_Unwind_GetRegionStart(context) == the_root)
         return _URC_END_OF_STACK;
-    if (at >= start && at < (uintptr_t)&etext)
+    if (at >= start && at < (uintptr_t)&etext) {
         w->frames[w->count++] = (uint32_t)(at - start);
+        add_hash(w, at - start);
+    } else if (w->deep && _dl_find_object((void *)at, &library) == 0) {
+        add_hash(w, at - library.dlfo_link_map->l_addr);
+    }
     return w->count < FAILN_FRAMES_MAX ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-/* FNV-1a. */
-static uint64_t hash_of(const char *name, const struct walk *w)
+static void note(struct failn_gate *g, enum failn_class kind, const char *name, const struct walk *w)
 {
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (const char *c = name; *c; c++)
-        hash = (hash ^ (uint8_t)*c) * 0x100000001b3u;
-    for (size_t i = 0; i < w->count; i++)
-        for (unsigned shift = 0; shift < 32; shift += 8)
-            hash = (hash ^ (w->frames[i] >> shift & 0xff)) * 0x100000001b3u;
-    return hash ? hash : 1;
-}
-
-static void note(struct failn_gate *g, enum failn_class kind, const char *name, uint64_t hash,
-                 const struct walk *w)
-{
+    uint64_t hash = w->hash;
     while (atomic_exchange(&g->lock, 1))
         sched_yield();
     size_t i = hash % FAILN_STACKS_MAX, tries = 0;
@@ -109,13 +113,14 @@ static void note(struct failn_gate *g, enum failn_class kind, const char *name, 
 /* Frames of the gate itself come first: of a wrapper one, of an allocation its own. */
 static bool stack_fails(struct failn_gate *g, enum failn_class kind, const char *name)
 {
-    struct walk w = {.count = 0};
+    struct walk w = {.deep = g->deep, .hash = 0xcbf29ce484222325u};
     bool expected = false;
+    for (const char *c = name; *c; c++)
+        add_hash(&w, (uint64_t)*c);
     _Unwind_Backtrace(take_frame, &w);
-    uint64_t hash = hash_of(name, &w);
     if (g->mode != FAILN_RECORD)
-        return hash == g->target && atomic_compare_exchange_strong(&g->fired, &expected, true);
-    note(g, kind, name, hash, &w);
+        return w.hash == g->target && atomic_compare_exchange_strong(&g->fired, &expected, true);
+    note(g, kind, name, &w);
     return false;
 }
 
@@ -391,9 +396,10 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
     struct timespec now;
     __real_clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t begin_ns = ns_of(&now), ahead_ns = passed_ns(), end_ns = ns_of(until);
-    uint64_t patient_ns = begin_ns + FAILN_PATIENCE_MS * NS_PER_MS;
     if (end_ns <= begin_ns + ahead_ns)
         return ETIMEDOUT;
+    bool watch = end_ns - begin_ns - ahead_ns >= FAILN_WATCH_MS * NS_PER_MS;
+    uint64_t patient_ns = begin_ns + (watch ? FAILN_BOUND_MS : FAILN_PATIENCE_MS) * NS_PER_MS;
     struct timespec real_end = time_of(
         end_ns - ahead_ns < patient_ns ? end_ns - ahead_ns : patient_ns);
     int result = __real_pthread_cond_timedwait(c, m, &real_end);
