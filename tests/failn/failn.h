@@ -45,11 +45,13 @@ struct failn_stack {
     uint32_t frames[FAILN_FRAMES_MAX]; /* offsets in the program, innermost first */
 };
 
-enum failn_mode { FAILN_RECORD, FAILN_ONCE, FAILN_EVER };
+enum failn_mode { FAILN_RECORD, FAILN_ONCE, FAILN_EVER, FAILN_OPEN /* all passes */ };
+extern const char *const failn_mode_names[];
 
 struct failn_gate {
     enum failn_mode mode;
     bool deep;
+    bool real_time; /* the clocks are the host's, and pauses are paused */
     uint64_t target;         /* hash of the stack that fails */
     enum failn_class kind;   /* its class */
     _Atomic bool fired;      /* it failed */
@@ -62,6 +64,9 @@ struct failn_gate {
 
 /* Memory that forks share, zeroed; aborts when there is none. */
 void *failn_shared(size_t bytes);
+
+/* The same in a file, which other programs share, too. */
+struct failn_gate *failn_gate_of(const char *path);
 
 /* The gate of this process and of its forks, with its time; once. */
 void failn_use(struct failn_gate *gate);

@@ -32,8 +32,6 @@
 #define STATUS_LEAKS 61
 #define OUTPUT_SHOWN 3000
 
-static const char *const mode_names[] = {"record", "once", "ever"};
-
 /* What the first process of a run says to the others. */
 struct report {
     bool succeeded;        /* as the operation said */
@@ -239,7 +237,7 @@ static void fail_stack(const struct operation *o, struct job *j, const struct fa
     if (finding[0] == '\0')
         return;
     atomic_fetch_add(&counts->findings[s->kind], 1);
-    printf("\nFINDING FAILN_ONLY=%s:%s:%016llx  %s fails: %s\n", o->name, mode_names[mode],
+    printf("\nFINDING FAILN_ONLY=%s:%s:%016llx  %s fails: %s\n", o->name, failn_mode_names[mode],
            (unsigned long long)s->hash, s->name, finding);
     show_stack(s);
     show_output(j);
@@ -258,7 +256,7 @@ static bool is_chosen(const struct operation *o, const struct failn_stack *s, en
     char wanted[80];
     const char *only = getenv("FAILN_ONLY");
     if (only && strchr(only, ':')) {
-        snprintf(wanted, sizeof wanted, "%s:%s:%016llx", o->name, mode_names[mode],
+        snprintf(wanted, sizeof wanted, "%s:%s:%016llx", o->name, failn_mode_names[mode],
                  (unsigned long long)s->hash);
         return strcmp(only, wanted) == 0;
     }

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/statvfs.h>
 #include <time.h>
+#include <unistd.h>
 #include <unwind.h>
 
 #define NS_PER_S    1000000000ull
@@ -27,6 +28,7 @@
 #define PAGE_OFFSET 0xfffu
 
 const char *const failn_class_names[FAILN_CLASSES] = {"alloc", "call", "store"};
+const char *const failn_mode_names[] = {"record", "once", "ever", "open"};
 
 extern const char __executable_start, etext; /* the linker's */
 
@@ -35,12 +37,27 @@ static atomic_bool armed;
 static uintptr_t the_root;
 static _Thread_local bool inside; /* the gate's own work passes */
 
-void *failn_shared(size_t bytes)
+static void *shared(size_t bytes, int flags, int fd)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | flags, fd, 0);
     if (p == MAP_FAILED)
         abort();
     return p;
+}
+
+void *failn_shared(size_t bytes)
+{
+    return shared(bytes, MAP_ANONYMOUS, -1);
+}
+
+struct failn_gate *failn_gate_of(const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, sizeof(struct failn_gate)) != 0)
+        abort();
+    struct failn_gate *gate = shared(sizeof *gate, 0, fd);
+    close(fd);
+    return gate;
 }
 
 void failn_use(struct failn_gate *gate)
@@ -128,7 +145,8 @@ static bool stack_fails(struct failn_gate *g, enum failn_class kind, const char 
 static bool gate(enum failn_class kind, const char *name)
 {
     struct failn_gate *g = the_gate;
-    if (!atomic_load_explicit(&armed, memory_order_relaxed) || g == NULL || inside)
+    if (!atomic_load_explicit(&armed, memory_order_relaxed) || g == NULL || inside ||
+        g->mode == FAILN_OPEN)
         return false;
     bool fails = false;
     inside = true;
@@ -335,12 +353,18 @@ STORE(load,
 
 int __real_clock_gettime(clockid_t clock, struct timespec *out);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *out);
+int __real_nanosleep(const struct timespec *pause, struct timespec *left);
 int __wrap_nanosleep(const struct timespec *pause, struct timespec *left);
 int __wrap_usleep(useconds_t us);
 int __real_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                   const struct timespec *until);
 int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                   const struct timespec *until);
+
+static bool real_time(void)
+{
+    return the_gate == NULL || the_gate->real_time;
+}
 
 static uint64_t ns_of(const struct timespec *t)
 {
@@ -354,7 +378,7 @@ static struct timespec time_of(uint64_t ns)
 
 static uint64_t passed_ns(void)
 {
-    return the_gate ? atomic_load(&the_gate->passed_ns) : 0;
+    return real_time() ? 0 : atomic_load(&the_gate->passed_ns);
 }
 
 static void pass_ns(uint64_t ns)
@@ -377,7 +401,8 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *out)
 
 int __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
 {
-    (void)left;
+    if (real_time())
+        return __real_nanosleep(pause, left);
     pass_ns(ns_of(pause));
     sched_yield(); /* who waits for another thread this way lets it run */
     return 0;
@@ -394,6 +419,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                   const struct timespec *until)
 {
     struct timespec now;
+    if (real_time())
+        return __real_pthread_cond_timedwait(c, m, until);
     __real_clock_gettime(CLOCK_MONOTONIC, &now);
     uint64_t begin_ns = ns_of(&now), ahead_ns = passed_ns(), end_ns = ns_of(until);
     if (end_ns <= begin_ns + ahead_ns)
