@@ -11,7 +11,8 @@
  *     the library. One without any frame of ours (libc's and its threads' own) never fails alone.
  *   - the calls listed in CALLS of tests/CMakeLists.txt, by farshore itself (-Wl,--wrap).
  *   - store_put, _get, _size, _list, _remove, _load, by whom they are called, wrappers of stores
- *     among them: so the innermost call fails, which is tried again, and the outermost, which is not.
+ *     among them: the innermost call, which is tried again, and the outermost, which is not.
+ *
  * A stack is the return addresses inside the program, or, `deep`, those inside libraries, too; two
  * runs of one program have the same.
  *
@@ -51,13 +52,13 @@ extern const char *const failn_mode_names[];
 struct failn_gate {
     enum failn_mode mode;
     bool deep;
-    bool real_time; /* the clocks are the host's, and pauses are paused */
-    uint64_t target;         /* hash of the stack that fails */
-    enum failn_class kind;   /* its class */
-    _Atomic bool fired;      /* it failed */
-    _Atomic uint32_t failed; /* calls that failed */
-    _Atomic uint32_t lock;   /* of the table */
-    bool overflow;           /* a stack more than the table has room for */
+    bool real_time;             /* the clocks are the host's, and pauses are paused */
+    uint64_t target;            /* hash of the stack that fails */
+    enum failn_class kind;      /* its class */
+    _Atomic bool fired;         /* it failed */
+    _Atomic uint32_t failed;    /* calls that failed */
+    _Atomic uint32_t lock;      /* of the table */
+    bool overflow;              /* a stack more than the table has room for */
     _Atomic uint64_t passed_ns; /* by which the clocks are ahead of the host's */
     struct failn_stack stacks[FAILN_STACKS_MAX];
 };
@@ -72,8 +73,8 @@ struct failn_gate *failn_gate_of(const char *path);
 void failn_use(struct failn_gate *gate);
 void failn_pass_ms(uint64_t ms);
 
-/* From here to failn_disarm all calls pass the gate; before and after it is open. Stacks begin below
- * the function that starts at `root`. */
+/* From here to failn_disarm all calls pass the gate; before and after it is open. Stacks begin
+ * below the function that starts at `root`. */
 void failn_arm(uintptr_t root);
 void failn_disarm(void);
 

@@ -34,10 +34,10 @@
 
 /* What the first process of a run says to the others. */
 struct report {
-    bool succeeded;        /* as the operation said */
-    struct err err;        /* why not */
+    bool succeeded; /* as the operation said */
+    struct err err; /* why not */
     unsigned lost_fds, lost_threads;
-    struct err after;      /* of the second process: what is not as it must be */
+    struct err after; /* of the second process: what is not as it must be */
     bool after_good;
 };
 
@@ -157,8 +157,7 @@ static bool ended_well(int status, const char *which, char *finding, size_t size
     else if (WEXITSTATUS(status) == STATUS_LEAKS)
         snprintf(finding, size, "memory is lost");
     else if (WEXITSTATUS(status) != 0)
-        snprintf(finding, size, "%s of its two processes ends with %d", which,
-                 WEXITSTATUS(status));
+        snprintf(finding, size, "%s of its two processes ends with %d", which, WEXITSTATUS(status));
     return finding[0] == '\0';
 }
 
@@ -196,8 +195,7 @@ static void show_stack(const struct failn_stack *s)
     char line[4096];
     size_t used = (size_t)snprintf(line, sizeof line, "addr2line -spfi -e /proc/%d/exe", getpid());
     for (size_t i = 0; i < FAILN_FRAMES_MAX && s->frames[i]; i++)
-        used += (size_t)snprintf(line + used, sizeof line - used, " 0x%x",
-                                 s->frames[i] - (i > 0));
+        used += (size_t)snprintf(line + used, sizeof line - used, " 0x%x", s->frames[i] - (i > 0));
     fflush(stdout);
     if (system(line) != 0)
         puts("(addr2line is not there)");

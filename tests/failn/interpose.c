@@ -108,7 +108,8 @@ static _Unwind_Reason_Code take_frame(struct _Unwind_Context *context, void *arg
     return w->count < FAILN_FRAMES_MAX ? _URC_NO_REASON : _URC_END_OF_STACK;
 }
 
-static void note(struct failn_gate *g, enum failn_class kind, const char *name, const struct walk *w)
+static void note(struct failn_gate *g, enum failn_class kind, const char *name,
+                 const struct walk *w)
 {
     uint64_t hash = w->hash;
     while (atomic_exchange(&g->lock, 1))
@@ -335,18 +336,16 @@ STORE(put_digested,
       (struct store * s, const char *key, struct span body, const struct sha256 *digest,
        struct err *err),
       (s, key, body, digest, err))
-STORE(get,
-      (struct store * s, const char *key, uint64_t offset, struct mspan out, struct err *err),
+STORE(get, (struct store * s, const char *key, uint64_t offset, struct mspan out, struct err *err),
       (s, key, offset, out, err))
 STORE(size, (struct store * s, const char *key, uint64_t *bytes, struct err *err),
       (s, key, bytes, err))
 STORE(list,
-      (struct store * s, const char *prefix, const char *after, store_list_fn *each,
-       void *context, struct err *err),
+      (struct store * s, const char *prefix, const char *after, store_list_fn *each, void *context,
+       struct err *err),
       (s, prefix, after, each, context, err))
 STORE(remove, (struct store * s, const char *key, struct err *err), (s, key, err))
-STORE(load,
-      (struct store * s, const char *key, size_t bytes_max, struct buf *out, struct err *err),
+STORE(load, (struct store * s, const char *key, size_t bytes_max, struct buf *out, struct err *err),
       (s, key, bytes_max, out, err))
 
 /* --- time --- */
@@ -427,8 +426,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
         return ETIMEDOUT;
     bool watch = end_ns - begin_ns - ahead_ns >= FAILN_WATCH_MS * NS_PER_MS;
     uint64_t patient_ns = begin_ns + (watch ? FAILN_BOUND_MS : FAILN_PATIENCE_MS) * NS_PER_MS;
-    struct timespec real_end = time_of(
-        end_ns - ahead_ns < patient_ns ? end_ns - ahead_ns : patient_ns);
+    struct timespec real_end =
+        time_of(end_ns - ahead_ns < patient_ns ? end_ns - ahead_ns : patient_ns);
     int result = __real_pthread_cond_timedwait(c, m, &real_end);
     if (result == ETIMEDOUT && end_ns > patient_ns + passed_ns())
         pass_ns(end_ns - patient_ns - passed_ns());

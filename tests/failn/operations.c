@@ -108,8 +108,7 @@ static bool run_mount(struct place *p, struct err *err)
 static bool open_cut(struct place_mount *m, struct err *err)
 {
     uint64_t ticket;
-    if (!write_some(m, err) ||
-        !shipper_request_point(m->shipper, POINT_CRASH, "", &ticket, err))
+    if (!write_some(m, err) || !shipper_request_point(m->shipper, POINT_CRASH, "", &ticket, err))
         return false;
     for (unsigned i = 0; i < PLACE_STEPS; i++) {
         if (m->shipper->phase == SHIP_DRAIN || m->shipper->phase == SHIP_TAKE)
@@ -266,7 +265,7 @@ static bool mount_again(struct place *p, struct err *err)
 
 bool operations_walk(struct place *p, bool fresh, struct err *err)
 {
-    return (place_enabled(p) || said(place_enable(p), "enable", err)) &&
-           (fresh || adopt(p, err)) && mount_again(p, err) && said(place_process(p), "process", err) &&
+    return (place_enabled(p) || said(place_enable(p), "enable", err)) && (fresh || adopt(p, err)) &&
+           mount_again(p, err) && said(place_process(p), "process", err) &&
            (place_point_is_files(p, err) || err_wrap(err, "recover"));
 }

@@ -75,7 +75,7 @@ bool place_enable(struct place *p)
         snprintf(disks[i], sizeof disks[i], "%s=%s/%s", disk_names[i], p->dir.path, disk_names[i]);
     snprintf(cache, sizeof cache, "file://%s/cache", p->dir.path);
     snprintf(target, sizeof target, "file://%s/target", p->dir.path);
-    char *argv[] = {"farshore", "enable",   PLACE_VM, "--disk",   disks[0], "--disk",
+    char *argv[] = {"farshore", "enable",  PLACE_VM, "--disk",   disks[0], "--disk",
                     disks[1],   "--cache", cache,    "--target", target,   NULL};
     return verb_main(sizeof argv / sizeof *argv - 1, argv) == EXIT_DONE;
 }
@@ -110,14 +110,14 @@ bool place_enabled(struct place *p)
 /* --- what sectors hold --- */
 
 /* Version 0 is what a new disk has. */
-static void sector_bytes(const struct place_truth *t, size_t disk, uint64_t sector,
-                         uint8_t version, uint8_t out[PLACE_SECTOR])
+static void sector_bytes(const struct place_truth *t, size_t disk, uint64_t sector, uint8_t version,
+                         uint8_t out[PLACE_SECTOR])
 {
     memset(out, 0, PLACE_SECTOR);
     for (size_t i = 0; version > 0 && !t->zero[version] && i < PLACE_SECTOR; i += 8)
-        store_u64(out + i, (disk << 56 | sector << 32 | (uint64_t)version << 24 | i) *
-                                   0x9e3779b97f4a7c15u |
-                               1);
+        store_u64(out + i,
+                  (disk << 56 | sector << 32 | (uint64_t)version << 24 | i) * 0x9e3779b97f4a7c15u |
+                      1);
 }
 
 static bool is_true(struct place_truth *t, size_t which, size_t disk, uint64_t sector,
@@ -260,8 +260,8 @@ bool place_read(struct place_mount *m, size_t disk, uint64_t sector, uint64_t co
                 struct err *err)
 {
     static uint8_t seen[PLACE_SECTORS * PLACE_SECTOR];
-    return source_read(m->source, disk, sector * PLACE_SECTOR,
-                       mspan_of(seen, count * PLACE_SECTOR), err) &&
+    return source_read(m->source, disk, sector * PLACE_SECTOR, mspan_of(seen, count * PLACE_SECTOR),
+                       err) &&
            are_true(m->place->truth, disk, disk, sector, count, seen, err);
 }
 

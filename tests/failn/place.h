@@ -92,8 +92,7 @@ struct place_recovery {
 };
 
 /* Finds the newest point as a user's lookups do. `writable`: with overlays. */
-bool place_recovery_open(struct place *p, bool writable, struct place_recovery *r,
-                         struct err *err);
+bool place_recovery_open(struct place *p, bool writable, struct place_recovery *r, struct err *err);
 void place_recovery_close(struct place_recovery *r);
 /* The image of a disk, all of it read: as `which` has it in the truth. */
 bool place_recovery_read(struct place_recovery *r, size_t disk, size_t which, struct err *err);
