@@ -62,7 +62,7 @@ operation_mount() {
     judge mount $status
     if [ $status -eq 0 ]; then
         ! write_block "$TMP/src/os.img" || answered=yes
-        status=0; on_a point web --wait || status=$?; judge point $status
+        status=0; on_a point web --wait --timeout 20 || status=$?; judge point $status
         status=0; on_a unmount "$TMP/src" --wait --timeout 20 || status=$?; judge unmount $status
         [ $status -ne 0 ] || ! mounted "$TMP/src" || finding "unmount says that it is done"
     elif mounted "$TMP/src" && [ "$mode:$class" != ever:call ]; then # who may call nothing cannot unmount

@@ -23,7 +23,7 @@ static bool said(bool good, const char *what, struct err *err)
     return good || err_set(err, ERR_IO, "%s fails: its output says why", what);
 }
 
-static void end_nothing(struct place *p)
+static void nothing(struct place *p)
 {
     (void)p;
 }
@@ -75,11 +75,6 @@ static void prepare_before(struct place *p)
 }
 
 /* --- enable --- */
-
-static void prepare_nothing(struct place *p)
-{
-    (void)p;
-}
 
 static bool run_enable(struct place *p, struct err *err)
 {
@@ -220,12 +215,40 @@ static bool check_overlay(struct place *p, struct err *err)
 }
 
 const struct operation operations[OPERATIONS] = {
-    {"enable", false, false, prepare_nothing, run_enable, end_nothing, check_enable},
-    {"mount", false, false, prepare_before, run_mount, end_nothing, check_ship},
-    {"write", false, true, prepare_write, run_write, end_mounted, check_nothing},
-    {"ship", true, true, prepare_ship, run_ship, end_mounted, check_ship},
-    {"process", false, false, prepare_before, run_process, end_nothing, place_point_is_files},
-    {"recover", false, false, prepare_recover, run_recover, end_nothing, check_overlay},
+    {.name = "enable",
+     .cold = true,
+     .prepare = nothing,
+     .run = run_enable,
+     .end = nothing,
+     .check = check_enable},
+    {.name = "mount",
+     .prepare = prepare_before,
+     .run = run_mount,
+     .end = nothing,
+     .check = check_ship},
+    {.name = "write",
+     .adopts = true,
+     .prepare = prepare_write,
+     .run = run_write,
+     .end = end_mounted,
+     .check = check_nothing},
+    {.name = "ship",
+     .goes_on = true,
+     .adopts = true,
+     .prepare = prepare_ship,
+     .run = run_ship,
+     .end = end_mounted,
+     .check = check_ship},
+    {.name = "process",
+     .prepare = prepare_before,
+     .run = run_process,
+     .end = nothing,
+     .check = place_point_is_files},
+    {.name = "recover",
+     .prepare = prepare_recover,
+     .run = run_recover,
+     .end = nothing,
+     .check = check_overlay},
 };
 
 /* --- the walk --- */

@@ -5,8 +5,10 @@
 
 #include "tests/failn/place.h"
 
+/* Those that are cold come first. */
 struct operation {
     const char *name;
+    bool cold; /* nothing was done in its process before */
     /* Its adversity passes by itself: when one call alone failed, it succeeds all the same. */
     bool goes_on;
     bool adopts; /* its worker's death leaves the keeper's memory */
