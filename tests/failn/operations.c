@@ -55,15 +55,20 @@ static bool stop(struct place_mount *m, struct err *err)
     return shipper_stop(m->shipper, true, STOP_MS, err);
 }
 
-/* Enabled, mounted, written and shipped twice, stopped; the first point is applied. */
+/* More than rides in an entry. */
+#define PART_SECTORS (EPOCH_INLINE_BYTES / PLACE_SECTOR + 64)
+
+/* Enabled, mounted, written and shipped twice, the second time in parts, stopped; the first point
+ * is applied. */
 static bool live_before(struct place *p, struct err *err)
 {
     struct place_mount m;
     if (!said(place_enable(p), "enable", err) || !place_mount_open(p, true, &m, err))
         return false;
     bool good = write_some(&m, err) && place_ship(&m, err) &&
-                said(place_process(p), "process", err) && place_write(&m, 0, 1024, 600, err) &&
-                place_write(&m, 1, 8, 24, err) && place_ship(&m, err) && stop(&m, err);
+                said(place_process(p), "process", err) &&
+                place_write(&m, 0, 1024, PART_SECTORS, err) && place_write(&m, 1, 8, 24, err) &&
+                place_ship(&m, err) && stop(&m, err);
     place_mount_close(&m);
     return good;
 }
@@ -156,7 +161,7 @@ static void prepare_ship(struct place *p)
     struct err err = ERR_NONE;
     prepare_before(p);
     must(place_mount_open(p, true, &mounted, &err) && write_some(&mounted, &err) &&
-             place_write(&mounted, 0, 4096, 2048, &err),
+             place_write(&mounted, 0, 4096, PART_SECTORS, &err),
          &err);
 }
 

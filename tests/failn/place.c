@@ -109,15 +109,25 @@ bool place_enabled(struct place *p)
 
 /* --- what sectors hold --- */
 
+/* splitmix64: no compression shortens it, so that an epoch has parts. */
+static uint64_t mixed(uint64_t x)
+{
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 /* Version 0 is what a new disk has. */
 static void sector_bytes(const struct place_truth *t, size_t disk, uint64_t sector, uint8_t version,
                          uint8_t out[PLACE_SECTOR])
 {
-    memset(out, 0, PLACE_SECTOR);
-    for (size_t i = 0; version > 0 && !t->zero[version] && i < PLACE_SECTOR; i += 8)
-        store_u64(out + i,
-                  (disk << 56 | sector << 32 | (uint64_t)version << 24 | i) * 0x9e3779b97f4a7c15u |
-                      1);
+    uint64_t seed = (disk + 1) << 56 | sector << 32 | (uint64_t)version << 16;
+    if (version == 0 || t->zero[version]) {
+        memset(out, 0, PLACE_SECTOR);
+        return;
+    }
+    for (size_t i = 0; i < PLACE_SECTOR; i += 8)
+        store_u64(out + i, mixed(seed + i));
 }
 
 static bool is_true(struct place_truth *t, size_t which, size_t disk, uint64_t sector,
