@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # Fault case 25 through the kernel: mount and recover as processes, with every allocation, system
 # call and store call of the keeper, the worker, the recovery mount and the verbs failed once, and
-# for ever from there: fuse.sh SOURCE_FOLDER BINARY [MODE:HASH]. What failn_test does in one process
-# is here a real mount, in real time. Of FAILN_SHARE stacks one is run (default 1: all).
+# for ever from there. What failn_test does in one process is here a real mount, in real time.
+#   fuse.sh SOURCE_FOLDER BINARY [MODE:HASH:CALL]      the last is a pattern; a finding names it
+# Of FAILN_SHARE stacks one is run (default 1: all).
 # Passes when nothing hangs or crashes, what was answered is there, and all works again without
 # failures, from the same state.
 . "$(dirname "$0")/../e2e/lib.sh" "$1" "$2"
@@ -11,7 +12,7 @@ GATE=$TMP/gate
 GATED=$(dirname "$FARSHORE")/tests/failn_farshore
 gate() { "$(dirname "$FARSHORE")/tests/failn_gate" "$GATE" "$@"; }
 : "${FAILN_SHARE:=1}"
-ONLY=${3:-}
+ONLY=${3:-*}
 ulimit -c 0
 
 # Farshore behind the gate; its output is kept. 124 is a hang.
@@ -20,7 +21,7 @@ on_a() { a gated "$@"; }
 on_b() { b gated "$@"; }
 finding() {
     findings=$((findings + 1))
-    echo "FINDING fuse.sh SOURCE BINARY $mode:$hash ($what of $operation fails): $*"
+    echo "FINDING fuse.sh SOURCE BINARY $mode:$hash:$what ($operation): $*"
     tail -5 "$TMP/gated.log" "$TMP/a/state/vms/web/"*.log "$TMP/b/state/"*.log 2>/dev/null || :
 }
 mounted() { findmnt -rno TARGET "$1" >/dev/null 2>&1; }
@@ -117,8 +118,9 @@ for operation in mount recover; do
     runs=0 missed=0
     while read -r hash class what; do
         for mode in once ever; do
-            if [ -n "$ONLY" ]; then [ "$ONLY" = "$mode:$hash" ] || continue; fi
-            [ -n "$ONLY" ] || [ $((16#${hash:8} % FAILN_SHARE)) -eq 0 ] || continue
+            # shellcheck disable=SC2053 # a pattern
+            [[ $mode:$hash:$what == $ONLY ]] || continue
+            [ $((16#${hash:8} % FAILN_SHARE)) -eq 0 ] || continue
             forget_logs
             gate "$mode" "$hash"
             "operation_$operation"
