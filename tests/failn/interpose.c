@@ -14,11 +14,15 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <sched.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #include <unwind.h>
@@ -254,8 +258,13 @@ char *strndup(const char *text, size_t most)
         return failure;                                                                            \
     }
 
+CALL(int, accept4, (int fd, struct sockaddr *a, socklen_t *n, int how), (fd, a, n, how), -1, EMFILE)
 CALL(int, access, (const char *p, int mode), (p, mode), -1, EIO)
+CALL(int, bind, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n), -1, EADDRINUSE)
+CALL(int, chdir, (const char *p), (p), -1, EIO)
 CALL(int, chmod, (const char *p, mode_t mode), (p, mode), -1, EIO)
+CALL(int, connect, (int fd, const struct sockaddr *a, socklen_t n), (fd, a, n), -1, ECONNREFUSED)
+CALL(int, dup2, (int from, int to), (from, to), -1, EMFILE)
 CALL(int, eventfd, (unsigned n, int flags), (n, flags), -1, EMFILE)
 CALL(int, fallocate64, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), -1, ENOSPC)
 CALL(int, fchmod, (int fd, mode_t mode), (fd, mode), -1, EIO)
@@ -263,6 +272,7 @@ CALL(int, fchown, (int fd, uid_t u, gid_t g), (fd, u, g), -1, EPERM)
 CALL(int, fdatasync, (int fd), (fd), -1, EIO)
 CALL(int, flock, (int fd, int how), (fd, how), -1, ENOLCK)
 CALL(FILE *, fopen64, (const char *p, const char *how), (p, how), NULL, EMFILE)
+CALL(pid_t, fork, (void), (), -1, EAGAIN)
 CALL(int, fstat64, (int fd, struct stat *st), (fd, st), -1, EIO)
 CALL(int, fstatat64, (int fd, const char *p, struct stat *st, int how), (fd, p, st, how), -1, EIO)
 CALL(int, fsync, (int fd), (fd), -1, EIO)
@@ -272,16 +282,25 @@ CALL(char *, getcwd, (char *out, size_t n), (out, n), NULL, EIO)
 CALL(int, gethostname, (char *out, size_t n), (out, n), -1, EIO)
 CALL(ssize_t, getrandom, (void *out, size_t n, unsigned how), (out, n, how), -1, EIO)
 CALL(int, link, (const char *from, const char *to), (from, to), -1, ENOSPC)
+CALL(int, listen, (int fd, int n), (fd, n), -1, EADDRINUSE)
 CALL(off_t, lseek64, (int fd, off_t at, int from), (fd, at, from), -1, EIO)
 CALL(int, madvise, (void *at, size_t n, int how), (at, n, how), -1, ENOMEM)
 CALL(int, memfd_create, (const char *name, unsigned how), (name, how), -1, EMFILE)
 CALL(int, mkdir, (const char *p, mode_t mode), (p, mode), -1, ENOSPC)
 CALL(int, mlock, (const void *at, size_t n), (at, n), -1, ENOMEM)
+CALL(int, mlockall, (int how), (how), -1, ENOMEM)
 CALL(void *, mmap64, (void *at, size_t n, int prot, int how, int fd, off_t from),
      (at, n, prot, how, fd, from), MAP_FAILED, ENOMEM)
+CALL(int, mount,
+     (const char *from, const char *to, const char *type, unsigned long how, const void *data),
+     (from, to, type, how, data), -1, EPERM)
 CALL(DIR *, opendir, (const char *p), (p), NULL, EMFILE)
 CALL(int, pipe2, (int fd[2], int how), (fd, how), -1, EMFILE)
 CALL(int, posix_fadvise64, (int fd, off_t at, off_t n, int how), (fd, at, n, how), EIO, EIO)
+CALL(int, posix_spawn,
+     (pid_t * pid, const char *p, const posix_spawn_file_actions_t *files,
+      const posix_spawnattr_t *a, char *const *argv, char *const *env),
+     (pid, p, files, a, argv, env), EAGAIN, EAGAIN)
 CALL(ssize_t, pread64, (int fd, void *out, size_t n, off_t at), (fd, out, n, at), -1, EIO)
 CALL(int, pthread_create,
      (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *context),
@@ -291,12 +310,20 @@ CALL(ssize_t, read, (int fd, void *out, size_t n), (fd, out, n), -1, EIO)
 CALL(struct dirent *, readdir64, (DIR * d), (d), NULL, EIO)
 CALL(ssize_t, readlink, (const char *p, char *out, size_t n), (p, out, n), -1, EIO)
 CALL(char *, realpath, (const char *p, char *out), (p, out), NULL, EIO)
+CALL(ssize_t, recv, (int fd, void *out, size_t n, int how), (fd, out, n, how), -1, ECONNRESET)
 CALL(int, remove, (const char *p), (p), -1, EIO)
 CALL(int, rename, (const char *from, const char *to), (from, to), -1, ENOSPC)
+CALL(int, rmdir, (const char *p), (p), -1, EIO)
+CALL(ssize_t, send, (int fd, const void *in, size_t n, int how), (fd, in, n, how), -1, EPIPE)
+CALL(int, signalfd, (int fd, const sigset_t *set, int how), (fd, set, how), -1, EMFILE)
+CALL(int, socket, (int family, int type, int protocol), (family, type, protocol), -1, EMFILE)
 CALL(int, stat64, (const char *p, struct stat *st), (p, st), -1, EIO)
 CALL(int, statvfs64, (const char *p, struct statvfs *st), (p, st), -1, EIO)
+CALL(int, umount2, (const char *p, int how), (p, how), -1, EBUSY)
 CALL(int, unlink, (const char *p), (p), -1, EIO)
 CALL(ssize_t, write, (int fd, const void *in, size_t n), (fd, in, n), -1, ENOSPC)
+
+CALL(ssize_t, writev, (int fd, const struct iovec *in, int n), (fd, in, n), -1, EIO)
 
 /* With a last argument that may be left out. */
 #define CALL_MORE(name, type, after, parameters, arguments, number)                                \
