@@ -1,80 +1,62 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ * The low-level digests of OpenSSL, although newer OpenSSL prefers EVP: their state is a plain
+ * value, so they allocate nothing, take no lock and cannot fail, which no caller could act on. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "common/digest.h"
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/params.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-/* Looking an algorithm up by name costs more than digesting a block, so it is done once for the
- * process. Written by make_algorithms under pthread_once, constant from then on. */
-static struct {
-    pthread_once_t once;
-    EVP_MD *sha256;
-    EVP_MD *md5;
-    EVP_MAC_CTX *hmac; /* has its digest, no key: copied for each use */
-} algorithms = {.once = PTHREAD_ONCE_INIT};
-
-/* A digest has no way to fail that a caller could act on: without it nothing may be believed. */
-static void must(bool ok)
-{
-    if (ok)
-        return;
-    fputs("farshore: OpenSSL cannot compute digests (out of memory, or its default provider is "
-          "missing)\n",
-          stderr);
-    abort();
-}
-
-static void make_algorithms(void)
-{
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char[]){"SHA256"}, 0),
-        OSSL_PARAM_construct_end(),
-    };
-    algorithms.sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
-    algorithms.md5 = EVP_MD_fetch(NULL, "MD5", NULL);
-    must(algorithms.sha256 != NULL && algorithms.md5 != NULL);
-    EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-    must(hmac != NULL);
-    algorithms.hmac = EVP_MAC_CTX_new(hmac);
-    must(algorithms.hmac != NULL && EVP_MAC_CTX_set_params(algorithms.hmac, params) == 1);
-    EVP_MAC_free(hmac);
-}
+#include <openssl/md5.h>
+#include <openssl/sha.h>
 
 struct sha256 sha256_of(struct span data)
 {
     struct sha256 digest;
-    pthread_once(&algorithms.once, make_algorithms);
-    must(EVP_Digest(data.data, data.length, digest.bytes, NULL, algorithms.sha256, NULL) == 1);
+    SHA256_CTX ctx;
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, data.data, data.length);
+    SHA256_Final(digest.bytes, &ctx);
     return digest;
 }
 
 struct md5 md5_of(struct span data)
 {
     struct md5 digest;
-    pthread_once(&algorithms.once, make_algorithms);
-    must(EVP_Digest(data.data, data.length, digest.bytes, NULL, algorithms.md5, NULL) == 1);
+    MD5_CTX ctx;
+    MD5_Init(&ctx);
+    MD5_Update(&ctx, data.data, data.length);
+    MD5_Final(digest.bytes, &ctx);
+    return digest;
+}
+
+/* RFC 2104: the digest of `data` behind the key, each of whose bytes is changed by `pad`. */
+static struct sha256 padded(const uint8_t key[SHA256_CBLOCK], uint8_t pad, struct span data)
+{
+    struct sha256 digest;
+    uint8_t block[SHA256_CBLOCK];
+    SHA256_CTX ctx;
+    for (size_t i = 0; i < sizeof block; i++)
+        block[i] = key[i] ^ pad;
+    SHA256_Init(&ctx);
+    SHA256_Update(&ctx, block, sizeof block);
+    SHA256_Update(&ctx, data.data, data.length);
+    SHA256_Final(digest.bytes, &ctx);
+    OPENSSL_cleanse(block, sizeof block);
     return digest;
 }
 
 struct sha256 hmac_sha256(struct span key, struct span data)
 {
-    struct sha256 digest;
-    size_t length;
-    pthread_once(&algorithms.once, make_algorithms);
-    EVP_MAC_CTX *ctx = EVP_MAC_CTX_dup(algorithms.hmac);
-    must(ctx != NULL);
-    /* A NULL key would mean "the key set before": an empty one still needs an address. */
-    must(EVP_MAC_init(ctx, key.length > 0 ? key.data : (const uint8_t *)"", key.length, NULL) == 1);
-    must(EVP_MAC_update(ctx, data.data, data.length) == 1);
-    must(EVP_MAC_final(ctx, digest.bytes, &length, sizeof digest.bytes) == 1);
-    must(length == sizeof digest.bytes);
-    EVP_MAC_CTX_free(ctx);
-    return digest;
+    uint8_t block[SHA256_CBLOCK] = {0};
+    if (key.length > sizeof block) {
+        struct sha256 shorter = sha256_of(key);
+        memcpy(block, shorter.bytes, sizeof shorter.bytes);
+    } else if (key.length > 0) {
+        memcpy(block, key.data, key.length);
+    }
+    struct sha256 inner = padded(block, 0x36, data);
+    struct sha256 outer = padded(block, 0x5c, span_of(inner.bytes, sizeof inner.bytes));
+    OPENSSL_cleanse(block, sizeof block);
+    return outer;
 }
 
 bool digests_equal(const void *a, const void *b, size_t length)

@@ -134,23 +134,30 @@ static bool write_new(struct world *w, const char *path, mode_t mode, struct spa
            file_write(f, data, 0, err) && file_sync(f, err);
 }
 
-bool file_replace(struct world *w, const char *path, mode_t mode, struct span data, struct err *err)
+/* PATH.new, written and synced: the other order may leave an empty file under the name. */
+static bool write_beside(struct world *w, const char *path, mode_t mode, struct span data,
+                         char fresh[PATH_MAX], struct err *err)
 {
-    char fresh[PATH_MAX];
-
     if (!check_path(path, sizeof ".new", err))
         return false;
-    snprintf(fresh, sizeof fresh, "%s.new", path);
+    snprintf(fresh, PATH_MAX, "%s.new", path);
     /* What a crash left there goes first: its mode may be wider than what the caller asks for. */
     int result = w->ops->unlink(w, fresh);
     if (result < 0 && result != -ENOENT)
         return err_errno(err, -result, "cannot remove the old %s", fresh);
-    /* Sync before rename: the other order may leave an empty file under the name. */
-    if (!write_new(w, fresh, mode, data, err)) {
-        (void)w->ops->unlink(w, fresh); /* the next replace removes what stays */
+    if (write_new(w, fresh, mode, data, err))
+        return true;
+    (void)w->ops->unlink(w, fresh); /* the next one removes what stays */
+    return false;
+}
+
+bool file_replace(struct world *w, const char *path, mode_t mode, struct span data, struct err *err)
+{
+    char fresh[PATH_MAX];
+
+    if (!write_beside(w, path, mode, data, fresh, err))
         return false;
-    }
-    result = w->ops->rename(w, fresh, path);
+    int result = w->ops->rename(w, fresh, path);
     if (result < 0) {
         (void)w->ops->unlink(w, fresh);
         return err_errno(err, -result, "cannot rename %s to %s", fresh, path);
@@ -160,16 +167,15 @@ bool file_replace(struct world *w, const char *path, mode_t mode, struct span da
 
 bool file_create(struct world *w, const char *path, mode_t mode, struct span data, struct err *err)
 {
-    struct err why = ERR_NONE;
-    if (!check_path(path, 0, err))
+    char fresh[PATH_MAX];
+
+    if (!write_beside(w, path, mode, data, fresh, err))
         return false;
-    if (write_new(w, path, mode, data, &why) && sync_parent(w, path, &why))
-        return true;
-    if (why.kind != ERR_EXISTS)
-        (void)w->ops->unlink(w, path); /* half a file would refuse the next attempt */
-    if (err != NULL)
-        *err = why;
-    return false;
+    int result = w->ops->link(w, fresh, path);
+    (void)w->ops->unlink(w, fresh);
+    if (result < 0)
+        return err_errno(err, -result, "cannot make %s", path);
+    return sync_parent(w, path, err);
 }
 
 bool file_remove(struct world *w, const char *path, struct err *err)

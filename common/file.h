@@ -26,8 +26,8 @@ bool file_load(struct world *w, const char *path, size_t bytes_max, struct buf *
 /* Replaces `path` atomically and durably: PATH.new written, synced, renamed, folder synced. */
 bool file_replace(struct world *w, const char *path, mode_t mode, struct span data,
                   struct err *err) MUST_CHECK;
-/* Makes a file that was not there, durably: file and folder synced. ERR_EXISTS never touches what
- * is there. */
+/* Makes a file that was not there, whole and durably: PATH.new written, synced, linked, folder
+ * synced. ERR_EXISTS never touches what is there. After another failure it may be there, whole. */
 bool file_create(struct world *w, const char *path, mode_t mode, struct span data,
                  struct err *err) MUST_CHECK;
 /* Removes and syncs the folder; a missing file is success. */

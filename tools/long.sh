@@ -6,6 +6,8 @@
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
+#   failn      every call of six operations failed once and for ever, in one process, under
+#              AddressSanitizer, and through real mounts (tests/failn); FAILN_SHARE of each is run
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
@@ -40,6 +42,14 @@ row_debian() {
     packages_install debootstrap &&
         bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
 }
+row_failn() {
+    build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=address,undefined
+    local failed=0
+    build/tests/test.failn.failn || failed=1
+    build-asan/tests/test.failn.failn || failed=1
+    bash tests/failn/fuse.sh "$PWD" "$PWD/build/farshore" || failed=1
+    return $failed
+}
 row_mutate() { tools/mutate.sh; }
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
@@ -58,7 +68,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift failn mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The low-level SHA-256 of OpenSSL, although newer OpenSSL prefers EVP: its state is a plain value,
  * so a keyed digest of a block starts from a copy of the prepared state, allocates nothing, takes
- * no lock and cannot fail. */
+ * no lock and cannot fail. The rest goes by a library context of our own. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include "backend/history/keys.h"
 
@@ -14,6 +14,7 @@
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 #include <openssl/sha.h>
+#include <stdatomic.h>
 
 #define LABEL_HISTORY      "farshore history key v1"
 #define LABEL_DATA         "farshore data key v1"
@@ -48,12 +49,28 @@ struct sealer {
     EVP_CIPHER_CTX *decrypt;
 };
 
+/* OpenSSL's default context crashes when memory is short while it is made (3.0: EVP_KDF_fetch);
+ * one that is made by itself says so. Made once, kept; NULL: out of memory, and tried again. */
+static OSSL_LIB_CTX *library(void)
+{
+    static OSSL_LIB_CTX *_Atomic made;
+    OSSL_LIB_CTX *none = NULL, *mine = atomic_load(&made);
+    if (mine != NULL)
+        return mine;
+    mine = OSSL_LIB_CTX_new();
+    if (mine == NULL || atomic_compare_exchange_strong(&made, &none, mine))
+        return mine;
+    OSSL_LIB_CTX_free(mine); /* another thread was first */
+    return none;
+}
+
 /* --- HKDF-SHA256 (RFC 5869), extract and expand --- */
 
 static bool hkdf(const uint8_t key[VM_KEY_BYTES], struct span salt, const char *label,
                  struct mspan out, struct err *err)
 {
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
+    OSSL_LIB_CTX *lib = library();
+    EVP_KDF *kdf = lib == NULL ? NULL : EVP_KDF_fetch(lib, "HKDF", NULL);
     EVP_KDF_CTX *ctx = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
     EVP_KDF_free(kdf);
     char digest[] = "SHA256";
@@ -283,7 +300,8 @@ bool sealer_make(const struct keys *keys, enum seal_key which, const struct seal
               span_of(salt->bytes, sizeof salt->bytes), LABEL_OBJECT,
               mspan_of(object_key, sizeof object_key), err))
         return false;
-    EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, "AES-256-GCM", NULL);
+    OSSL_LIB_CTX *lib = library(); /* hkdf had it: not NULL */
+    EVP_CIPHER *cipher = EVP_CIPHER_fetch(lib, "AES-256-GCM", NULL);
     if (cipher != NULL) {
         s->encrypt = gcm_context(cipher, object_key, 1);
         s->decrypt = gcm_context(cipher, object_key, 0);

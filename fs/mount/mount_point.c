@@ -5,6 +5,7 @@
 #include "common/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,18 +15,13 @@
 #include <unistd.h>
 
 #define MOUNT_TYPE       "fuse.farshore"
-#define STALE_MOUNTS_MAX 8 /* dead mounts on top of each other that are cleared away */
+#define MOUNT_LINE_MAX   65536 /* two paths of PATH_MAX, each byte in four, and options of a page */
+#define STALE_MOUNTS_MAX 8     /* dead mounts on top of each other that are cleared away */
 
 struct mount_entry {
     uint64_t id;
     char type[64];
 };
-
-static void cleanup_stream(FILE **stream)
-{
-    if (*stream != NULL)
-        fclose(*stream);
-}
 
 /* \040 and the like, as the kernel writes spaces, tabs, newlines and backslashes. */
 static void unescape(char *text)
@@ -66,16 +62,27 @@ static bool entry_parse(char *line, const char *absolute, struct mount_entry *ou
     return true;
 }
 
-/* The topmost mount at `absolute`: the last one listed. */
+/* The topmost mount at `absolute`: the last one listed. Needs no memory: a mount that cannot be
+ * served for lack of it is still taken away. */
 static bool entry_find(const char *absolute, struct mount_entry *out)
 {
-    FILE *stream CLEANUP(cleanup_stream) = fopen("/proc/self/mountinfo", "re");
-    char *line AUTO_FREE = NULL;
-    size_t room = 0;
+    char text[MOUNT_LINE_MAX];
+    size_t used = 0;
+    ssize_t length;
     bool found = false;
+    int fd AUTO_FD = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
 
-    while (stream != NULL && getline(&line, &room, stream) > 0)
-        found |= entry_parse(line, absolute, out);
+    while (fd >= 0 && (length = read(fd, text + used, sizeof text - used)) > 0) {
+        char *line = text, *end;
+        used += (size_t)length;
+        while ((end = memchr(line, '\n', used)) != NULL) {
+            *end = '\0';
+            found |= entry_parse(line, absolute, out);
+            used -= (size_t)(end + 1 - line);
+            line = end + 1;
+        }
+        memmove(text, line, used);
+    }
     return found;
 }
 

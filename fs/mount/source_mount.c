@@ -26,6 +26,7 @@ _Static_assert(SLOT_COUNT <= SUSPECT_THREADS_MAX, "every thread needs its place"
 /* Interrupts a thread's read() of /dev/fuse. */
 #define WAKE_SIGNAL     SIGUSR2
 #define WAKE_AGAIN_MS   10
+#define LOOK_AGAIN_MS   5000 /* servers that could not say that they have ended are seen to have */
 #define KEEPER_AGAIN_MS 1000 /* a new keeper could not be started: how long until another try */
 /* At the first start: a worker of a mount that was killed whole may still have I/O to end. */
 #define LOCK_TRIES  100
@@ -288,7 +289,7 @@ static void serve_wait(struct source_mount *m)
     struct pollfd fds[] = {{.fd = m->wake_fd, .events = POLLIN},
                            {.fd = m->keeper_fd, .events = POLLIN}};
     uint64_t count;
-    int timeout = m->keeper_fd < 0 ? KEEPER_AGAIN_MS : -1;
+    int timeout = m->keeper_fd < 0 ? KEEPER_AGAIN_MS : LOOK_AGAIN_MS;
 
     if (atomic_load(&m->stopping)) {
         servers_interrupt(m);

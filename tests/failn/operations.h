@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT
+ * The six operations whose every call fails once. */
+#ifndef TESTS_FAILN_OPERATIONS_H
+#define TESTS_FAILN_OPERATIONS_H
+
+#include "tests/failn/place.h"
+
+/* Those that are cold come first. */
+struct operation {
+    const char *name;
+    bool cold; /* nothing was done in its process before */
+    /* Its adversity passes by itself: when one call alone failed, it succeeds all the same. */
+    bool goes_on;
+    bool adopts; /* its worker's death leaves the keeper's memory */
+    /* In one process: `prepare` without failures, `run` with them, and `end`, without, gives back
+     * what `prepare` took. `run` gives back all that it took, whatever fails, and returns whether
+     * the operation said that it succeeded; `err` then or else says why. */
+    void (*prepare)(struct place *p);
+    bool (*run)(struct place *p, struct err *err);
+    void (*end)(struct place *p);
+    /* In the next one: what was said to be done is done. */
+    bool (*check)(struct place *p, struct err *err);
+};
+
+#define OPERATIONS 6u
+extern const struct operation operations[OPERATIONS];
+
+/* The whole way with what an operation left: enable where it is not enabled, mount, read, write,
+ * ship, stop, process, recover. Everything succeeds and all data is right. */
+bool operations_walk(struct place *p, bool fresh, struct err *err);
+
+#endif
