@@ -23,6 +23,7 @@ static const struct option_spec options[] = {
 struct work {
     struct vm vm;
     struct processor *processor;
+    char state[PATH_BYTES_MAX];
     bool reported; /* its present failure was said */
 };
 
@@ -33,8 +34,10 @@ static void work_close(struct work *k)
     k->vm = VM_NONE;
 }
 
-static struct processor_config config_of(const struct verb_call *call, struct vm *vm)
+static struct processor_config config_of(const struct verb_call *call, struct work *k)
 {
+    struct vm *vm = &k->vm;
+    path_state(call->paths, vm->settings.name, k->state);
     return (struct processor_config){
         .world = call->world,
         .vm = vm->settings.name,
@@ -44,6 +47,7 @@ static struct processor_config config_of(const struct verb_call *call, struct vm
         .store_count = vm->settings.store_count,
         .fetches = PROCESSOR_FETCHES,
         .fences = true,
+        .state = k->state,
     };
 }
 
@@ -107,7 +111,7 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
         !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
-    struct processor_config config = config_of(call, vm);
+    struct processor_config config = config_of(call, k);
     return (!option_given(call->options, "branch") || apply_branches(&config, vm, err)) &&
            processor_open(&config, &k->processor, err);
 }
