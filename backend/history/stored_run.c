@@ -31,7 +31,8 @@ bool stored_run_open(struct history *h, size_t index, struct store *target, cons
     *out = (struct stored_run){.store = target, .offset = e.run_offset, .bytes = e.run_bytes};
     snprintf(out->key, sizeof out->key, "%s/%s", vault->name, e.run_key);
     hex_parse(strchr(e.run_key, '/') + 1, out->object.bytes, SHA256_BYTES);
-    struct run_source source = {.fetch = fetch, .context = out, .bytes = e.run_bytes};
+    struct run_source source = {
+        .fetch = fetch, .context = out, .bytes = e.run_bytes, .digest = &e.run_digest};
     if (!run_open(keys, vault->vm, source, &out->run, err))
         return err_wrap(err, "the run of epoch %llu in %s", (unsigned long long)e.epoch, out->key);
     if (matches(out->run, &e, generation))
