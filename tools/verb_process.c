@@ -47,6 +47,7 @@ static struct processor_config config_of(const struct verb_call *call, struct wo
         .store_count = vm->settings.store_count,
         .fetches = PROCESSOR_FETCHES,
         .fences = true,
+        .id = vm->settings.vm,
         .state = k->state,
     };
 }

@@ -87,7 +87,7 @@ bool vm_open_history(struct vm *vm, struct err *err)
     path_state(vm->call->paths, vm->settings.name, state);
     return history_open(vm->call->world, vm->targets[0], vm->settings.name, vm->keys, &vm->history,
                         err) &&
-           history_remember(vm->history, state, err);
+           history_remember(vm->history, vm->settings.vm, state, err);
 }
 
 bool vm_forget_seen(struct vm *vm, struct err *err)

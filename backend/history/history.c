@@ -319,12 +319,17 @@ bool history_refresh(struct history *h, struct err *err)
     return true;
 }
 
-bool history_remember(struct history *h, const char *folder, struct err *err)
+bool history_remember(struct history *h, const uint8_t *vm, const char *folder, struct err *err)
 {
     struct err unused;
     LOCK_SCOPE(&h->refresh_lock);
     if (!err)
         err = &unused;
+    if (vm && memcmp(h->vault.vm, vm, VM_ID_BYTES) != 0)
+        return err_set(err, ERR_CORRUPT,
+                       "the vault of %s in %s is another VM's than the one that this host knows by "
+                       "that name",
+                       h->vm, h->target->url);
     if (!seen_begin(&h->seen, h->world, folder, "history", h->target->url, h->vault.vm, err))
         return false;
     /* Another process of this host may have seen what was added since the history was opened. */

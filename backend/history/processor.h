@@ -35,6 +35,7 @@ struct processor_config {
     unsigned fetches;
     /* The caches are the VM's own, not a staging store: pending fences are put (claim.h). */
     bool fences;
+    const uint8_t *id; /* VM_ID_BYTES: the VM that is meant; NULL: whichever the vault says */
     /* Where this host remembers what it has seen of the history (history_remember); NULL: nowhere.
      */
     const char *state;

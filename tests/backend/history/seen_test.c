@@ -40,7 +40,7 @@ static void ship(struct made_vm *vm, unsigned epochs)
 static bool look(struct made_vm *vm, struct err *err)
 {
     struct history *h = made_vm_history(vm);
-    bool good = history_remember(h, STATE, err);
+    bool good = history_remember(h, NULL, STATE, err);
     history_close(&h);
     return good;
 }
@@ -103,7 +103,7 @@ static void what_a_refresh_shows_is_remembered(void **state)
     struct made_vm *vm = *state;
     struct err err = ERR_NONE;
     struct history *h = made_vm_history(vm);
-    check_ok(history_remember(h, STATE, &err), err);
+    check_ok(history_remember(h, NULL, STATE, &err), err);
     ship(vm, 1);
     check_ok(history_refresh(h, &err), err);
     history_close(&h);
@@ -120,7 +120,7 @@ static void what_another_process_saw_meanwhile_is_read(void **state)
     struct history *h = made_vm_history(vm);
     ship(vm, 1);
     look_well(vm);
-    check_ok(history_remember(h, STATE, &err), err);
+    check_ok(history_remember(h, NULL, STATE, &err), err);
     assert_int_equal(history_points(h), 2);
     history_close(&h);
 }
@@ -156,7 +156,7 @@ static void a_host_that_has_seen_nothing_takes_what_is_there(void **state)
     look_well(vm);
     memory_bucket_drop(vm->target_bucket, record_key(4));
     h = made_vm_history(vm);
-    check_ok(history_remember(h, "/other/host", &err), err);
+    check_ok(history_remember(h, NULL, "/other/host", &err), err);
     history_close(&h);
 }
 
