@@ -40,9 +40,9 @@ bool history_append_verified(struct history *h, const struct history_point *p,
                              struct err *err) MUST_CHECK;
 
 /* `vm` is the VM that the caller means (NULL: whichever this is): another's vault, also an earlier
- * one of the same name under the same key, is ERR_CORRUPT. From here on the history is held against what this host has seen of it (seen.h), by a file in
- * `folder`: now, and what a refresh adds is kept there. ERR_CORRUPT: it was
- * rolled back. */
+ * one of the same name under the same key, is ERR_CORRUPT. From here on the history is held against
+ * what this host has seen of it (seen.h), by a file in `folder`: now, and what a refresh adds is
+ * kept there. ERR_CORRUPT: it was rolled back. */
 bool history_remember(struct history *h, const uint8_t *vm, const char *folder,
                       struct err *err) MUST_CHECK;
 
