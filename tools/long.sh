@@ -9,12 +9,13 @@
 #   failn      every call of six operations failed once and for ever, in one process, under
 #              AddressSanitizer, and through real mounts (tests/failn); FAILN_SHARE of each is run
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
-#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
+#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (4); a target that
+#              passed is not run again for the same commit, whichever other failed
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=100000}"
+: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=4}" "${SIM_HISTORIES:=100000}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
@@ -52,21 +53,15 @@ row_failn() {
 }
 row_mutate() { tools/mutate.sh; }
 row_fuzz() {
-    build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
+    build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
-    local source target
-    for source in tests/fuzz/*_fuzz.c; do
-        target=$(basename "$source" .c)
-        mkdir -p "build-fuzz/found/$target"
-        "build-fuzz/tests/$target" -max_total_time="$FUZZ_SECONDS" -rss_limit_mb=2048 -print_final_stats=1 \
-            "build-fuzz/found/$target" "tests/fuzz/corpus/${target%_fuzz}" 2>"build-fuzz/$target.log" ||
-            { tail -40 "build-fuzz/$target.log"; return 1; }
-        grep -h 'number_of_executed_units' "build-fuzz/$target.log" | sed "s/^/$target: /"
-    done
+    export FUZZ_SECONDS FUZZ_DONE=build-fuzz/fuzz.$commit
+    printf '%s\n' tests/fuzz/*_fuzz.c | xargs -P "$FUZZ_JOBS" -n 1 bash tools/fuzz.sh
 }
 
 build_optimised
-done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo none)
+done_file=build/long.$commit
 rows=("$@")
 [ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift failn mutate fuzz)
 failed=0

@@ -2,7 +2,9 @@
 #include "tools/options.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct option_spec *find_spec(const struct option_spec *specs, const char *name,
@@ -132,6 +134,22 @@ bool option_number(const struct options *o, const char *name, uint64_t fallback,
                        "--%s %s: give a whole number from %" PRIu64 " to %" PRIu64, name, text,
                        least, most);
     return true;
+}
+
+bool size_parse(const char *text, uint64_t most, uint64_t *out, struct err *err)
+{
+    static const char units[] = "KMGT";
+    char *end;
+
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    const char *unit = *end ? strchr(units, *end) : NULL;
+    unsigned shift = unit ? 10u * (unsigned)(unit - units + 1) : 0;
+    bool good = text[0] >= '1' && text[0] <= '9' && errno == 0 &&
+                (*end == '\0' || (unit && end[1] == '\0')) && n <= most >> shift;
+    *out = good ? (uint64_t)n << shift : 0;
+    return good || err_set(err, ERR_INVALID,
+                           "size %.40s: give bytes, or a whole number with K, M, G or T", text);
 }
 
 void options_print(const struct option_spec *specs, FILE *out)

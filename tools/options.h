@@ -54,6 +54,9 @@ const char *option_value(const struct options *o, const char *name, size_t index
 bool option_number(const struct options *o, const char *name, uint64_t fallback, uint64_t least,
                    uint64_t most, uint64_t *out, struct err *err) MUST_CHECK;
 
+/* Bytes, or a whole number with K, M, G or T (of 1024); 1 to `most`. */
+bool size_parse(const char *text, uint64_t most, uint64_t *out, struct err *err) MUST_CHECK;
+
 /* The options part of --help. */
 void options_print(const struct option_spec *specs, FILE *out);
 

@@ -105,21 +105,6 @@ static bool take_out(struct vm *vm, const char *name, struct err *err)
 
 /* --- grow --- */
 
-static bool parse_size(const char *text, uint64_t *out, struct err *err)
-{
-    static const char units[] = "KMGT";
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    const char *unit = *end ? strchr(units, *end) : NULL;
-    unsigned shift = unit ? 10u * (unsigned)(unit - units + 1) : 0;
-    bool good = text[0] >= '1' && text[0] <= '9' && errno == 0 &&
-                (*end == '\0' || (unit && end[1] == '\0')) && n <= DISK_BYTES_MAX >> shift;
-    *out = good ? (uint64_t)n << shift : 0;
-    return good || err_set(err, ERR_INVALID,
-                           "size %.40s: give bytes, or a whole number with K, M, G or T", text);
-}
-
 static bool grow_file(const struct settings_disk *d, uint64_t bytes, struct err *err)
 {
     struct stat st;
@@ -144,7 +129,7 @@ static bool grow(struct vm *vm, const char *name, const char *size, struct err *
     uint64_t bytes;
     if (d == NULL)
         return no_such_disk(s, name, err);
-    if (!parse_size(size, &bytes, err))
+    if (!size_parse(size, DISK_BYTES_MAX, &bytes, err))
         return false;
     if (bytes < d->size_bytes)
         return err_set(err, ERR_INVALID, "disk %s has %llu bytes: a disk cannot shrink", name,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+#include "backend/history/logs.h"
+#include "backend/history/record.h"
 #include "backend/history/vault.h"
+#include "tools/output.h"
 #include "tools/vm.h"
 
 static const struct option_spec options[] = {
@@ -124,6 +127,30 @@ static bool write_settings(const struct verb_call *call, const struct vault *v, 
            settings_save(call->world, call->paths, &s, err);
 }
 
+/* A host that sees a vault for the first time cannot know whether it was rolled back: a person may.
+ * Nothing is said of a vault whose newest record cannot be read; whoever works with it will. */
+static void show_age(const struct verb_call *call, struct store *target, struct keys *keys,
+                     const struct vault *v)
+{
+    struct record r CLEANUP(record_release) = {.epochs = NULL};
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct record_log log;
+    struct err ignored = ERR_NONE;
+    uint64_t first, last, now_ms = call->world->ops->realtime_ns(call->world) / 1000000;
+    char prefix[KEY_MAX], age[OUTPUT_TEXT_MAX];
+
+    snprintf(prefix, sizeof prefix, "%s/history/", v->name);
+    record_log_init(&log, target, v->name);
+    if (!numlog_start(&log.log, prefix, 0, &first, &last, &ignored) ||
+        numlog_read(&log.log, last, NULL, &stored, &ignored) != NUMLOG_DONE ||
+        !record_decode(buf_span(&stored), keys, v->vm, last, &r, &ignored))
+        return;
+    age_format(now_ms > r.written_ms ? (now_ms - r.written_ms) / 1000 : 0, age);
+    printf("%s: the vault was last written %s ago, as far as it shows; a new host cannot tell "
+           "whether it was rolled back\n",
+           v->name, age);
+}
+
 static bool join_vm(const struct verb_call *call, struct store *target, const char *vm,
                     struct keys *keys, struct err *err)
 {
@@ -146,6 +173,7 @@ static bool join_vm(const struct verb_call *call, struct store *target, const ch
     printf("%s: joined, %u disk%s; farshore process %s applies what is shipped, farshore recover "
            "DIR shows its points\n",
            vm, v->disk_count, v->disk_count == 1 ? "" : "s", vm);
+    show_age(call, target, keys, v);
     return true;
 }
 

@@ -28,6 +28,7 @@ struct work {
     struct processor_config config;
     struct processor *processor;
     struct thinner *thinner;
+    char state[PATH_BYTES_MAX];
     bool reported;      /* its present failure was said */
     bool thin_reported; /* likewise */
 };
@@ -40,8 +41,10 @@ static void work_close(struct work *k)
     k->vm = VM_NONE;
 }
 
-static struct processor_config config_of(const struct verb_call *call, struct vm *vm)
+static struct processor_config config_of(const struct verb_call *call, struct work *k)
 {
+    struct vm *vm = &k->vm;
+    path_state(call->paths, vm->settings.name, k->state);
     return (struct processor_config){
         .world = call->world,
         .vm = vm->settings.name,
@@ -51,6 +54,8 @@ static struct processor_config config_of(const struct verb_call *call, struct vm
         .store_count = vm->settings.store_count,
         .fetches = PROCESSOR_FETCHES,
         .fences = true,
+        .id = vm->settings.vm,
+        .state = k->state,
     };
 }
 
@@ -114,7 +119,7 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
         !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
-    k->config = config_of(call, vm);
+    k->config = config_of(call, k);
     return (!option_given(call->options, "branch") || apply_branches(&k->config, vm, err)) &&
            processor_open(&k->config, &k->processor, err) &&
            thinner_open(&k->config, processor_history(k->processor), NULL, &k->thinner, err);

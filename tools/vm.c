@@ -2,6 +2,7 @@
 #include "tools/vm.h"
 
 #include "backend/history/processor.h"
+#include "backend/history/seen.h"
 #include "backend/store/attach.h"
 #include "tools/disk_lock.h"
 
@@ -82,8 +83,26 @@ bool vm_open_targets(struct vm *vm, enum vm_use use, struct err *err)
 
 bool vm_open_history(struct vm *vm, struct err *err)
 {
+    char state[PATH_BYTES_MAX];
+    path_state(vm->call->paths, vm->settings.name, state);
     return history_open(vm->call->world, vm->targets[0], vm->settings.name, vm->keys, &vm->history,
-                        err);
+                        err) &&
+           history_remember(vm->history, vm->settings.vm, state, err);
+}
+
+bool vm_forget_seen(struct vm *vm, struct err *err)
+{
+    static const char *const logs[] = {"history", "failover"};
+    char state[PATH_BYTES_MAX];
+    path_state(vm->call->paths, vm->settings.name, state);
+    for (size_t i = 0; i < 2; i++) {
+        struct seen seen;
+        if (!seen_begin(&seen, vm->call->world, state, logs[i], vm->targets[0]->url,
+                        vm->settings.vm, err) ||
+            !seen_forget(&seen, err))
+            return false;
+    }
+    return true;
 }
 
 void vm_release(struct vm *vm)

@@ -42,7 +42,10 @@ bool vm_load(const struct verb_call *call, const char *name, struct vm *out,
 /* A VM that ships or processes keeps within its bandwidth, one bound for all its stores. */
 bool vm_open_caches(struct vm *vm, enum vm_use use, struct err *err) MUST_CHECK;
 bool vm_open_targets(struct vm *vm, enum vm_use use, struct err *err) MUST_CHECK;
-bool vm_open_history(struct vm *vm, struct err *err) MUST_CHECK; /* targets first */
+/* Targets first. ERR_CORRUPT also when it was rolled back below what this host has seen of it. */
+bool vm_open_history(struct vm *vm, struct err *err) MUST_CHECK;
+/* What this host has seen of the vault counts no longer: it was begun anew. Targets first. */
+bool vm_forget_seen(struct vm *vm, struct err *err) MUST_CHECK;
 void vm_release(struct vm *vm);
 #define AUTO_VM CLEANUP(vm_release)
 

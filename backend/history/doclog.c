@@ -212,12 +212,52 @@ static bool look(struct doclog *l, struct buf *out, bool *found, bool *may_lag, 
     return *may_lag || !lone || is_tidied(l, may_lag, err);
 }
 
+/* Logs of jobs come and go: a file for each would stay. */
+static const char *memory_of(const struct doclog *l)
+{
+    return strchr(l->name, '/') == NULL ? l->vault->state : NULL;
+}
+
+static bool recall(const struct doclog *l, struct seen *out, struct err *err)
+{
+    return seen_begin(out, l->vault->world, memory_of(l), l->name, l->vault->target->url,
+                      l->vault->id, err);
+}
+
+/* What was just read or put is known from now on. */
+static void remember(const struct doclog *l)
+{
+    struct seen seen;
+    struct err why = ERR_NONE; /* what cannot be read is left as it is, and found when it matters */
+    if (recall(l, &seen, &why))
+        seen_keep(&seen, l->newest + 1, &l->digest);
+}
+
+/* The newest entry was read, or there is none. `before`: of a look that this process had. */
+static bool check_seen(struct doclog *l, bool found, uint64_t before, const struct seen *seen,
+                       struct err *err)
+{
+    if (before != DOCLOG_NONE && (!found || l->newest < before))
+        return err_set(err, ERR_CORRUPT,
+                       "%s/%s in %s is shorter than it was: somebody has taken entries away",
+                       l->vault->vm, l->name, l->vault->target->url);
+    if (!seen_check(seen, &l->log, found ? l->newest + 1 : 0, &l->digest, err))
+        return false;
+    if (found)
+        remember(l);
+    return found || err_set(err, ERR_NOT_FOUND, "%s/%s is not in %s", l->vault->vm, l->name,
+                            l->vault->target->url);
+}
+
 bool doclog_newest(struct doclog *l, struct buf *out, struct err *err)
 {
     uint64_t before = l->newest;
+    struct seen seen;
     struct err unused;
 
     err = err != NULL ? err : &unused;
+    if (!recall(l, &seen, err))
+        return false;
     for (unsigned tries = 0; tries < READ_TRIES; tries++) {
         bool found = false, may_lag = false;
         if (!look(l, out, &found, &may_lag, err)) {
@@ -227,12 +267,7 @@ bool doclog_newest(struct doclog *l, struct buf *out, struct err *err)
         }
         if (may_lag)
             continue;
-        if (before != DOCLOG_NONE && (!found || l->newest < before))
-            return err_set(err, ERR_CORRUPT,
-                           "%s/%s in %s is shorter than it was: somebody has taken entries away",
-                           l->vault->vm, l->name, l->vault->target->url);
-        return found || err_set(err, ERR_NOT_FOUND, "%s/%s is not in %s", l->vault->vm, l->name,
-                                l->vault->target->url);
+        return check_seen(l, found, before, &seen, err);
     }
     forget(l);
     return unreadable(l, err);
@@ -253,6 +288,7 @@ bool doclog_poll(struct doclog *l, struct buf *out, bool *changed, struct err *e
             return err_wrap(err, "reading %s of %s", l->name, l->vault->vm);
         }
         if (good) {
+            remember(l);
             buf_clear(out);
             buf_put(out, fresh.data, fresh.length);
             return buf_ok(out, err);
@@ -289,6 +325,7 @@ static bool appended(struct doclog *l, uint64_t n, struct span stored, struct er
         return lost_race(l, n, err);
     l->newest = n;
     l->digest = sha256_of(stored);
+    remember(l);
     return true;
 }
 

@@ -13,6 +13,7 @@
 #include "backend/history/generation.h"
 #include "backend/history/keys.h"
 #include "backend/history/numlog.h"
+#include "backend/history/seen.h"
 
 #define DOCLOG_NAME_CHARS_MAX 64u
 #define DOCLOG_BYTES_MAX      (1u << 20) /* of an entry as stored */
@@ -20,13 +21,16 @@
 #define DOCLOG_KEEP           8u         /* newest entries that a tidied log keeps */
 #define DOCLOG_NONE           UINT64_MAX
 
-/* Whose log. All borrowed. */
+/* Whose log. What it points to is borrowed. */
 struct doclog_vault {
     struct world *world;
     struct store *target; /* the VM's own, index 0 */
     const struct keys *keys;
     const char *vm;    /* its name */
     const uint8_t *id; /* VM_ID_BYTES */
+    /* Where this host remembers what it has seen of the VM's logs (seen.h), but for those of jobs,
+     * which come and go; "": nowhere. */
+    char state[SEEN_PATH_MAX];
 };
 
 struct doclog {
@@ -42,7 +46,8 @@ struct doclog {
 void doclog_begin(struct doclog *l, const struct doclog_vault *vault, const char *name);
 
 /* The newest document replaces what `out` held; l->newest is its number. ERR_NOT_FOUND: the log is
- * empty (l->newest is DOCLOG_NONE). ERR_CORRUPT also when it is shorter than it was. */
+ * empty (l->newest is DOCLOG_NONE). ERR_CORRUPT also when it is shorter than it was, or than this
+ * host has seen it. */
 bool doclog_newest(struct doclog *l, struct buf *out, struct err *err) MUST_CHECK;
 /* Looks behind the newest that is known: two small reads when there is nothing, and then `out` is
  * as it was. As doclog_newest when none is known. */

@@ -327,7 +327,31 @@ bool history_refresh(struct history *h, struct err *err)
 {
     struct err unused;
     LOCK_SCOPE(&h->refresh_lock);
-    return refresh_locked(h, err ? err : &unused);
+    if (!refresh_locked(h, err ? err : &unused))
+        return false;
+    seen_keep(&h->seen, h->next_record, &h->last_record);
+    return true;
+}
+
+bool history_remember(struct history *h, const uint8_t *vm, const char *folder, struct err *err)
+{
+    struct err unused;
+    LOCK_SCOPE(&h->refresh_lock);
+    if (!err)
+        err = &unused;
+    if (vm && memcmp(h->vault.vm, vm, VM_ID_BYTES) != 0)
+        return err_set(err, ERR_CORRUPT,
+                       "the vault of %s in %s is another VM's than the one that this host knows by "
+                       "that name",
+                       h->vm, h->target->url);
+    if (!seen_begin(&h->seen, h->world, folder, "history", h->target->url, h->vault.vm, err))
+        return false;
+    /* Another process of this host may have seen what was added since the history was opened. */
+    if ((h->seen.known && h->seen.number >= h->next_record && !refresh_locked(h, err)) ||
+        !seen_check(&h->seen, &h->records.log, h->next_record, &h->last_record, err))
+        return false;
+    seen_keep(&h->seen, h->next_record, &h->last_record);
+    return true;
 }
 
 static bool vault_load(struct history *h, struct err *err)

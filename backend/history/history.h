@@ -52,6 +52,13 @@ enum numlog_result history_append(struct history *h, uint64_t at, struct record 
 bool history_append_verified(struct history *h, const struct history_point *p,
                              struct err *err) MUST_CHECK;
 
+/* `vm` is the VM that the caller means (NULL: whichever this is): another's vault, also an earlier
+ * one of the same name under the same key, is ERR_CORRUPT. From here on the history is held against
+ * what this host has seen of it (seen.h), by a file in `folder`: now, and what a refresh adds is
+ * kept there. ERR_CORRUPT: it was rolled back. */
+bool history_remember(struct history *h, const uint8_t *vm, const char *folder,
+                      struct err *err) MUST_CHECK;
+
 const struct vault *history_vault(const struct history *h);
 struct world *history_world(const struct history *h);
 /* Points of the line that leads to the head; what a generation left behind in its parent, a branch,

@@ -7,6 +7,7 @@
 #include "backend/history/history.h"
 #include "backend/history/logs.h"
 #include "backend/history/object_set.h"
+#include "backend/history/seen.h"
 
 #include <pthread.h>
 
@@ -64,6 +65,7 @@ struct history {
 
     /* Taken before `lock`. Held over store calls: there is one refresh at a time. */
     pthread_mutex_t refresh_lock;
+    struct seen seen;     /* guarded by it */
     uint64_t next_record; /* written under both locks */
     struct sha256 last_record;
 

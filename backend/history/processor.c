@@ -71,7 +71,8 @@ bool processor_open(const struct processor_config *config, struct processor **ou
         return err_errno(err, ENOMEM, "opening the processor of %s", config->vm);
     assert(config->store_count > 0);
     if (!history_open(config->world, config->targets[0], config->vm, config->keys, &p->history,
-                      err))
+                      err) ||
+        !history_remember(p->history, config->id, config->state, err))
         return false;
     memcpy(p->vm, config->vm, strlen(config->vm) + 1); /* history_open has checked it */
     p->config = *config;

@@ -35,6 +35,10 @@ struct processor_config {
     unsigned fetches;
     /* The caches are the VM's own, not a staging store: pending fences are put (claim.h). */
     bool fences;
+    const uint8_t *id; /* VM_ID_BYTES: the VM that is meant; NULL: whichever the vault says */
+    /* Where this host remembers what it has seen of the history (history_remember); NULL: nowhere.
+     */
+    const char *state;
     /* Not id 0: apply what waits in this older generation's log, to its own line as a branch,
      * instead of the head's. Leaves no progress. */
     struct generation branch;

@@ -102,12 +102,14 @@ static bool listed_read(struct store *cache, const char *vm, struct listed *l, s
 }
 
 /* A list may lag: the newest that it shows may be gone. It keeps enough of them that an older one
- * is there still. */
+ * is there still. What is not authentic speaks of nothing: who may only make objects there puts no
+ * end to it. */
 bool progress_newest(struct store *cache, const char *vm, const struct keys *keys,
                      struct processor_progress *out, uint64_t *number, struct err *err)
 {
     struct listed l CLEANUP(listed_release) = {.surplus = BUF_NONE};
     struct buf stored AUTO_BUF = BUF_NONE;
+    struct err wrong = ERR_NONE;
     char key[KEY_MAX];
 
     *number = 0;
@@ -118,10 +120,19 @@ bool progress_newest(struct store *cache, const char *vm, const struct keys *key
         key_progress(key, vm, n);
         if (store_load(cache, key, PROGRESS_BYTES_MAX, &stored, err)) {
             *number = n;
-            return progress_decode(buf_span(&stored), vm, n, keys, out, err);
-        }
-        if (err->kind != ERR_NOT_FOUND)
+            if (progress_decode(buf_span(&stored), vm, n, keys, out, err))
+                return true;
+            wrong = *err;
+        } else if (err->kind == ERR_CORRUPT) {
+            wrong = *err;
+        } else if (err->kind != ERR_NOT_FOUND) {
             return err_wrap(err, "reading the progress of %s", vm);
+        }
+    }
+    *number = 0;
+    if (wrong.kind != ERR_OK) {
+        *err = wrong;
+        return false;
     }
     return err_set(err, ERR_NOT_FOUND,
                    "no processor has said anything of %s yet: is `farshore process` running in the "

@@ -69,6 +69,9 @@ struct run_source {
     bool (*fetch)(void *context, uint64_t offset, struct mspan out, struct err *err);
     void *context;
     uint64_t bytes; /* of the whole encoded run */
+    /* Of the same, NULL when it is not known: compared when a run is so short that it is read
+     * whole. Its seals bind a run to its epochs, this to the very run that a record names. */
+    const struct sha256 *digest; /* read by run_open alone */
 };
 
 struct run; /* an open run: its root in memory, and decoded pages, cached up to a bound */

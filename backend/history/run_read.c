@@ -464,6 +464,10 @@ static bool run_load(struct run *r, const uint8_t vm[VM_ID_BYTES], struct err *e
     if (memcmp(r->root.head.vm, vm, VM_ID_BYTES) != 0)
         return err_set(err, ERR_CORRUPT, "the run is of another VM");
     if (bytes.length == r->source.bytes) {
+        struct sha256 digest = sha256_of(buf_span(&bytes));
+        if (r->source.digest != NULL && !digests_equal(&digest, r->source.digest, sizeof digest))
+            return err_set(err, ERR_CORRUPT, "it is another run than the one that was put there");
+        r->source.digest = NULL;
         r->whole = bytes;
         bytes = BUF_NONE;
     }

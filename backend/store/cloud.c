@@ -362,6 +362,7 @@ static bool cloud_remove(struct store *s, const char *key, struct err *err)
 
 struct page {
     const struct cloud *cloud;
+    const char *full;  /* what every name asked for begins with */
     const char *after; /* of the caller */
     store_list_fn *each;
     void *context;
@@ -370,14 +371,16 @@ struct page {
     bool unordered;
 };
 
-/* Names as the store has them; what is none of ours is passed over. */
+/* Names as the store has them; what is none of ours, or was not asked for, is passed over: callers
+ * take the prefix for granted. */
 static bool show(void *context, const char *name, uint64_t bytes)
 {
     struct page *p = context;
-    size_t length = strlen(p->cloud->prefix);
-    if (strncmp(name, p->cloud->prefix, length) != 0 || !store_key_valid(name + length))
+    if (strncmp(name, p->full, strlen(p->full)) != 0)
         return true;
-    const char *key = name + length;
+    const char *key = name + strlen(p->cloud->prefix);
+    if (!store_key_valid(key))
+        return true;
     p->unordered = strcmp(key, p->last) <= 0;
     if (p->unordered)
         return false;
@@ -408,6 +411,7 @@ static bool cloud_list(struct store *s, const char *prefix, const char *after, s
     bool stopped = false;
 
     snprintf(full, sizeof full, "%s%s", c->prefix, prefix);
+    page.full = full;
     if (after != NULL)
         snprintf(behind, sizeof behind, "%s%s", c->prefix, after);
     do {

@@ -21,6 +21,14 @@ static size_t give_body(char *out, size_t size, size_t count, void *context)
     return length;
 }
 
+/* One within a value would be one in whatever that is put into. */
+static void without_line_ends(struct buf *headers, size_t start)
+{
+    for (size_t i = start; !headers->failed && i < headers->length; i++)
+        if (headers->data[i] == '\r' || headers->data[i] == '\n')
+            headers->data[i] = '?';
+}
+
 static size_t take_header(char *line, size_t size, size_t count, void *context)
 {
     struct http_exchange *x = context;
@@ -40,8 +48,10 @@ static size_t take_header(char *line, size_t size, size_t count, void *context)
     while (kept > 0 && (line[kept - 1] == '\r' || line[kept - 1] == '\n' || line[kept - 1] == ' '))
         kept--;
     if (kept > 0) {
+        size_t start = headers->length;
         buf_put(headers, line, kept);
         buf_put_u8(headers, 0);
+        without_line_ends(headers, start);
     }
     return length;
 }

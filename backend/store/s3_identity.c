@@ -12,6 +12,7 @@
 
 #define METADATA_DEFAULT "http://169.254.169.254"
 #define TOKEN_SECONDS    "21600"
+#define ROLE_CHARS_MAX   64u
 #define ROLE_PATH        "/latest/meta-data/iam/security-credentials/"
 
 struct s3_identity {
@@ -199,15 +200,21 @@ static bool fetch(void *context, struct http *h, struct buf *out, uint64_t *hold
 {
     const struct s3_identity *i = context;
     struct buf token AUTO_SECRET_BUF = BUF_NONE, role AUTO_BUF = BUF_NONE;
-    struct buf answer AUTO_SECRET_BUF = BUF_NONE;
-    char path[512];
+    struct buf answer AUTO_SECRET_BUF = BUF_NONE, path AUTO_BUF = BUF_NONE;
 
     if (!ask(i, h, NULL, "/latest/api/token", &token, err) ||
         !ask(i, h, (const char *)token.data, ROLE_PATH, &role, err))
         return false;
     role.data[strcspn((const char *)role.data, "\r\n")] = '\0'; /* the first of several */
-    snprintf(path, sizeof path, ROLE_PATH "%.256s", (const char *)role.data);
-    return ask(i, h, (const char *)token.data, path, &answer, err) &&
+    if (!instance_text_valid((const char *)role.data) ||
+        strlen((const char *)role.data) > ROLE_CHARS_MAX)
+        return err_set(err, ERR_CORRUPT,
+                       "the machine's metadata endpoint: its role's name is none");
+    buf_put(&path, ROLE_PATH, strlen(ROLE_PATH));
+    http_escape(&path, (const char *)role.data, false);
+    buf_put_u8(&path, 0);
+    return buf_ok(&path, err) &&
+           ask(i, h, (const char *)token.data, (const char *)path.data, &answer, err) &&
            take_json(h, span_of(answer.data, answer.length - 1), out, holds_ms, err);
 }
 

@@ -64,7 +64,8 @@ static bool init_read(int fuse_fd, struct keeper_page *page, struct err *err)
     while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
     if (length < 0)
         return err_errno(err, errno, "reading FUSE_INIT from the kernel");
-    if ((size_t)length < least || (size_t)length > sizeof page->init)
+    if ((size_t)length < least || (size_t)length > sizeof page->init ||
+        ((size_t)length > least && (size_t)length < least + sizeof(uint32_t))) /* in mid flags2 */
         return err_set(err, ERR_INVALID, "the kernel's FUSE_INIT is %zd bytes long: not understood",
                        length);
     memcpy(&head, request, sizeof head);

@@ -85,4 +85,18 @@ printf '\377' | dd of="$TMP/target/web/vault" bs=1 seek=8 conv=notrunc status=no
 expect_exit $CORRUPT 'version' B points web
 cp "$TMP/vault" "$TMP/target/web/vault"
 B points web >/dev/null
+
+say "a vault rolled back below what a host has seen"
+newest=$(find "$TMP/target/web/history" -type f | sort | tail -n 1)
+cp "$newest" "$TMP/record"
+rm "$newest"
+expect_exit $CORRUPT 'rolled back below what this host has seen' B points web
+mkdir -p "$TMP/rec2"
+expect_exit $CORRUPT 'rolled back' B recover "$TMP/rec2" --vm web
+expect_exit $CORRUPT 'rolled back' B process web --once
+C() { FARSHORE_CONFIG=$TMP/c/config FARSHORE_STATE=$TMP/c/state FARSHORE_RUN=$TMP/c/run "$FARSHORE" "$@"; }
+C join "file://$TMP/target" --key "$TMP/a/config/keys/web.key" --vm web | grep -q 'the vault was last written .* ago' || fail "join says nothing of the vault's age"
+C points web >/dev/null
+cp "$TMP/record" "$newest"
+B points web >/dev/null
 say "passed"

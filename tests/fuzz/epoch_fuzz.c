@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * Byte 0: 0 means that the rest is an entry as stored, else it is the length of the inline part at
- * the end of the rest, in front of which lies the plain body. */
+ * the end of the rest, in front of which lies the plain body, which is also read behind a seal. */
 #include "tests/fuzz/fuzz.h"
 
 static const uint8_t vm[VM_ID_BYTES] = {0xa0};
@@ -12,6 +12,25 @@ static void decode_stored(struct span stored)
     struct generation g = {.number = 1, .id = 1};
     if (!epoch_decode(stored, fuzz_keys(), vm, g, 1, &d, &err))
         FUZZ_CHECK(err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
+}
+
+/* Behind a seal nothing else is believed than in the plain. */
+static void check_sealed(struct span body, struct span tail, bool good)
+{
+    const struct envelope_kind kind = {.noun = "epoch entry",
+                                       .magic = "FSEPOCH",
+                                       .bytes_max = EPOCH_BYTES_MAX,
+                                       .vm = vm,
+                                       .has_tail = true};
+    struct generation g = {.number = 1, .id = 1};
+    struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    fuzz_seal(&kind, body, tail, &stored);
+    if (epoch_decode(buf_span(&stored), fuzz_keys(), vm, g, 1, &d, &err))
+        FUZZ_CHECK(good && d.entry.epoch == 1 && d.entry.generation.id == 1);
+    else
+        FUZZ_CHECK(err.kind == ERR_CORRUPT);
 }
 
 /* What is believed is written again as the same bytes. */
@@ -48,9 +67,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct err err = ERR_NONE;
     struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
     buf_put(&d.memory, body.data, body.length);
-    if (epoch_body_parse(&d, tail, &err))
+    bool good = epoch_body_parse(&d, tail, &err);
+    if (good)
         check_canonical(&d.entry, body, tail);
     else
         FUZZ_CHECK(err.kind == ERR_CORRUPT);
+    check_sealed(body, tail, good);
     return 0;
 }

@@ -29,4 +29,18 @@ static inline const struct keys *fuzz_keys(void)
     return keys;
 }
 
+/* The body as an object that the owner of the key has sealed; `tail` in the clear behind it. */
+static inline void fuzz_seal(const struct envelope_kind *kind, struct span body, struct span tail,
+                             struct buf *out)
+{
+    static const struct seal_salt salt = {{3}};
+    FUZZ_CHECK(envelope_seal(kind, fuzz_keys(), &salt, body, tail, out, NULL));
+}
+
+/* A refusal says of what kind it is, and why. */
+static inline void fuzz_check_refusal(const struct err *err)
+{
+    FUZZ_CHECK(err->kind != ERR_OK && err->kind < ERR_KINDS && err->text[0] != '\0');
+}
+
 #endif

@@ -1,8 +1,24 @@
 /* SPDX-License-Identifier: MIT
- * Byte 0: 0 means that the rest is a record as stored, else it is the plain body. */
+ * Byte 0: 0 means that the rest is a record as stored, else it is the plain body, which is also
+ * read behind a seal. */
 #include "tests/fuzz/fuzz.h"
 
 static const uint8_t vm[VM_ID_BYTES] = {0xa0};
+
+/* Behind a seal nothing else is believed than in the plain. */
+static void check_sealed(struct span body, bool good)
+{
+    const struct envelope_kind kind = {
+        .noun = "history record", .magic = "FSRECORD", .bytes_max = RECORD_BYTES_MAX, .vm = vm};
+    struct record r CLEANUP(record_release) = {.epochs = NULL};
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    fuzz_seal(&kind, body, span_of(NULL, 0), &stored);
+    if (record_decode(buf_span(&stored), fuzz_keys(), vm, 1, &r, &err))
+        FUZZ_CHECK(good && r.number == 1 && memcmp(r.vm, vm, sizeof vm) == 0);
+    else
+        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+}
 
 /* What is believed is written again as the same bytes. */
 static void check_canonical(const struct record *r, struct span body)
@@ -28,10 +44,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] == 0) {
         if (!record_decode(rest, fuzz_keys(), vm, 1, &r, &err))
             FUZZ_CHECK(err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
-    } else if (record_body_parse(rest, &r, &err)) {
-        check_canonical(&r, rest);
-    } else {
-        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+        return 0;
     }
+    bool good = record_body_parse(rest, &r, &err);
+    if (good)
+        check_canonical(&r, rest);
+    else
+        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+    check_sealed(rest, good);
     return 0;
 }

@@ -1,12 +1,27 @@
 /* SPDX-License-Identifier: MIT
- * Byte 0: 0 means that the rest is a vault as stored, else it is the plain body. */
+ * Byte 0: 0 means that the rest is a vault as stored, else it is the plain body, which is also read
+ * behind a seal. */
 #include "tests/fuzz/fuzz.h"
+
+static const struct envelope_kind kind = {
+    .noun = "vault", .magic = "FSVAULT", .bytes_max = VAULT_BYTES_MAX};
+
+/* Behind a seal nothing else is believed than in the plain. */
+static void check_sealed(struct span body, bool good)
+{
+    static struct vault v;
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct err err = ERR_NONE;
+    fuzz_seal(&kind, body, span_of(NULL, 0), &stored);
+    if (vault_decode(buf_span(&stored), fuzz_keys(), &v, &err))
+        FUZZ_CHECK(good);
+    else
+        FUZZ_CHECK(!good && err.kind == ERR_CORRUPT);
+}
 
 /* What is believed is written again as the same bytes. */
 static void check_canonical(const struct vault *v, struct span body)
 {
-    static const struct envelope_kind kind = {
-        .noun = "vault", .magic = "FSVAULT", .bytes_max = VAULT_BYTES_MAX};
     struct seal_salt salt = {{3}};
     struct buf stored AUTO_BUF = BUF_NONE;
     struct buf again AUTO_BUF = BUF_NONE;
@@ -26,10 +41,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] == 0) {
         if (!vault_decode(rest, fuzz_keys(), &v, &err))
             FUZZ_CHECK(err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
-    } else if (vault_body_parse(rest, &v, &err)) {
-        check_canonical(&v, rest);
-    } else {
-        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+        return 0;
     }
+    bool good = vault_body_parse(rest, &v, &err);
+    if (good)
+        check_canonical(&v, rest);
+    else
+        FUZZ_CHECK(err.kind == ERR_CORRUPT);
+    check_sealed(rest, good);
     return 0;
 }

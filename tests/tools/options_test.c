@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/options.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <string.h>
 
-#include <cmocka.h>
+#include "tests/support/check.h"
 
 static const struct option_spec specs[] = {
     {"json", NULL, false, false, "A flag."},
@@ -112,6 +109,21 @@ static void numbers_are_whole_and_bounded(void **state)
     assert_int_equal(v, 5);
 }
 
+static void sizes_have_a_unit_and_a_bound(void **state)
+{
+    (void)state;
+    static const char *const wrong[] = {"",  "0",   "-1", " 1",   "1k", "1P",
+                                        "K", "1KK", "x",  "1025", "2K", "99999999999999999999"};
+    struct err err = ERR_NONE;
+    uint64_t bytes;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        check_fails(size_parse(wrong[i], 1024, &bytes, &err), err, ERR_INVALID);
+    check_ok(size_parse("1K", 1024, &bytes, &err), err);
+    assert_int_equal(bytes, 1024);
+    check_ok(size_parse("3T", UINT64_MAX, &bytes, &err), err);
+    assert_true(bytes == 3ull << 40);
+}
+
 static void more_words_than_the_bound_are_refused(void **state)
 {
     (void)state;
@@ -138,6 +150,7 @@ int main(void)
         cmocka_unit_test(wrong_words_are_refused_by_name),
         cmocka_unit_test(help_wins_over_mistakes),
         cmocka_unit_test(numbers_are_whole_and_bounded),
+        cmocka_unit_test(sizes_have_a_unit_and_a_bound),
         cmocka_unit_test(more_words_than_the_bound_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,11 +8,13 @@
 
 struct doclog_vault vm_vault(const struct vm *vm)
 {
-    return (struct doclog_vault){.world = vm->call->world,
+    struct doclog_vault vault = {.world = vm->call->world,
                                  .target = vm->targets[0],
                                  .keys = vm->keys,
                                  .vm = vm->settings.name,
                                  .id = vm->settings.vm};
+    path_state(vm->call->paths, vm->settings.name, vault.state);
+    return vault;
 }
 
 /* The result is the handler's, whether it could be put or not: what was done is done. Only a job

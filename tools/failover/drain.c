@@ -37,6 +37,7 @@ bool drain_cache(struct vm *vm, uint64_t deadline_ns, struct err *err)
         .caches = vm->caches,
         .store_count = vm->settings.store_count,
         .fetches = PROCESSOR_FETCHES,
+        .id = vm->settings.vm,
     };
     return processor_open(&config, &p, err) && step_until_idle(vm, p, deadline_ns, err) &&
            history_refresh(vm->history, err);

@@ -283,14 +283,14 @@ bool job_wait(const struct doclog_vault *v, const char *id, uint64_t claim_s, ui
 /* --- which there are --- */
 
 /* All ids that a list shows, in byte order. */
-struct seen {
+struct listed {
     size_t prefix;
     char (*ids)[JOB_ID_MAX];
     size_t count, room;
     bool failed;
 };
 
-static bool seen_grow(struct seen *s)
+static bool listed_grow(struct listed *s)
 {
     size_t room = s->room ? 2 * s->room : 64;
     void *more = realloc(s->ids, room * sizeof *s->ids);
@@ -303,7 +303,7 @@ static bool seen_grow(struct seen *s)
 
 static bool see(void *context, const char *key, uint64_t bytes)
 {
-    struct seen *s = context;
+    struct listed *s = context;
     char id[JOB_ID_MAX] = "";
     size_t length = strcspn(key + s->prefix, "/");
     (void)bytes;
@@ -312,7 +312,7 @@ static bool see(void *context, const char *key, uint64_t bytes)
     memcpy(id, key + s->prefix, length);
     if (!job_id_valid(id) || (s->count > 0 && strcmp(s->ids[s->count - 1], id) == 0))
         return true;
-    if (s->count == s->room && !seen_grow(s)) {
+    if (s->count == s->room && !listed_grow(s)) {
         s->failed = true;
         return false;
     }
@@ -320,12 +320,12 @@ static bool see(void *context, const char *key, uint64_t bytes)
     return true;
 }
 
-static void seen_release(struct seen *s)
+static void listed_release(struct listed *s)
 {
     free(TAKE(s->ids));
 }
 
-static bool list(const struct doclog_vault *v, const char *after, struct seen *s, struct err *err)
+static bool list(const struct doclog_vault *v, const char *after, struct listed *s, struct err *err)
 {
     char prefix[KEY_MAX], from[KEY_MAX];
     s->prefix = (size_t)snprintf(prefix, sizeof prefix, "%s/jobs/", v->vm);
@@ -338,7 +338,7 @@ static bool list(const struct doclog_vault *v, const char *after, struct seen *s
 bool job_list(const struct doclog_vault *v, const char *after, size_t limit, struct job_ids *out,
               struct err *err)
 {
-    struct seen s CLEANUP(seen_release) = {.ids = NULL};
+    struct listed s CLEANUP(listed_release) = {.ids = NULL};
     if (!list(v, after, &s, err))
         return false;
     size_t count = s.count < limit ? s.count : limit;
@@ -373,7 +373,7 @@ static bool may_go(struct doclog *l, const char *id, bool *out, struct err *err)
 
 bool job_tidy(const struct doclog_vault *v, struct err *err)
 {
-    struct seen s CLEANUP(seen_release) = {.ids = NULL};
+    struct listed s CLEANUP(listed_release) = {.ids = NULL};
     unsigned removed = 0;
     if (!list(v, NULL, &s, err))
         return false;

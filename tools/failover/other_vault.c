@@ -98,7 +98,8 @@ bool other_vault_open(struct flow *f, const struct vault_stores *stores,
         if (err->kind != ERR_NOT_FOUND || begin == NULL)
             return false;
         *err = ERR_NONE;
-        if (!begin_vault(out, begin, err) || !vm_open_history(out, err))
+        if (!begin_vault(out, begin, err) || !vm_forget_seen(out, err) ||
+            !vm_open_history(out, err))
             return false;
         *made = true;
     }

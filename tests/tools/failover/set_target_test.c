@@ -119,14 +119,14 @@ static void a_mapping_that_is_full_is_refused(void **state)
     take(p, "target.network.n3=other"); /* a row that is there is changed */
 }
 
-struct seen {
+struct listed {
     const char *wanted;
     char value[600];
 };
 
 static void look(void *context, const char *name, const char *value)
 {
-    struct seen *s = context;
+    struct listed *s = context;
     if (strcmp(name, s->wanted) == 0 && s->value[0] == '\0')
         snprintf(s->value, sizeof s->value, "%s", value);
 }
@@ -136,7 +136,7 @@ static void shows(const struct protection *p, const char *name, const char *valu
     struct err err = ERR_NONE;
     struct settings s AUTO_SETTINGS = {.disks = NULL};
     uint16_t index;
-    struct seen seen = {.wanted = name};
+    struct listed seen = {.wanted = name};
     check_ok(settings_make(&s, &err), err);
     snprintf(s.name, sizeof s.name, "web");
     check_ok(settings_store(&s, "file:///c", "file:///t", &index, &err), err);
