@@ -3,6 +3,7 @@
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
 # named ones. A row that passed is not run again for the same commit unless it is named.
 #   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
+#   thinning   retention against its oracle, from THINNING_SEEDS seeds
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
@@ -12,12 +13,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}"
+: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}" "${THINNING_SEEDS:=1000}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
 
 row_simulator() { SIM_FRESH=$SIM_HISTORIES build/tests/test.sim.sim 2>build/simulator.log; }
+row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning >build/thinning.log 2>&1; }
 row_kills() { KILLS=100 e2e mount_kill; }
 row_points() { for _ in 1 2 3; do e2e points || return; done; }
 row_swift() {
@@ -46,7 +48,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator thinning kills points debian swift mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then
