@@ -3,6 +3,7 @@
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
 # named ones. A row that passed is not run again for the same commit unless it is named.
 #   simulator  100,000 fresh histories              kills   the worker killed 100 times under load
+#   thinning   retention against its oracle, from THINNING_SEEDS seeds
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
@@ -15,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=4}" "${SIM_HISTORIES:=100000}"
+: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=4}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
@@ -33,6 +34,7 @@ row_simulator() {
     grep -hE '^sim:|histories|copied' build/simulator.*
     return $failed
 }
+row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning >build/thinning.log 2>&1; }
 row_kills() { KILLS=100 e2e mount_kill; }
 row_points() { for _ in 1 2 3; do e2e points || return; done; }
 row_swift() {
@@ -63,7 +65,7 @@ build_optimised
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo none)
 done_file=build/long.$commit
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift failn mutate fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator thinning kills points debian swift failn mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

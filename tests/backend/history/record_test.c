@@ -138,7 +138,7 @@ typedef void change_fn(struct specimen *s);
 
 static void no_kind(struct specimen *s)
 {
-    s->record.kind = 5;
+    s->record.kind = RECORD_DROP + 1;
 }
 static void opening_with_a_number(struct specimen *s)
 {
