@@ -9,7 +9,6 @@
 #define STEP_CHUNKS        64u          /* at most 16 MiB are read in one step */
 #define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
 #define PASS_EPOCH_ENTRIES 65536u
-#define PASSES_HOPEFUL     3u /* passes without progress until `not-converging` */
 #define SWEEP_MS           60000u
 #define DRAIN_POLL_MS      1u
 
@@ -35,6 +34,7 @@ void ship_abandon(struct shipper *s, const char *why)
     pack_release(&s->pack);
     if (!uploads_wait(s->uploads, &ignored))
         log_debug("%s: a part of an abandoned cut: %s", s->vm, ignored.text);
+    ship_pace_abandon(s);
     source_cut_abandon(s->config.source);
     s->seen.abandoned_cuts++;
     log_warning("%s: a cut was abandoned, its blocks ship with the next one: %s", s->vm, why);
@@ -93,6 +93,7 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
         s->pass_began_ms = now;
     /* Before the cut: the point shows all that was acknowledged by its time. */
     ship_set_time(s, clock_ms(s));
+    ship_pace_cut(s, dirty_bytes);
     source_cut(source, !s->pass);
     tell_cut(s);
     s->cut_first_ms = source_cut_first_write_ms(source); /* until it has drained */
@@ -306,19 +307,13 @@ void ship_point_made(struct shipper *s)
     ship_note_unapplied(s, s->state.epoch, ship_oldest(s->pending_first_ms, s->cut_first_ms));
     s->pending_first_ms = 0;
     s->passes = 0;
-    s->pass_dirty_least = 0;
     s->resync_reason[0] = '\0';
 }
 
 static void end_pass(struct shipper *s)
 {
-    uint64_t bytes = s->seen.pass_bytes_total;
     s->pending_first_ms = ship_oldest(s->pending_first_ms, s->cut_first_ms);
     s->passes++;
-    if (s->pass_dirty_least == 0 || bytes < s->pass_dirty_least) {
-        s->pass_dirty_least = bytes;
-        s->passes = 1;
-    }
 }
 
 static void end_point(struct shipper *s, bool made)
@@ -346,6 +341,8 @@ static uint64_t step_put(struct shipper *s)
     bool silent = nothing_to_say(s);
     if (silent) {
         struct err ignored; /* an empty pack uploaded nothing */
+        uploads_count(s->uploads,
+                      (struct uploads_done){.plain_bytes = pack_waiting_bytes(s->pack)});
         pack_release(&s->pack);
         if (!uploads_wait(s->uploads, &ignored))
             return fail_cut(s, &ignored);

@@ -290,6 +290,8 @@ static uint64_t put_kind(struct shipper *s, enum epoch_kind kind)
     if (result != NUMLOG_DONE)
         return put_failed(s, result, buf_span(&other), &err);
     s->seen.shipped_bytes += pack_stored_bytes(s->pack);
+    uploads_count(s->uploads, (struct uploads_done){.plain_bytes = pack_waiting_bytes(s->pack),
+                                                    .stored_bytes = body.length});
     size_t last = journal_attempts(s->journal) - 1;
     if (!settle_ours(s, journal_attempt(s->journal, last), &err)) {
         /* It is in the log, but we could not write that down: settling does it later. */

@@ -321,6 +321,7 @@ static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_
 {
     struct source_disk *d = &s->disks[disk];
     struct extent extent = extent_of_bytes(offset, length);
+    atomic_fetch_add_explicit(&s->changed_bytes, length, memory_order_relaxed);
     range_lock(d->locks, extent, &c->hold);
     c->epoch = gate_enter(&s->gate);
     source_note_write(s, c->epoch);

@@ -1143,6 +1143,93 @@ static void a_label_that_no_entry_can_carry_is_refused_at_once(void **state)
         err);
 }
 
+/* A store on a thin line: each put takes its time, and the guest writes on meanwhile. */
+struct thin_line {
+    struct rig *rig;
+    uint64_t put_ms, blocks_per_put;
+    uint8_t fill;
+    unsigned puts_hopeless, puts;
+};
+
+static enum memory_fault take_time(void *context, const struct memory_call *call)
+{
+    struct thin_line *line = context;
+    if (call->op != MEMORY_PUT)
+        return MEMORY_PASS;
+    line->fill++;
+    if (line->blocks_per_put > 0)
+        rig_write(line->rig, 0, 0, line->blocks_per_put, line->fill);
+    rig_advance_ms(line->rig, line->put_ms);
+    line->puts++;
+    line->puts_hopeless += rig_status(line->rig).state == REPLICATION_NOT_CONVERGING;
+    return MEMORY_PASS;
+}
+
+static void too_much_churn_is_said_with_a_forecast_and_goes_away_with_it(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct thin_line line = {.rig = r, .put_ms = 40000, .blocks_per_put = 64};
+    rig_ship_all(r);
+    memory_store_hook(r->store, take_time, NULL, &line);
+    rig_write(r, 0, 0, 64, 99);
+    for (unsigned i = 0; i < 100 && rig_status(r).state != REPLICATION_NOT_CONVERGING; i++)
+        rig_advance_ms(r, shipper_step(r->shipper));
+    assert_int_equal(rig_status(r).state, REPLICATION_NOT_CONVERGING);
+    assert_in_range(line.puts, 1, 2);
+    assert_non_null(strstr(rig_status(r).reason, "if writing stopped"));
+    assert_non_null(strstr(rig_status(r).reason, "never"));
+    assert_int_equal(rig_status(r).forecast.catch_up_seconds, PACE_UNKNOWN);
+    assert_in_range(rig_status(r).forecast.quiet_seconds, 1, 100);
+    /* And stays, whatever moment is looked at. */
+    line.puts = line.puts_hopeless = 0;
+    for (unsigned i = 0; i < 400 && line.puts < 20; i++)
+        rig_advance_ms(r, shipper_step(r->shipper));
+    assert_int_equal(line.puts_hopeless, line.puts);
+
+    line.blocks_per_put = 0;
+    rig_ship_all(r);
+    step_times(r, 3);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    assert_string_equal(rig_status(r).reason, "");
+    assert_int_equal(rig_status(r).forecast.catch_up_seconds, 0);
+}
+
+#define NOISE_BLOCKS 300u
+
+/* More than rides in an end object, and no two blocks equal. */
+static void noise(struct rig *r, unsigned seed)
+{
+    struct err err = ERR_NONE;
+    static uint8_t data[NOISE_BLOCKS * BLOCK_BYTES];
+    for (size_t i = 0; i < sizeof data; i++) {
+        seed = seed * 1103515245 + 12345;
+        data[i] = (uint8_t)(seed >> 16);
+    }
+    check_ok(source_write(r->source, 0, 0, span_of(data, sizeof data), &err), err);
+}
+
+static void what_an_abandoned_cut_sent_up_is_not_taken_for_progress(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    r->shipper->config.pass_above_bytes = 2u << 20;
+    uint64_t before = uploads_done(r->shipper->uploads).plain_bytes;
+    for (unsigned i = 0; i < 5; i++) { /* more than rides in the end object: a part goes up */
+        noise(r, 1 + i);
+        fail_entries(f, MEMORY_FAIL, 1);
+        f->trouble.part = "abcdef/00000000";
+        step_times(r, 10);
+    }
+    rig_ship_all(r);
+    assert_true(rig_status(r).abandoned_cuts > 0);
+    assert_int_equal(rig_status(r).forecast.left_bytes, 0);
+    uint64_t sent = uploads_done(r->shipper->uploads).plain_bytes - before;
+    assert_true(r->shipper->given_up_bytes > 0);
+    assert_in_range(sent - r->shipper->given_up_bytes, NOISE_BLOCKS * BLOCK_BYTES,
+                    5 * NOISE_BLOCKS * BLOCK_BYTES);
+}
+
 #define T(name)        cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define T_CLOSED(name) cmocka_unit_test_setup_teardown(name, set_up_closed, tear_down)
 
@@ -1202,6 +1289,8 @@ int main(void)
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
         T(who_waited_for_a_point_finds_it_in_the_status),
         T(ages_grow_while_the_shipper_sleeps),
+        T(too_much_churn_is_said_with_a_forecast_and_goes_away_with_it),
+        T(what_an_abandoned_cut_sent_up_is_not_taken_for_progress),
         T(a_label_that_no_entry_can_carry_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
