@@ -82,6 +82,9 @@ struct shipper {
     uint64_t next_cut_ms, next_look_ms, next_sweep_ms, last_entry_ms; /* boot time */
     uint64_t slot_seen_ms; /* when the log's next slot was last seen empty, or taken by us */
     unsigned passes;       /* since the last point */
+    unsigned lost_cuts;    /* likewise: for want of undo room */
+    bool pass_next;        /* the newest cut was lost, or there was no room for it */
+    bool little_room;      /* the store, or the state folder, had none for what was put last */
     uint64_t pass_began_ms;
     uint64_t pending_first_ms; /* oldest write that went into passes since the last point */
     uint64_t retry_ms;         /* pause after a failure, doubled each time; 0 = all is well */
@@ -104,6 +107,7 @@ struct shipper {
     struct shipper_status status;
     struct pace pace;
     bool busy;               /* a cut is open, or passes are under way */
+    bool undo_short;         /* cuts were lost since the last point */
     uint64_t given_up_bytes; /* went up for cuts that were abandoned */
     /* Oldest acknowledged write, beside the source's own, that cache or target lacks; 0 = none. */
     uint64_t cache_lacks_ms, target_lacks_ms;
@@ -128,6 +132,12 @@ uint64_t ship_oldest(uint64_t a_ms, uint64_t b_ms);
 /* --- shipper.c: how it keeps up --- */
 void ship_pace_cut(struct shipper *s, uint64_t dirty_bytes); /* a cut is about to begin */
 void ship_pace_abandon(struct shipper *s); /* nothing that went up for the open cut counts */
+
+/* Something could not be put. For want of room a small epoch goes next, alone in its end object:
+ * parts that went up for an epoch are swept when it is applied, whatever attempt became it, so the
+ * room that failed attempts took comes back with the first epoch that fits; more large attempts
+ * would take what room there is, again and again, and never fit. */
+void ship_note_room(struct shipper *s, const struct err *err);
 
 /* Ends the open cut without a point, its blocks dirty again. `why` is for waiting requests. */
 void ship_abandon(struct shipper *s, const char *why);

@@ -216,8 +216,11 @@ uint64_t ship_settle(struct shipper *s)
     }
     if (!ok)
         return ship_stall(s, &err);
-    s->seen.state = REPLICATION_PROTECTED;
-    s->seen.reason[0] = '\0';
+    /* Where a cut failed it is the next one that tells whether all is well again. */
+    if (s->next_cut_ms > 0 || source_dirty_blocks(s->config.source) == 0) {
+        s->seen.state = REPLICATION_PROTECTED;
+        s->seen.reason[0] = '\0';
+    }
     s->slot_seen_ms = ship_now_ms(s);
     s->phase = SHIP_IDLE;
     return 0;
@@ -275,6 +278,7 @@ static uint64_t put_failed(struct shipper *s, enum numlog_result result, struct 
     if (s->phase == SHIP_PUT)
         ship_abandon(s, err->text);
     s->phase = SHIP_SETTLE;
+    ship_note_room(s, err);
     return ship_stall(s, err);
 }
 

@@ -503,6 +503,16 @@ void ship_pace_abandon(struct shipper *s)
     s->given_up_bytes += shipped - s->pace.at_cut.shipped;
 }
 
+static void explain_locked(const struct shipper *s, struct shipper_status *out)
+{
+    char pace[PACE_TEXT_MAX];
+    pace_explain(&out->forecast, pace);
+    snprintf(out->reason, sizeof out->reason, "%s%s", pace,
+             s->undo_short ? "; there is no room in the state folder to keep old blocks while a "
+                             "cut is read, so changes ship without a point"
+                           : "");
+}
+
 static void judge_pace_locked(struct shipper *s, struct shipper_status *out)
 {
     uint64_t now = ship_now_ms(s);
@@ -514,10 +524,12 @@ static void judge_pace_locked(struct shipper *s, struct shipper_status *out)
     case REPLICATION_BACKLOG:
         if (out->forecast.hopeless)
             out->state = REPLICATION_NOT_CONVERGING;
+        else if (s->undo_short)
+            out->state = REPLICATION_BACKLOG;
         if (out->state == REPLICATION_PROTECTED)
             out->forecast.quiet_seconds = out->forecast.catch_up_seconds = 0;
         else
-            pace_explain(&out->forecast, out->reason);
+            explain_locked(s, out);
         break;
     case REPLICATION_PAUSED:
     case REPLICATION_STALLED:
@@ -552,6 +564,7 @@ void ship_publish(struct shipper *s)
     s->cache_lacks_ms = ship_oldest(s->pending_first_ms, open ? s->cut_first_ms : 0);
     s->target_lacks_ms = first < s->unapplied_count ? s->unapplied[first].first_write_ms : 0;
     s->busy = open || s->passes > 0;
+    s->undo_short = s->lost_cuts > 0;
     struct pace_counts counts = counts_of(s);
     pace_note(&s->pace, now, &counts);
 }
