@@ -6,12 +6,9 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define STEP_CHUNKS        64u          /* at most 16 MiB are read in one step */
-#define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
-#define PASS_EPOCH_ENTRIES 65536u
-#define SMALL_EPOCH_BYTES  (512u << 10) /* with a chunk more it rides in the end object */
-#define SWEEP_MS           60000u
-#define DRAIN_POLL_MS      1u
+#define STEP_CHUNKS   64u /* at most 16 MiB are read in one step */
+#define SWEEP_MS      60000u
+#define DRAIN_POLL_MS 1u
 
 uint64_t ship_now_ms(const struct shipper *s)
 {

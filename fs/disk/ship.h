@@ -29,6 +29,9 @@ enum ship_phase { SHIP_SETTLE, SHIP_IDLE, SHIP_DRAIN, SHIP_TAKE, SHIP_PUT, SHIP_
 
 #define SHIP_UNAPPLIED_MAX 4096u
 #define POINT_RESULTS_MAX  64u
+#define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
+#define PASS_EPOCH_ENTRIES 65536u
+#define SMALL_EPOCH_BYTES  (512u << 10) /* with a chunk more it rides in the end object */
 
 /* A point in the cache store that the target has not applied yet. */
 struct unapplied {

@@ -12,6 +12,7 @@
 #define VIEW_GAP_BYTES   (32u << 10)
 #define VIEW_FETCH_BYTES (4u << 20)
 #define VIEW_CODECS_MAX  16u
+#define RUN_COST_MAX     (4u << 20) /* pages that an open run keeps, decoded */
 
 struct view {
     struct view_config config;

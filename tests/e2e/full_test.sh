@@ -14,7 +14,8 @@ small() { # FOLDER SIZE: an ext4 file system there
     mount -o loop "$TMP/${1//\//-}.ext4" "$TMP/$1"
 }
 fill() { # FOLDER: not one block is left
-    dd if=/dev/zero of="$TMP/$1/filler" bs=4k status=none 2>/dev/null || true
+    fallocate -l $(($(df --output=avail -k "$TMP/$1" | tail -1) - 64))K "$TMP/$1/filler"
+    dd if=/dev/zero of="$TMP/$1/filler" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
     sync -f "$TMP/$1"
     dd if=/dev/zero of="$TMP/$1/filler" bs=512 oflag=append conv=notrunc status=none 2>/dev/null || true
 }
@@ -27,10 +28,11 @@ guest() { # SEEK COUNT: synced writes of 64 KiB, at once
 guest_is_well() { guest "$@" || fail "the guest's write failed: $what"; }
 applied_is_newest() { [ "$(status applied_epoch)" = "$(status epoch)" ]; }
 
-for place in cache target; do small $place 96M; done
+small cache 200M
+small target 1G
 small a/state 64M
-small disks 96M
-enable_vm web 128M os >/dev/null
+small disks 160M
+enable_vm web 192M os >/dev/null
 mount_vm web --cut-interval 1
 join_vm web >/dev/null
 start_processor web "$TMP/process.log"
@@ -76,31 +78,33 @@ what="the undo is full: more is overwritten while a cut is read than can be kept
 say "$what"
 fill a/state
 truncate -s -2M "$TMP/a/state/filler"
-A set web bandwidth=6M >/dev/null
+A set web bandwidth=4M >/dev/null 2>&1
 epoch=$(status epoch)
-rewrite() { while [ ! -e "$TMP/enough" ]; do guest_is_well 0 640; done; }
+# What uploads hold in memory is taken at once: the rest waits, and is what is overwritten.
+write_all() { timeout 60 dd if=/dev/urandom of="$TMP/src/os.img" bs=1M seek="$1" count="$2" conv=notrunc status=none; }
+rewrite() { while [ ! -e "$TMP/enough" ]; do write_all 0 120 || return; done; }
 rewrite & writer=$!
 PIDS+=($writer)
 said() { status reason | grep -q 'no room in the state folder'; }
 shipped() { [ "$(status epoch)" -ge $((epoch + 2)) ]; }
 wait_for 60 said
-wait_for 60 shipped # all the same
+wait_for 90 shipped # all the same
 touch "$TMP/enough"
 wait $writer || fail "the guest's writes failed"
-A set web bandwidth=unlimited >/dev/null
+A set web bandwidth=unlimited >/dev/null 2>&1
 wait_for 60 state_is protected
 empty a/state
 
 what="the local disk is full"
 say "$what"
 fill disks
-guest 1200 100 2>"$TMP/err" && fail "data went where there is no room"
+guest 2100 100 2>"$TMP/err" && fail "data went where there is no room"
 grep -qi 'no space' "$TMP/err" || fail "the guest was told: $(cat "$TMP/err")"
 guest_is_well 0 64 # what has its room
 cmp -n 65536 <(dd if="$TMP/src/os.img" bs=64k skip=0 count=1 status=none) "$TMP/disks/os.raw"
 A point web --wait=target --timeout 60 >/dev/null
 empty disks
-guest_is_well 1200 100
+guest_is_well 2100 100
 A point web --wait=target --timeout 60 >/dev/null
 
 say "the newest point is the disk"
