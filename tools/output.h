@@ -4,15 +4,11 @@
 #ifndef TOOLS_OUTPUT_H
 #define TOOLS_OUTPUT_H
 
+#include "common/amount.h"
 #include "common/json.h"
 #include "common/world.h"
 
 #include <stdio.h>
-
-#define OUTPUT_TEXT_MAX 32u
-
-void size_format(uint64_t bytes, char out[OUTPUT_TEXT_MAX]);  /* "512 B", "1.5 GiB" */
-void age_format(uint64_t seconds, char out[OUTPUT_TEXT_MAX]); /* "42 s", "3 min", "5 h", "12 d" */
 
 /* A word as a shell takes it: in quotes where it needs them. Cut to `size`. */
 void shell_quote(const char *word, char *out, size_t size);

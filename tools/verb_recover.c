@@ -2,13 +2,13 @@
 #include "common/log.h"
 #include "fs/mount/recovery_mount.h"
 #include "tools/daemon_log.h"
+#include "tools/limits.h"
 #include "tools/mounts.h"
 #include "tools/vm.h"
 
 #include <stdio.h>
 
-#define CACHE_BYTES_MAX (256ull << 20)
-#define REFRESH_MS      5000u
+#define REFRESH_MS 5000u
 
 static const struct option_spec options[] = {
     {"vm", "VM", false, false, "Show this VM only; else all that are known here."},
@@ -66,7 +66,7 @@ static bool open_all(void *context, struct recovery_mount_config *config, struct
     s->rows = calloc(count, sizeof *s->rows);
     if (s->vms == NULL || s->rows == NULL)
         return err_set(err, ERR_FULL, "out of memory");
-    if (!view_cache_make(CACHE_BYTES_MAX, &s->cache, err))
+    if (!view_cache_make(RECOVERY_CACHE_BYTES, &s->cache, err))
         return false;
     for (size_t i = 0; i < count; i++)
         if (!open_vm(s, only ? only : names.names[i], err))

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/rfc3339.h"
 #include "fs/view/view.h"
+#include "tools/limits.h"
 #include "tools/output.h"
 #include "tools/vm.h"
-
-#define CACHE_BYTES_MAX (64ull << 20)
 
 static const struct option_spec options[] = {
     {"point", "POINT", false, false,
@@ -18,7 +17,7 @@ static bool prove(struct vm *vm, const struct history_point *point, uint64_t *by
 {
     struct view_cache *cache CLEANUP(view_cache_release) = NULL;
     struct view *view CLEANUP(view_close) = NULL;
-    if (!view_cache_make(CACHE_BYTES_MAX, &cache, err))
+    if (!view_cache_make(VERIFY_CACHE_BYTES, &cache, err))
         return false;
     struct view_config config = {
         .history = vm->history,

@@ -5,6 +5,7 @@
 #include "fs/disk/cut.h"
 #include "fs/mount/source_mount.h"
 #include "tools/control.h"
+#include "tools/limits.h"
 #include "tools/origin_view.h"
 #include "tools/worker_status.h"
 
@@ -12,11 +13,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
-#define UNDO_MEMORY_BYTES (16u << 20)
-#define UNDO_FILE_BYTES   (1ull << 30)
-#define PASS_ABOVE_BYTES  UNDO_FILE_BYTES
-#define UPLOADS_MAX       8u
-#define FINAL_CUT_MS      30000u /* after a plain umount, without farshore unmount */
+#define FINAL_CUT_MS 30000u /* after a plain umount, without farshore unmount */
 
 static const struct option_spec options[] = {
     {"cut-interval", "SECONDS", false, false, "As mount was told."},
@@ -258,8 +255,8 @@ static bool open_source(struct worker *w, const char *state, struct err *err)
         .state_folder = state,
         .disks = disks,
         .disk_count = s->disk_count,
-        .undo_memory_bytes = UNDO_MEMORY_BYTES,
-        .undo_file_bytes = UNDO_FILE_BYTES,
+        .undo_memory_bytes = WORKER_UNDO_MEMORY_BYTES,
+        .undo_file_bytes = WORKER_UNDO_FILE_BYTES,
         .key_id = keys_id(w->vm.keys),
         .memory = w->inherited.memory,
         .memory_bytes = w->inherited.memory_bytes,
@@ -282,8 +279,8 @@ static bool open_shipper(struct worker *w, const char *state, struct err *err)
         .cache_count = s->store_count,
         .state_folder = state,
         .cut_interval_ms = w->cut_interval_s * 1000,
-        .uploads_max = UPLOADS_MAX,
-        .pass_above_bytes = PASS_ABOVE_BYTES,
+        .uploads_max = WORKER_UPLOADS,
+        .pass_above_bytes = WORKER_UNDO_FILE_BYTES,
     };
     memcpy(config.vm_id, s->vm, sizeof config.vm_id);
     return shipper_open(&config, &w->shipper, err);

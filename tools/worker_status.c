@@ -45,6 +45,15 @@ static bool add_hydration(const struct worker_status *w, cJSON *j, struct err *e
            json_add_u64(j, "hydration_bytes_total", h.total_bytes, err);
 }
 
+/* What cannot be said is left out, and null in `status --json`. */
+static bool add_forecast(cJSON *j, const struct pace_forecast *f, struct err *err)
+{
+    return (f->catch_up_seconds == PACE_UNKNOWN ||
+            json_add_u64(j, "catch_up_seconds", f->catch_up_seconds, err)) &&
+           (f->quiet_seconds == PACE_UNKNOWN ||
+            json_add_u64(j, "catch_up_idle_seconds", f->quiet_seconds, err));
+}
+
 bool worker_status_json(const struct worker_status *w, cJSON *j, struct err *err)
 {
     struct shipper_status s;
@@ -72,6 +81,8 @@ bool worker_status_json(const struct worker_status *w, cJSON *j, struct err *err
         {"pass_bytes_done", s.pass_bytes_done},
         {"rate_bytes_per_second", s.rate_bytes_per_second},
         {"abandoned_cuts", s.abandoned_cuts},
+        {"upload_bytes_per_second", s.forecast.upload_bytes_per_second},
+        {"write_bytes_per_second", s.forecast.write_bytes_per_second},
         {"cut_interval_seconds", w->cut_interval_s},
         {"bandwidth_bytes_per_second", w->vm->bandwidth ? bandwidth_now(w->vm->bandwidth) : 0},
     };
@@ -84,5 +95,5 @@ bool worker_status_json(const struct worker_status *w, cJSON *j, struct err *err
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!json_add_u64(j, numbers[i].name, numbers[i].value, err))
             return false;
-    return add_hydration(w, j, err);
+    return (w->shipper == NULL || add_forecast(j, &s.forecast, err)) && add_hydration(w, j, err);
 }

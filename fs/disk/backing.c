@@ -31,6 +31,7 @@ struct backing {
     /* --- with an origin --- */
     struct presence_head head;
     const struct origin *origin;
+    struct far_wait far;
     struct world_file *record;
     struct kept *kept;
     _Atomic uint64_t *touched;  /* kept: pages with bits */
@@ -237,6 +238,11 @@ void backing_close(struct backing **backing)
     free(b);
 }
 
+void backing_on_wait(struct backing *b, struct far_wait wait)
+{
+    b->far = wait;
+}
+
 struct world_file *backing_file(const struct backing *b)
 {
     return b->file;
@@ -262,7 +268,19 @@ void backing_raise(struct backing *b, uint64_t block)
 
 static bool read_origin(struct backing *b, uint64_t offset, struct mspan out, struct err *err)
 {
-    return b->origin->read(b->origin->context, b->disk, offset, out, err);
+    far_wait_begin(&b->far);
+    bool good = b->origin->read(b->origin->context, b->disk, offset, out, err);
+    far_wait_end(&b->far);
+    return good;
+}
+
+static bool next_in_origin(struct backing *b, uint64_t from, struct extent *out, bool *found,
+                           struct err *err)
+{
+    far_wait_begin(&b->far);
+    bool good = b->origin->next_data(b->origin->context, b->disk, from, out, found, err);
+    far_wait_end(&b->far);
+    return good;
 }
 
 /* The file may go on behind the disk's end: a cut reads whole blocks. */
@@ -436,21 +454,37 @@ static bool batch_take(struct backing *b, struct batch *x, struct err *err)
     return true;
 }
 
+/* A sync that fails for want of room has lost data all the same. */
+static bool sync_file(struct world_file *file, struct err *err)
+{
+    if (file_sync(file, err))
+        return true;
+    if (err != NULL && err->kind == ERR_FULL)
+        err->kind = ERR_IO;
+    return false;
+}
+
 static bool batch_put(struct backing *b, const struct batch *x, struct err *err)
 {
     for (size_t i = 0; i < x->count; i++)
         if (!presence_record_put(b->record, x->pages[i], x->bits + i * PRESENCE_PAGE_BYTES, err))
             return false;
-    return x->count == 0 || file_sync(b->record, err);
+    return x->count == 0 || sync_file(b->record, err);
 }
 
 bool backing_sync(struct backing *b, struct err *err)
 {
     struct batch x CLEANUP(batch_release) = {.count = 0};
     if (b->origin == NULL)
-        return file_sync(b->file, err);
+        return sync_file(b->file, err);
     LOCK_SCOPE(&b->sync_lock);
-    return batch_take(b, &x, err) && file_sync(b->file, err) && batch_put(b, &x, err);
+    if (!batch_take(b, &x, err))
+        return false;
+    if (sync_file(b->file, err) && batch_put(b, &x, err))
+        return true;
+    for (size_t i = 0; i < x.count; i++)
+        bit_set(b->unstored, x.pages[i]);
+    return false;
 }
 
 bool backing_seal(struct backing *b, struct err *err)
@@ -488,7 +522,7 @@ static bool next_partial(struct backing *b, uint64_t from, uint64_t *start, uint
             if (!next_local(b, from, start, end, found, err))
                 return false;
         } else {
-            if (!b->origin->next_data(b->origin->context, b->disk, block, &far, found, err))
+            if (!next_in_origin(b, block, &far, found, err))
                 return false;
             *start = *found ? far.first << BLOCK_SHIFT : 0;
             *end = *found ? extent_end(far) << BLOCK_SHIFT : 0;

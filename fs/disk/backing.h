@@ -39,6 +39,8 @@ size_t backing_memory_bytes(uint64_t disk_bytes);
 bool backing_open(const struct backing_config *config, struct backing **out,
                   struct err *err) MUST_CHECK;
 void backing_close(struct backing **b); /* stores nothing */
+/* Before others use it: whom its readers and writers tell that they wait for the origin. */
+void backing_on_wait(struct backing *b, struct far_wait wait);
 struct world_file *backing_file(const struct backing *b);
 /* Whether anything may still be read from the origin. */
 bool backing_partial(const struct backing *b);
@@ -49,7 +51,9 @@ bool backing_read(struct backing *b, uint64_t offset, struct mspan out, struct e
 bool backing_write(struct backing *b, uint64_t offset, struct span data,
                    struct err *err) MUST_CHECK;
 bool backing_zero(struct backing *b, uint64_t offset, uint64_t length, struct err *err) MUST_CHECK;
-/* After a failure it is not called again until the next worker: see source_flush. */
+/* ERR_FULL: there was no room for the presence record, or no memory; nothing is lost, and the next
+ * one may succeed. All else is a sync that failed: what was written since the last one is in doubt,
+ * and it is not called again until the next worker: see source_flush. */
 bool backing_sync(struct backing *b, struct err *err) MUST_CHECK;
 /* As world_ops.next_data, over both. Bytes. */
 bool backing_next_data(struct backing *b, uint64_t from, uint64_t *start, uint64_t *end,

@@ -203,6 +203,16 @@ uint64_t source_undo_bytes(const struct source *s)
     return undo_blocks(s->undo) * BLOCK_BYTES;
 }
 
+uint64_t source_changed_bytes(const struct source *s)
+{
+    return atomic_load_explicit(&s->changed_bytes, memory_order_relaxed);
+}
+
+uint64_t source_dirtied_bytes(const struct source *s)
+{
+    return dirty_made(s->dirty) * BLOCK_BYTES;
+}
+
 uint64_t source_first_write_ms(const struct source *s)
 {
     return atomic_load(&s->first_write_ms[gate_epoch(&s->gate) & 1]);

@@ -35,6 +35,10 @@ void source_cut_abandon(struct source *s); /* the frozen bits are dirty again */
 struct digest_file *source_digests(struct source *s, size_t disk);
 uint64_t source_dirty_blocks(const struct source *s); /* active and frozen */
 uint64_t source_undo_bytes(const struct source *s);
+/* Since source_open, only ever rising; any thread. Bytes that the guest wrote or zeroed, and of
+ * blocks that became dirty: a block that is dirty already is written, but not dirtied, again. */
+uint64_t source_changed_bytes(const struct source *s);
+uint64_t source_dirtied_bytes(const struct source *s);
 /* Boot time in ms of the oldest write since the last cut; 0 when there was none. */
 uint64_t source_first_write_ms(const struct source *s);
 /* That of the open cut, final when it has drained. Abandoned, it goes back to the active epoch. */

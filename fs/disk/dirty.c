@@ -72,6 +72,7 @@ struct dirty {
     _Atomic size_t leaves_used;
     _Atomic size_t pool_hint; /* no free leaf below this word, as a rule */
     _Atomic uint64_t regions_dirty[MAPS];
+    _Atomic uint64_t blocks_made;
     size_t disk_count;
     struct disk disks[VM_DISKS_MAX];
 };
@@ -239,9 +240,18 @@ static uint64_t summary_next(const struct map *m, uint64_t regions, uint64_t fro
     return regions;
 }
 
-/* True when blocks became dirty that were not asked for: the pool is empty. */
-static bool region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_t region,
-                       const struct bits *bits, bool whole)
+static uint64_t bits_count(const struct bits *b)
+{
+    uint64_t count = 0;
+
+    for (size_t w = 0; w < LEAF_WORDS; w++)
+        count += (uint64_t)__builtin_popcountll(b->words[w]);
+    return count;
+}
+
+/* How many blocks became dirty; *more when some that were not asked for did: the pool is empty. */
+static uint64_t region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_t region,
+                           const struct bits *bits, bool whole, bool *more)
 {
     struct map *m = &disk->maps[map];
     uint64_t summary_bit = UINT64_C(1) << (region % 64);
@@ -253,18 +263,21 @@ static bool region_set(struct dirty *d, unsigned map, struct disk *disk, uint64_
     uint32_t slot = atomic_load(&m->slots[region]);
     if (slot == SLOT_CLEAN) {
         uint32_t mine = slot_for(d, bits, whole);
-        if (atomic_compare_exchange_strong(&m->slots[region], &slot, mine))
-            return mine == SLOT_WHOLE && !whole;
+        if (atomic_compare_exchange_strong(&m->slots[region], &slot, mine)) {
+            *more = *more || (mine == SLOT_WHOLE && !whole);
+            return mine == SLOT_WHOLE ? region_blocks(disk, region) : bits_count(bits);
+        }
         if (mine != SLOT_WHOLE)
             leaf_give(d, mine - SLOT_LEAF);
     }
     if (slot == SLOT_WHOLE)
-        return false;
+        return 0;
     struct leaf *leaf = &d->leaves[slot - SLOT_LEAF];
+    struct bits made = {{0}};
     for (size_t w = 0; w < LEAF_WORDS; w++)
         if (bits->words[w] & ~atomic_load(&leaf->bits[w]))
-            atomic_fetch_or(&leaf->bits[w], bits->words[w]);
-    return false;
+            made.words[w] = bits->words[w] & ~atomic_fetch_or(&leaf->bits[w], bits->words[w]);
+    return bits_count(&made);
 }
 
 /* The region's bits, none past the disk's end. A leaf may change hands while it is read, when
@@ -357,8 +370,8 @@ static void merge(struct dirty *d)
         uint64_t r = 0;
         while ((r = summary_next(from, disk->regions, r)) < disk->regions) {
             struct bits bits = region_load(d, 1 - active, disk, r);
-            bool whole = atomic_load(&from->slots[r]) == SLOT_WHOLE;
-            region_set(d, active, disk, r, &bits, whole);
+            bool whole = atomic_load(&from->slots[r]) == SLOT_WHOLE, more = false;
+            region_set(d, active, disk, r, &bits, whole, &more);
             region_clear(d, 1 - active, disk, r);
         }
     }
@@ -509,6 +522,7 @@ static const struct disk *disk_seen(const struct dirty *d, size_t disk)
 bool dirty_set(struct dirty *d, unsigned map, size_t disk_index, struct extent extent)
 {
     bool more = false;
+    uint64_t made = 0;
     struct disk *disk = disk_at(d, disk_index);
     uint64_t end = extent_end(extent);
 
@@ -520,9 +534,10 @@ bool dirty_set(struct dirty *d, unsigned map, size_t disk_index, struct extent e
         uint64_t last = end - start < whole ? end - start : whole;
         struct bits bits = bits_of(block - start, last);
 
-        more |= region_set(d, map, disk, region, &bits, block == start && last == whole);
+        made += region_set(d, map, disk, region, &bits, block == start && last == whole, &more);
         block = start + last;
     }
+    atomic_fetch_add_explicit(&d->blocks_made, made, memory_order_relaxed);
     return more;
 }
 
@@ -530,12 +545,15 @@ void dirty_set_regions(struct dirty *d, unsigned map, size_t disk_index, uint64_
                        uint64_t count)
 {
     struct disk *disk = disk_at(d, disk_index);
+    uint64_t made = 0;
+    bool more = false;
 
     assert(map < MAPS && first_region + count <= disk->regions);
     for (uint64_t r = first_region; r < first_region + count; r++) {
         struct bits all = bits_of(0, region_blocks(disk, r));
-        region_set(d, map, disk, r, &all, true);
+        made += region_set(d, map, disk, r, &all, true, &more);
     }
+    atomic_fetch_add_explicit(&d->blocks_made, made, memory_order_relaxed);
 }
 
 bool dirty_test(const struct dirty *d, unsigned map, size_t disk_index, uint64_t block)
@@ -617,9 +635,13 @@ uint64_t dirty_blocks(const struct dirty *d, unsigned map)
         uint64_t r = 0;
         for (; (r = summary_next(&disk->maps[map], disk->regions, r)) < disk->regions; r++) {
             struct bits bits = region_load(d, map, disk, r);
-            for (size_t w = 0; w < LEAF_WORDS; w++)
-                blocks += (uint64_t)__builtin_popcountll(bits.words[w]);
+            blocks += bits_count(&bits);
         }
     }
     return blocks;
+}
+
+uint64_t dirty_made(const struct dirty *d)
+{
+    return atomic_load_explicit(&d->blocks_made, memory_order_relaxed);
 }

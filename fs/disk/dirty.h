@@ -67,6 +67,9 @@ bool dirty_next(const struct dirty *d, unsigned map, size_t disk, uint64_t from,
                 struct extent *out);
 bool dirty_empty(const struct dirty *d, unsigned map);      /* any thread */
 uint64_t dirty_blocks(const struct dirty *d, unsigned map); /* exact when nobody writes */
+/* Blocks that became dirty in a map since the maps were attached; what an abandoned cut gives back
+ * is not counted again. Only ever rises. Any thread. */
+uint64_t dirty_made(const struct dirty *d);
 
 /* IDLE -> FROZEN: the active map becomes the frozen one. The other must be empty (asserted). Called
  * right before gate_cut. */

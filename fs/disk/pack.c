@@ -45,6 +45,7 @@ struct pack {
     uint8_t *plain; /* BATCH_BLOCKS blocks */
 
     uint64_t plain_bytes, stored_bytes;
+    uint64_t waiting_bytes; /* taken, and in no part that was given to the uploads */
 };
 
 bool pack_begin(const struct pack_config *config, uint64_t epoch, struct pack **out,
@@ -107,6 +108,11 @@ uint64_t pack_stored_bytes(const struct pack *p)
     return p->stored_bytes;
 }
 
+uint64_t pack_waiting_bytes(const struct pack *p)
+{
+    return p->waiting_bytes;
+}
+
 uint64_t pack_entries(const struct pack *p)
 {
     return run_builder_entries(p->run) + p->piece_count;
@@ -148,7 +154,8 @@ static void part_upload(struct pack *p, uint16_t store)
     part_describe(p, part);
     key_part(key, p->config.vm, p->config.generation, p->epoch, p->attempt, part->index);
     uploads_add(p->config.uploads, p->config.caches[store], key, &part->body,
-                &p->parts[part->index].digest);
+                &p->parts[part->index].digest, p->waiting_bytes);
+    p->waiting_bytes = 0;
 }
 
 /* The salt binds everything that is sealed under it, so that a host copied with its memory, random
@@ -299,6 +306,7 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
     if (p->batch_store != disk->store && !batch_flush(p, err))
         return false;
     p->batch_store = disk->store;
+    p->waiting_bytes += data.length;
     if (!digest_file_read(disk->digests, extent.first, extent.count, replica, err))
         return false;
     for (uint64_t i = 0; i < extent.count; i++)

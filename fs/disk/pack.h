@@ -45,6 +45,8 @@ bool pack_add(struct pack *p, const struct pack_disk *disk, struct extent extent
 /* Plain bytes that went in and stored bytes that came out, so far. */
 uint64_t pack_plain_bytes(const struct pack *p);
 uint64_t pack_stored_bytes(const struct pack *p);
+/* Of the disks: taken since the last part was given to the uploads. */
+uint64_t pack_waiting_bytes(const struct pack *p);
 uint64_t pack_entries(const struct pack *p); /* of the run so far */
 bool pack_empty(const struct pack *p);       /* nothing differs from the replica */
 

@@ -37,13 +37,37 @@ void range_locks_release(struct range_locks **locks)
     *locks = NULL;
 }
 
-/* Does anything that came before `hold` overlap it? */
+/* Does anything that came before `hold`, or all there is when it is not in the queue, overlap it?
+ */
 static bool blocked_locked(const struct range_locks *locks, const struct range_hold *hold)
 {
-    for (const struct range_hold *h = locks->head; h != hold; h = h->next)
+    for (const struct range_hold *h = locks->head; h != hold && h; h = h->next)
         if (extents_overlap(h->extent, hold->extent))
             return true;
     return false;
+}
+
+static struct range_hold **tail_locked(struct range_locks *locks)
+{
+    struct range_hold **tail = &locks->head;
+
+    while (*tail)
+        tail = &(*tail)->next;
+    return tail;
+}
+
+bool range_try(struct range_locks *locks, struct extent extent, struct range_hold *hold)
+{
+    *hold = (struct range_hold){.extent = extent, .locks = locks, .granted = true};
+
+    pthread_mutex_lock(&locks->queue_lock);
+    bool free_now = !blocked_locked(locks, hold);
+    if (free_now)
+        *tail_locked(locks) = hold;
+    pthread_mutex_unlock(&locks->queue_lock);
+    if (!free_now)
+        hold->locks = NULL;
+    return free_now;
 }
 
 void range_lock(struct range_locks *locks, struct extent extent, struct range_hold *hold)
@@ -51,10 +75,7 @@ void range_lock(struct range_locks *locks, struct extent extent, struct range_ho
     *hold = (struct range_hold){.extent = extent, .locks = locks};
 
     pthread_mutex_lock(&locks->queue_lock);
-    struct range_hold **tail = &locks->head;
-    while (*tail)
-        tail = &(*tail)->next;
-    *tail = hold;
+    *tail_locked(locks) = hold;
     hold->granted = !blocked_locked(locks, hold);
     while (!hold->granted)
         pthread_cond_wait(&locks->granted, &locks->queue_lock);

@@ -23,6 +23,8 @@ bool range_locks_make(struct range_locks **out);
 void range_locks_release(struct range_locks **locks); /* nobody holds or waits (asserted) */
 
 void range_lock(struct range_locks *locks, struct extent extent, struct range_hold *hold);
+/* False: it would have to wait; nothing is held. */
+bool range_try(struct range_locks *locks, struct extent extent, struct range_hold *hold);
 void range_unlock(struct range_hold *hold);
 
 static inline void range_cleanup(struct range_hold *hold)

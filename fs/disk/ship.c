@@ -6,12 +6,9 @@
 #include <assert.h>
 #include <stdio.h>
 
-#define STEP_CHUNKS        64u          /* at most 16 MiB are read in one step */
-#define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
-#define PASS_EPOCH_ENTRIES 65536u
-#define PASSES_HOPEFUL     3u /* passes without progress until `not-converging` */
-#define SWEEP_MS           60000u
-#define DRAIN_POLL_MS      1u
+#define STEP_CHUNKS   64u /* at most 16 MiB are read in one step */
+#define SWEEP_MS      60000u
+#define DRAIN_POLL_MS 1u
 
 uint64_t ship_now_ms(const struct shipper *s)
 {
@@ -35,6 +32,7 @@ void ship_abandon(struct shipper *s, const char *why)
     pack_release(&s->pack);
     if (!uploads_wait(s->uploads, &ignored))
         log_debug("%s: a part of an abandoned cut: %s", s->vm, ignored.text);
+    ship_pace_abandon(s);
     source_cut_abandon(s->config.source);
     s->seen.abandoned_cuts++;
     log_warning("%s: a cut was abandoned, its blocks ship with the next one: %s", s->vm, why);
@@ -44,6 +42,7 @@ void ship_abandon(struct shipper *s, const char *why)
         ship_answer(s, s->cut_ticket, 0, 0, &err);
     }
     s->cut_ticket = 0;
+    s->next_cut_ms = 0; /* its blocks have waited already */
     s->phase = SHIP_SETTLE;
 }
 
@@ -83,7 +82,8 @@ static void tell_cut(struct shipper *s)
 static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
 {
     struct source *source = s->config.source;
-    s->pass = dirty_bytes > s->config.pass_above_bytes;
+    s->pass = dirty_bytes > s->config.pass_above_bytes || s->pass_next;
+    s->pass_next = false;
     s->cut_ticket = 0;
     s->cut_kind = POINT_CRASH;
     s->cut_label[0] = '\0';
@@ -93,6 +93,7 @@ static void begin_cut(struct shipper *s, uint64_t dirty_bytes, uint64_t now)
         s->pass_began_ms = now;
     /* Before the cut: the point shows all that was acknowledged by its time. */
     ship_set_time(s, clock_ms(s));
+    ship_pace_cut(s, dirty_bytes);
     source_cut(source, !s->pass);
     tell_cut(s);
     s->cut_first_ms = source_cut_first_write_ms(source); /* until it has drained */
@@ -250,17 +251,25 @@ static bool take_chunk(struct shipper *s, bool *more, struct err *err)
     return pack_add(s->pack, &disk, e, span_of_mspan(data), unreadable, err);
 }
 
+void ship_note_room(struct shipper *s, const struct err *err)
+{
+    s->little_room = err->kind == ERR_FULL;
+    s->pass_next = s->pass_next || s->little_room;
+}
+
 static uint64_t fail_cut(struct shipper *s, const struct err *err)
 {
     ship_abandon(s, err->text);
+    ship_note_room(s, err);
     return ship_stall(s, err);
 }
 
 /* A pass commits an epoch now and then, so that its run and journal stay bounded. */
 static bool pass_full(const struct shipper *s)
 {
-    return s->pass && (pack_plain_bytes(s->pack) >= PASS_EPOCH_BYTES ||
-                       pack_entries(s->pack) >= PASS_EPOCH_ENTRIES);
+    return s->pass &&
+           (pack_plain_bytes(s->pack) >= (s->little_room ? SMALL_EPOCH_BYTES : PASS_EPOCH_BYTES) ||
+            pack_entries(s->pack) >= PASS_EPOCH_ENTRIES);
 }
 
 static uint64_t step_take(struct shipper *s)
@@ -276,6 +285,9 @@ static uint64_t step_take(struct shipper *s)
     }
     if (source_cut_lost(s->config.source)) {
         ship_abandon(s, "no room is left to keep old blocks while it is read");
+        /* The same cut again would be lost again; a pass needs no room, and leaves less to cut. */
+        s->pass_next = true;
+        s->lost_cuts++;
         return 0;
     }
     if (!more || full)
@@ -306,19 +318,14 @@ void ship_point_made(struct shipper *s)
     ship_note_unapplied(s, s->state.epoch, ship_oldest(s->pending_first_ms, s->cut_first_ms));
     s->pending_first_ms = 0;
     s->passes = 0;
-    s->pass_dirty_least = 0;
+    s->lost_cuts = 0;
     s->resync_reason[0] = '\0';
 }
 
 static void end_pass(struct shipper *s)
 {
-    uint64_t bytes = s->seen.pass_bytes_total;
     s->pending_first_ms = ship_oldest(s->pending_first_ms, s->cut_first_ms);
     s->passes++;
-    if (s->pass_dirty_least == 0 || bytes < s->pass_dirty_least) {
-        s->pass_dirty_least = bytes;
-        s->passes = 1;
-    }
 }
 
 static void end_point(struct shipper *s, bool made)
@@ -346,6 +353,8 @@ static uint64_t step_put(struct shipper *s)
     bool silent = nothing_to_say(s);
     if (silent) {
         struct err ignored; /* an empty pack uploaded nothing */
+        uploads_count(s->uploads,
+                      (struct uploads_done){.plain_bytes = pack_waiting_bytes(s->pack)});
         pack_release(&s->pack);
         if (!uploads_wait(s->uploads, &ignored))
             return fail_cut(s, &ignored);
@@ -355,6 +364,9 @@ static uint64_t step_put(struct shipper *s)
             return wait;
     }
     s->retry_ms = 0;
+    s->little_room = false;
+    s->seen.state = REPLICATION_PROTECTED;
+    s->seen.reason[0] = '\0';
     if (!whole) {
         s->phase = SHIP_TAKE; /* the pass goes on in the next epoch */
         return 0;

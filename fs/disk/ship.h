@@ -16,6 +16,7 @@
 
 #include "fs/disk/cut.h"
 #include "fs/disk/journal.h"
+#include "fs/disk/pace.h"
 #include "fs/disk/pack.h"
 #include "fs/disk/ship_state.h"
 #include "fs/disk/shipper.h"
@@ -28,6 +29,9 @@ enum ship_phase { SHIP_SETTLE, SHIP_IDLE, SHIP_DRAIN, SHIP_TAKE, SHIP_PUT, SHIP_
 
 #define SHIP_UNAPPLIED_MAX 4096u
 #define POINT_RESULTS_MAX  64u
+#define PASS_EPOCH_BYTES   (256u << 20) /* a pass commits an epoch about this often */
+#define PASS_EPOCH_ENTRIES 65536u
+#define SMALL_EPOCH_BYTES  (512u << 10) /* with a chunk more it rides in the end object */
 
 /* A point in the cache store that the target has not applied yet. */
 struct unapplied {
@@ -79,9 +83,11 @@ struct shipper {
     uint64_t at_block;
     uint64_t answered_ticket;
     uint64_t next_cut_ms, next_look_ms, next_sweep_ms, last_entry_ms; /* boot time */
-    uint64_t slot_seen_ms;     /* when the log's next slot was last seen empty, or taken by us */
-    unsigned passes;           /* since the last point */
-    uint64_t pass_dirty_least; /* bytes a pass began with: when they do not fall, see state */
+    uint64_t slot_seen_ms; /* when the log's next slot was last seen empty, or taken by us */
+    unsigned passes;       /* since the last point */
+    unsigned lost_cuts;    /* likewise: for want of undo room */
+    bool pass_next;        /* the newest cut was lost, or there was no room for it */
+    bool little_room;      /* the store, or the state folder, had none for what was put last */
     uint64_t pass_began_ms;
     uint64_t pending_first_ms; /* oldest write that went into passes since the last point */
     uint64_t retry_ms;         /* pause after a failure, doubled each time; 0 = all is well */
@@ -102,6 +108,10 @@ struct shipper {
     struct point_result results[POINT_RESULTS_MAX]; /* ring */
     size_t result_count;
     struct shipper_status status;
+    struct pace pace;
+    bool busy;               /* a cut is open, or passes are under way */
+    bool undo_short;         /* cuts were lost since the last point */
+    uint64_t given_up_bytes; /* went up for cuts that were abandoned */
     /* Oldest acknowledged write, beside the source's own, that cache or target lacks; 0 = none. */
     uint64_t cache_lacks_ms, target_lacks_ms;
 };
@@ -121,6 +131,16 @@ void ship_note_unapplied(struct shipper *s, uint64_t epoch, uint64_t first_write
 void ship_point_made(struct shipper *s);
 /* The earlier of two times; 0 is none. */
 uint64_t ship_oldest(uint64_t a_ms, uint64_t b_ms);
+
+/* --- shipper.c: how it keeps up --- */
+void ship_pace_cut(struct shipper *s, uint64_t dirty_bytes); /* a cut is about to begin */
+void ship_pace_abandon(struct shipper *s); /* nothing that went up for the open cut counts */
+
+/* Something could not be put. For want of room a small epoch goes next, alone in its end object:
+ * parts that went up for an epoch are swept when it is applied, whatever attempt became it, so the
+ * room that failed attempts took comes back with the first epoch that fits; more large attempts
+ * would take what room there is, again and again, and never fit. */
+void ship_note_room(struct shipper *s, const struct err *err);
 
 /* Ends the open cut without a point, its blocks dirty again. `why` is for waiting requests. */
 void ship_abandon(struct shipper *s, const char *why);

@@ -214,8 +214,11 @@ uint64_t ship_settle(struct shipper *s)
     }
     if (!ok)
         return ship_stall(s, &err);
-    s->seen.state = REPLICATION_PROTECTED;
-    s->seen.reason[0] = '\0';
+    /* Where a cut failed it is the next one that tells whether all is well again. */
+    if (s->next_cut_ms > 0 || source_dirty_blocks(s->config.source) == 0) {
+        s->seen.state = REPLICATION_PROTECTED;
+        s->seen.reason[0] = '\0';
+    }
     s->slot_seen_ms = ship_now_ms(s);
     s->phase = SHIP_IDLE;
     return 0;
@@ -273,6 +276,7 @@ static uint64_t put_failed(struct shipper *s, enum numlog_result result, struct 
     if (s->phase == SHIP_PUT)
         ship_abandon(s, err->text);
     s->phase = SHIP_SETTLE;
+    ship_note_room(s, err);
     return ship_stall(s, err);
 }
 
@@ -288,6 +292,8 @@ static uint64_t put_kind(struct shipper *s, enum epoch_kind kind)
     if (result != NUMLOG_DONE)
         return put_failed(s, result, buf_span(&other), &err);
     s->seen.shipped_bytes += pack_stored_bytes(s->pack);
+    uploads_count(s->uploads, (struct uploads_done){.plain_bytes = pack_waiting_bytes(s->pack),
+                                                    .stored_bytes = body.length});
     size_t last = journal_attempts(s->journal) - 1;
     if (!settle_ours(s, journal_attempt(s->journal, last), &err)) {
         /* It is in the log, but we could not write that down: settling does it later. */

@@ -11,10 +11,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define BACKLOG_CUTS    6u /* a lag of so many cut intervals is a backlog */
-#define PASSES_HOPELESS 3u /* passes that did not shrink what is dirty */
-#define COUNT_MS        2000u
-#define LATE_MS         3600000u
+#define BACKLOG_CUTS 6u /* a lag of so many cut intervals is a backlog */
+#define COUNT_MS     2000u
+#define LATE_MS      3600000u
 
 const char *replication_state_name(enum replication_state state)
 {
@@ -454,11 +453,8 @@ static void judge_state(const struct shipper *s, struct shipper_status *out)
         snprintf(out->reason, sizeof out->reason, "%s", s->resync_reason);
     } else if (!s->state.initial_done) {
         out->state = REPLICATION_INITIAL;
-    } else if (s->passes > PASSES_HOPELESS) {
-        out->state = REPLICATION_NOT_CONVERGING;
-        snprintf(out->reason, sizeof out->reason, "the guest changes more than can be shipped");
     } else {
-        out->state = REPLICATION_PROTECTED; /* or backlog: see judge_ages */
+        out->state = REPLICATION_PROTECTED; /* or what judge_ages and judge_pace make of it */
     }
 }
 
@@ -484,6 +480,67 @@ static void judge_ages(struct shipper *s, struct shipper_status *out)
         out->state = REPLICATION_BACKLOG;
 }
 
+static struct pace_counts counts_of(struct shipper *s)
+{
+    struct uploads_done done = uploads_done(s->uploads);
+    return (struct pace_counts){.changed = source_changed_bytes(s->config.source),
+                                .dirtied = source_dirtied_bytes(s->config.source),
+                                .shipped = done.plain_bytes - s->given_up_bytes,
+                                .stored = done.stored_bytes};
+}
+
+void ship_pace_cut(struct shipper *s, uint64_t dirty_bytes)
+{
+    LOCK_SCOPE(&s->lock);
+    struct pace_counts counts = counts_of(s);
+    pace_cut(&s->pace, dirty_bytes, &counts);
+}
+
+void ship_pace_abandon(struct shipper *s)
+{
+    LOCK_SCOPE(&s->lock);
+    uint64_t shipped = counts_of(s).shipped;
+    s->given_up_bytes += shipped - s->pace.at_cut.shipped;
+}
+
+static void explain_locked(const struct shipper *s, struct shipper_status *out)
+{
+    char pace[PACE_TEXT_MAX];
+    pace_explain(&out->forecast, pace);
+    snprintf(out->reason, sizeof out->reason, "%s%s", pace,
+             s->undo_short ? "; there is no room in the state folder to keep old blocks while a "
+                             "cut is read, so changes ship without a point"
+                           : "");
+}
+
+static void judge_pace_locked(struct shipper *s, struct shipper_status *out)
+{
+    uint64_t now = ship_now_ms(s);
+    struct pace_counts counts = counts_of(s);
+    pace_note(&s->pace, now, &counts);
+    pace_judge(&s->pace, now, &counts, s->busy, out->cache_lag_seconds * 1000, &out->forecast);
+    switch (out->state) {
+    case REPLICATION_PROTECTED:
+    case REPLICATION_BACKLOG:
+        if (out->forecast.hopeless)
+            out->state = REPLICATION_NOT_CONVERGING;
+        else if (s->undo_short)
+            out->state = REPLICATION_BACKLOG;
+        if (out->state == REPLICATION_PROTECTED)
+            out->forecast.quiet_seconds = out->forecast.catch_up_seconds = 0;
+        else
+            explain_locked(s, out);
+        break;
+    case REPLICATION_PAUSED:
+    case REPLICATION_STALLED:
+    case REPLICATION_FENCED:
+        out->forecast.quiet_seconds = out->forecast.catch_up_seconds = PACE_UNKNOWN;
+        break;
+    default:
+        break;
+    }
+}
+
 void ship_publish(struct shipper *s)
 {
     struct shipper_status out = s->seen;
@@ -506,6 +563,10 @@ void ship_publish(struct shipper *s)
     s->status = out;
     s->cache_lacks_ms = ship_oldest(s->pending_first_ms, open ? s->cut_first_ms : 0);
     s->target_lacks_ms = first < s->unapplied_count ? s->unapplied[first].first_write_ms : 0;
+    s->busy = open || s->passes > 0;
+    s->undo_short = s->lost_cuts > 0;
+    struct pace_counts counts = counts_of(s);
+    pace_note(&s->pace, now, &counts);
 }
 
 void shipper_status(struct shipper *s, struct shipper_status *out)
@@ -513,4 +574,5 @@ void shipper_status(struct shipper *s, struct shipper_status *out)
     LOCK_SCOPE(&s->lock);
     *out = s->status;
     judge_ages(s, out);
+    judge_pace_locked(s, out);
 }

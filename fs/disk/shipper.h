@@ -10,6 +10,7 @@
 
 #include "backend/history/epoch.h"
 #include "backend/store/store.h"
+#include "fs/disk/pace.h"
 #include "fs/disk/source.h"
 
 enum replication_state {
@@ -83,7 +84,7 @@ bool shipper_resync(struct shipper *s, struct err *err) MUST_CHECK;
 
 struct shipper_status {
     enum replication_state state;
-    char reason[ERR_TEXT_MAX]; /* of stalled, resync, fenced, not-converging; else empty */
+    char reason[ERR_TEXT_MAX]; /* of stalled, resync, fenced, backlog, not-converging; else empty */
     struct generation generation;
     uint64_t epoch;             /* newest epoch durable in the cache store */
     uint64_t point_ms;          /* newest point durable there; 0 = none yet */
@@ -97,6 +98,7 @@ struct shipper_status {
     uint64_t pass_bytes_total, pass_bytes_done; /* initial replication and resync */
     uint64_t rate_bytes_per_second;             /* of the pass */
     uint64_t abandoned_cuts;
+    struct pace_forecast forecast;
 };
 void shipper_status(struct shipper *s, struct shipper_status *out);
 

@@ -245,6 +245,13 @@ int source_disk_fd(const struct source *s, size_t disk)
     return world_file_fd(backing_file(disk_at(s, disk)->backing));
 }
 
+void source_on_wait(struct source *s, struct far_wait wait)
+{
+    s->far = wait;
+    for (size_t i = 0; i < s->disk_count; i++)
+        backing_on_wait(s->disks[i].backing, wait);
+}
+
 /* An origin that is out of reach was waited for: what is left is an I/O error. */
 static bool guest_error(const struct source_disk *d, struct err *err)
 {
@@ -314,6 +321,19 @@ struct change {
     uint32_t epoch;
 };
 
+/* Whoever holds the range may wait for the origin: then so does this thread. */
+static void lock_range(struct source *s, struct source_disk *d, struct extent extent,
+                       struct range_hold *hold)
+{
+    if (!backing_partial(d->backing)) {
+        range_lock(d->locks, extent, hold);
+    } else if (!range_try(d->locks, extent, hold)) {
+        far_wait_begin(&s->far);
+        range_lock(d->locks, extent, hold);
+        far_wait_end(&s->far);
+    }
+}
+
 /* Everything that must have happened before bytes of the disk may change. Ends with the range
  * locked and the write counted, also when it fails. */
 static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_t length,
@@ -321,7 +341,8 @@ static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_
 {
     struct source_disk *d = &s->disks[disk];
     struct extent extent = extent_of_bytes(offset, length);
-    range_lock(d->locks, extent, &c->hold);
+    atomic_fetch_add_explicit(&s->changed_bytes, length, memory_order_relaxed);
+    lock_range(s, d, extent, &c->hold);
     c->epoch = gate_enter(&s->gate);
     source_note_write(s, c->epoch);
     /* A late write of the frozen epoch may find the pool of leaves empty and so freeze a whole
@@ -372,8 +393,12 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
 {
     const struct source_disk *d = disk_at(s, disk);
     _Atomic bool *failed = &s->kept->sync_failed[disk];
-    if (!atomic_load(failed) && !backing_sync(d->backing, err)) {
-        atomic_store(failed, true);
+    struct err why = ERR_NONE;
+    if (!atomic_load(failed) && !backing_sync(d->backing, &why)) {
+        if (why.kind != ERR_FULL)
+            atomic_store(failed, true);
+        if (err != NULL)
+            *err = why;
         return err_wrap(err, "disk %s", d->name);
     }
     /* Looked at behind our own sync: of several at once the kernel tells one that data was lost. */

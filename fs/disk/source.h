@@ -65,6 +65,10 @@ uint64_t source_disk_bytes(const struct source *s, size_t disk);
 /* The local file, for fstat, chown, chmod and locks; -1 outside the real world. */
 int source_disk_fd(const struct source *s, size_t disk);
 
+/* Before the first I/O, and with no `tell` after the last: whom threads of the I/O functions tell
+ * that they wait for an origin. */
+void source_on_wait(struct source *s, struct far_wait wait);
+
 /* The range lies inside the disk (asserted): the mount clips. */
 bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out,
                  struct err *err) MUST_CHECK;
@@ -74,7 +78,8 @@ bool source_write(struct source *s, size_t disk, uint64_t offset, struct span da
 bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length,
                  struct err *err) MUST_CHECK;
 /* What fsync, flush and FUA do: fdatasync. A failed sync is sticky for the regions written since
- * the last good one: they become dirty, and this call reports it. */
+ * the last good one: they become dirty, and this call reports it. ERR_FULL is none: over an origin
+ * there was no room to record what is present, and the next call tries again. */
 bool source_flush(struct source *s, size_t disk, struct err *err) MUST_CHECK;
 /* SEEK_DATA: *start..*end is the first data at or after `from`; *found false when only a hole is
  * left. SEEK_HOLE follows from it. */

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@ struct upload {
     char key[STORE_KEY_MAX + 1];
     struct buf body;
     struct sha256 digest;
+    uint64_t plain_bytes;
     bool taken; /* by a thread; the place is free when body.data is NULL */
 };
 
@@ -26,7 +28,8 @@ struct uploads {
     unsigned busy; /* places in use */
     bool ending;
     bool failed;
-    struct err error; /* the batch's first */
+    struct err error;                         /* the batch's first */
+    _Atomic uint64_t plain_done, stored_done; /* any thread, without the lock */
 };
 
 /* A part's name holds a random attempt: one that is taken was not put by us, as the store settles
@@ -35,6 +38,12 @@ struct uploads {
 static bool put(const struct upload *part, struct err *err)
 {
     return store_put_digested(part->store, part->key, buf_span(&part->body), &part->digest, err);
+}
+
+static void count_part(struct uploads *u, const struct upload *part)
+{
+    uploads_count(u, (struct uploads_done){.plain_bytes = part->plain_bytes,
+                                           .stored_bytes = part->body.length});
 }
 
 static void note_failure_locked(struct uploads *u, const struct err *err)
@@ -70,6 +79,8 @@ static void *upload_thread(void *context)
         struct err err = ERR_NONE;
         bool ok = drop || put(part, &err);
         pthread_mutex_lock(&u->lock);
+        if (ok && !drop)
+            count_part(u, part);
         buf_release(&part->body);
         part->taken = false;
         u->busy--;
@@ -124,15 +135,18 @@ void uploads_release(struct uploads **uploads)
 static void add_inline(struct uploads *u, struct upload *part)
 {
     struct err err = ERR_NONE;
-    if (!u->failed && !put(part, &err))
+    bool drop = u->failed, ok = drop || put(part, &err);
+    if (!ok)
         note_failure_locked(u, &err);
+    else if (!drop)
+        count_part(u, part);
     buf_release(&part->body);
 }
 
 void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body,
-                 const struct sha256 *digest)
+                 const struct sha256 *digest, uint64_t plain_bytes)
 {
-    struct upload part = {.store = s, .body = *body, .digest = *digest};
+    struct upload part = {.store = s, .body = *body, .digest = *digest, .plain_bytes = plain_bytes};
     *body = BUF_NONE;
     assert(part.body.data != NULL);
     snprintf(part.key, sizeof part.key, "%s", key);
@@ -161,4 +175,16 @@ bool uploads_wait(struct uploads *u, struct err *err)
         *err = u->error;
     u->failed = false;
     return ok;
+}
+
+void uploads_count(struct uploads *u, struct uploads_done more)
+{
+    atomic_fetch_add(&u->plain_done, more.plain_bytes);
+    atomic_fetch_add(&u->stored_done, more.stored_bytes);
+}
+
+struct uploads_done uploads_done(const struct uploads *u)
+{
+    return (struct uploads_done){.plain_bytes = atomic_load(&u->plain_done),
+                                 .stored_bytes = atomic_load(&u->stored_done)};
 }

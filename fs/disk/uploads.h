@@ -17,11 +17,19 @@ bool uploads_make(struct world *w, unsigned threads, struct uploads **out,
                   struct err *err) MUST_CHECK;
 void uploads_release(struct uploads **u); /* waits for what is in flight */
 
-/* Takes over `body`, whose digest it is told. After a failure in this batch parts are dropped;
- * uploads_wait tells. */
+/* Takes over `body`, whose digest it is told, and which stands for so many bytes of the disks.
+ * After a failure in this batch parts are dropped; uploads_wait tells. */
 void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf *body,
-                 const struct sha256 *digest);
+                 const struct sha256 *digest, uint64_t plain_bytes);
 /* Waits for all parts of the batch and starts a new one; false: the first failure. */
 bool uploads_wait(struct uploads *u, struct err *err) MUST_CHECK;
+
+/* What is in the store by now: bytes of the disks, and what they were stored as. Only ever rises.
+ */
+struct uploads_done {
+    uint64_t plain_bytes, stored_bytes;
+};
+void uploads_count(struct uploads *u, struct uploads_done more); /* what went up by other ways */
+struct uploads_done uploads_done(const struct uploads *u);       /* any thread */
 
 #endif

@@ -19,9 +19,6 @@ enum { NOTIFY_RESEND = 7 };
 #define PROTOCOL_MINOR 38u
 /* FUSE_MAX_PAGES: without it a request carries 128 KiB. */
 #define PROTOCOL_MINOR_LEAST 28u
-/* Asynchronous direct I/O counts as background; the kernel's own limit of 12 would be the queue
- * depth of a guest. */
-#define BACKGROUND_MAX       128u
 #define BACKGROUND_CONGESTED 96u
 /* Not a number that the kernel gives: it counts up from two. */
 #define UNIQUE_OF_REPLAY 0x3ffffffffffffff0ull
@@ -114,7 +111,7 @@ bool handshake_answer(int fuse_fd, bool use_resend, struct keeper_page *page, st
     reply.body.max_readahead = in.max_readahead;
     reply.body.flags = (uint32_t)flags;
     reply.body.flags2 = (uint32_t)(flags >> 32);
-    reply.body.max_background = BACKGROUND_MAX;
+    reply.body.max_background = MOUNT_BACKGROUND_MAX;
     reply.body.congestion_threshold = BACKGROUND_CONGESTED;
     reply.body.max_write = MOUNT_WRITE_MAX;
     reply.body.max_pages = (uint16_t)(MOUNT_WRITE_MAX / (uint32_t)sysconf(_SC_PAGESIZE));

@@ -10,8 +10,11 @@
 #include <fuse_lowlevel.h>
 #include <linux/fuse.h>
 
-#define MOUNT_WRITE_MAX    (1u << 20) /* more needs /proc/sys/fs/fuse/max_pages_limit */
-#define MOUNT_REQUEST_HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+/* Asynchronous direct I/O counts as background; the kernel's own limit of 12 would be the queue
+ * depth of a guest. */
+#define MOUNT_BACKGROUND_MAX 128u
+#define MOUNT_WRITE_MAX      (1u << 20) /* more needs /proc/sys/fs/fuse/max_pages_limit */
+#define MOUNT_REQUEST_HEAD   (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 /* Set in the number of a request that came again (kernel 6.9). */
 #define MOUNT_UNIQUE_RESENT (1ull << 63)
 

@@ -11,7 +11,7 @@
 
 #define KEEPER_PAGE_BYTES   (64u << 10) /* what follows: see slots.h */
 #define KEEPER_PAGE_MAGIC   0x6570656568737266ull
-#define KEEPER_PAGE_VERSION 2u
+#define KEEPER_PAGE_VERSION 3u
 #define KEEPER_ARGV_BYTES   (16u << 10) /* the worker's command line */
 #define KEEPER_ARGS_MAX     256u
 #define INIT_REQUEST_BYTES  512u

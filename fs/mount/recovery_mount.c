@@ -14,9 +14,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define RECOVERY_THREADS 16u
-#define END_LOOK_MS      500u  /* how late the end of the mount may be noticed */
-#define END_PATIENCE_MS  2000u /* then calls to stores that do not answer are ended */
+#define END_LOOK_MS     500u  /* how late the end of the mount may be noticed */
+#define END_PATIENCE_MS 2000u /* then calls to stores that do not answer are ended */
 
 /* --- the histories, looked at again and again --- */
 

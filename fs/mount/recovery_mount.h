@@ -7,6 +7,8 @@
 
 #include "fs/view/overlay.h"
 
+#define RECOVERY_THREADS 16u /* that serve requests */
+
 struct recovery_vm {
     const char *name;
     struct view_config view; /* history, keys, targets; the cache is shared */

@@ -18,8 +18,8 @@
  * A length that is not zero means that the request is there whole: the kernel copies a request in
  * one go, head first, and a kill does not interrupt it there, unless a page of the slot is not
  * mapped in (then the request ends with EIO, and what was copied of it is no request). So each
- * worker maps the slots in and locks them before its first read, and clears the length before every
- * read. */
+ * thread maps its slot in and locks it before its first read, and clears the length before every
+ * read. A slot that no thread has is FREE, or takes memory for its head alone. */
 #ifndef FS_MOUNT_SLOTS_H
 #define FS_MOUNT_SLOTS_H
 
@@ -29,7 +29,10 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-#define SLOT_COUNT      4u
+/* So many threads serve requests; those that wait for an origin do not count, up to a number. */
+#define SERVERS_MAX     4u
+#define WAITING_MAX     64u
+#define SLOT_COUNT      (SERVERS_MAX + WAITING_MAX)
 #define SLOT_HEAD_BYTES 4096u
 /* The longest answer of a request that changes something: that of SETATTR. */
 #define SLOT_REPLY_MAX (sizeof(struct fuse_out_header) + sizeof(struct fuse_attr_out))

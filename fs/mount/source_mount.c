@@ -32,12 +32,16 @@ _Static_assert(SLOT_COUNT <= SUSPECT_THREADS_MAX, "every thread needs its place"
 #define LOCK_TRIES  100
 #define LOCK_TRY_US 50000
 
+/* Of one slot: NONE -start-> RUNS -its thread has nothing more to do-> ENDED -start (joins)-> RUNS
+ */
+enum server_life { SERVER_NONE, SERVER_RUNS, SERVER_ENDED };
+
 struct server {
     struct source_mount *mount;
     pthread_t thread;
     struct slot *slot;         /* in the kept memory */
     _Atomic uint64_t *in_hand; /* in the keeper's page */
-    atomic_bool ended;
+    enum server_life life;     /* guarded by crew_lock */
 };
 
 struct source_mount {
@@ -56,8 +60,13 @@ struct source_mount {
     /* Held while a suspect is executed, I/O included: they run one at a time. */
     pthread_mutex_t quarantine;
     struct server servers[SLOT_COUNT];
-    unsigned started;
+
+    pthread_mutex_t crew_lock; /* guards the servers' lives, and: */
+    unsigned running;
+    unsigned waiting; /* of them, for an origin */
 };
+
+static void server_waits(struct source_mount *m, bool waits);
 
 /* ---- one request ---- */
 
@@ -109,7 +118,9 @@ static void execute_suspect(struct server *s, const struct fuse_in_header *in, s
     struct suspects *suspects = &s->mount->inherited->page->suspects;
     uint64_t unique = in->unique & ~MOUNT_UNIQUE_RESENT;
 
+    server_waits(s->mount, true); /* the one before may wait for an origin */
     LOCK_SCOPE(&s->mount->quarantine);
+    server_waits(s->mount, false);
     if (deaths >= SUSPECT_DEATHS_MAX) {
         log_error("request %" PRIu64 " (opcode %u, inode %" PRIu64 ") ended %u workers: answered "
                   "with an I/O error",
@@ -204,6 +215,26 @@ static void wake(struct source_mount *m)
         log_error("waking the mount's main thread: %m");
 }
 
+/* Whether this server may go on. It ends when others that had to wait are back, and are enough. */
+static bool server_goes_on(struct server *s)
+{
+    struct source_mount *m = s->mount;
+
+    LOCK_SCOPE(&m->crew_lock);
+    if (!atomic_load(&m->stopping) && m->running - m->waiting <= SERVERS_MAX)
+        return true;
+    s->life = SERVER_ENDED;
+    m->running--;
+    return false;
+}
+
+static void server_ends(struct server *s)
+{
+    LOCK_SCOPE(&s->mount->crew_lock);
+    s->life = SERVER_ENDED;
+    s->mount->running--;
+}
+
 static void *serve_requests(void *argument)
 {
     struct server *s = argument;
@@ -211,14 +242,15 @@ static void *serve_requests(void *argument)
 
     pthread_setspecific(m->ops.buffer, s->slot->data);
     handle_kept(s);
-    for (slot_clear(s->slot); !atomic_load(&m->stopping); slot_clear(s->slot)) {
+    for (slot_clear(s->slot); server_goes_on(s); slot_clear(s->slot)) {
         ssize_t length = read(m->inherited->fuse_fd, slot_request(s->slot), SLOT_REQUEST_MAX);
-        if (length >= (ssize_t)sizeof(struct fuse_in_header))
+        if (length >= (ssize_t)sizeof(struct fuse_in_header)) {
             handle(s, (size_t)length);
-        else if (!read_failed(m, length < 0 ? errno : EPROTO))
+        } else if (!read_failed(m, length < 0 ? errno : EPROTO)) {
+            server_ends(s);
             break;
+        }
     }
-    atomic_store(&s->ended, true);
     wake(m);
     return NULL;
 }
@@ -228,7 +260,66 @@ static void wake_signal_handler(int signal_number)
     (void)signal_number;
 }
 
-/* The servers take no signal but the one that wakes them. */
+/* Locked, mapped in, never moved into huge pages: a worker that is killed while the kernel copies
+ * into a page that is not there fails the request with EIO. (Shared memory: a fork copies nothing.)
+ * What lies in the slot stays. */
+static void slot_take(struct slot *slot)
+{
+    volatile uint8_t *bytes = (volatile uint8_t *)slot;
+
+    madvise(slot, sizeof *slot, MADV_NOHUGEPAGE);
+    if (mlock(slot, sizeof *slot) < 0)
+        log_warning("cannot lock a request buffer: %m; raise LimitMEMLOCK");
+    /* Written, so that every page is mapped in for writing. */
+    for (size_t i = 0; i < sizeof *slot; i += SLOT_HEAD_BYTES)
+        bytes[i] = bytes[i];
+}
+
+/* The errno of a failure. The thread inherits the caller's signals. */
+static int server_start_locked(struct source_mount *m, struct server *s)
+{
+    assert(s->life != SERVER_RUNS);
+    if (s->life == SERVER_ENDED)
+        pthread_join(s->thread, NULL);
+    s->life = SERVER_NONE;
+    slot_take(s->slot);
+    int failed = pthread_create(&s->thread, NULL, serve_requests, s);
+    if (failed != 0)
+        return failed;
+    pthread_setname_np(s->thread, "farshore-fuse");
+    s->life = SERVER_RUNS;
+    m->running++;
+    return 0;
+}
+
+/* Another one serves while a server waits for an origin, as long as there are slots. */
+static void server_waits(struct source_mount *m, bool waits)
+{
+    LOCK_SCOPE(&m->crew_lock);
+    m->waiting += waits ? 1u : -1u;
+    if (!waits || m->running - m->waiting >= SERVERS_MAX || atomic_load(&m->stopping))
+        return;
+    for (unsigned i = 0; i < SLOT_COUNT; i++) {
+        if (m->servers[i].life == SERVER_RUNS)
+            continue;
+        int failed = server_start_locked(m, &m->servers[i]);
+        if (failed != 0)
+            log_warning("no more threads to serve the mount: %s", strerror(failed));
+        return;
+    }
+}
+
+/* Of a thread that is no server, such as the shipper's, nobody waits for the slot. */
+static void thread_waits(void *context, bool waits)
+{
+    struct source_mount *m = context;
+
+    if (pthread_getspecific(m->ops.buffer) != NULL)
+        server_waits(m, waits);
+}
+
+/* The servers take no signal but the one that wakes them. Without resending each slot that a dead
+ * worker had a request in gets its server. */
 static bool servers_start(struct source_mount *m, struct err *err)
 {
     struct sigaction action = {.sa_handler = wake_signal_handler};
@@ -239,31 +330,36 @@ static bool servers_start(struct source_mount *m, struct err *err)
     sigfillset(&others);
     sigdelset(&others, WAKE_SIGNAL);
     pthread_sigmask(SIG_SETMASK, &others, &before);
-    while (m->started < SLOT_COUNT && failed == 0) {
-        struct server *s = &m->servers[m->started];
-        failed = pthread_create(&s->thread, NULL, serve_requests, s);
-        if (failed == 0) {
-            pthread_setname_np(s->thread, "farshore-fuse");
-            m->started++;
-        }
-    }
+    pthread_mutex_lock(&m->crew_lock);
+    for (unsigned i = 0; i < SLOT_COUNT && failed == 0; i++)
+        if (i < SERVERS_MAX || slot_state(m->servers[i].slot) != SLOT_FREE)
+            failed = server_start_locked(m, &m->servers[i]);
+    pthread_mutex_unlock(&m->crew_lock);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return failed == 0 || err_errno(err, failed, "starting the mount's threads");
 }
 
-static bool servers_ended(const struct source_mount *m)
+static bool servers_ended(struct source_mount *m)
 {
-    for (unsigned i = 0; i < m->started; i++)
-        if (!atomic_load(&m->servers[i].ended))
-            return false;
-    return true;
+    LOCK_SCOPE(&m->crew_lock);
+    return m->running == 0;
 }
 
 static void servers_interrupt(struct source_mount *m)
 {
-    for (unsigned i = 0; i < m->started; i++)
-        if (!atomic_load(&m->servers[i].ended))
+    LOCK_SCOPE(&m->crew_lock);
+    for (unsigned i = 0; i < SLOT_COUNT; i++)
+        if (m->servers[i].life == SERVER_RUNS)
             pthread_kill(m->servers[i].thread, WAKE_SIGNAL);
+}
+
+static void servers_join(struct source_mount *m)
+{
+    for (unsigned i = 0; i < SLOT_COUNT; i++) {
+        if (m->servers[i].life == SERVER_ENDED)
+            pthread_join(m->servers[i].thread, NULL);
+        m->servers[i].life = SERVER_NONE;
+    }
 }
 
 /* ---- the keeper, seen from here ---- */
@@ -315,9 +411,7 @@ bool source_mount_serve(struct source_mount *m, struct err *err)
         if (atomic_load(&m->failed) != 0)
             source_mount_stop(m);
     }
-    for (unsigned i = 0; i < m->started; i++)
-        pthread_join(m->servers[i].thread, NULL);
-    m->started = 0;
+    servers_join(m);
     int failed = atomic_load(&m->failed);
     if (ok && failed != 0)
         return err_errno(err, failed, "reading requests from /dev/fuse");
@@ -337,20 +431,10 @@ bool source_mount_unmounted(const struct source_mount *m)
 
 /* ---- adopting the connection ---- */
 
-/* Locked, mapped in, never moved into huge pages: a worker that is killed while the kernel copies
- * into a page that is not there fails the request with EIO. (Shared memory: a fork copies nothing.)
- * What lies in the slots stays. */
-static void slots_take(struct source_mount *m)
+static void slots_lay_out(struct source_mount *m)
 {
-    volatile uint8_t *pool = (uint8_t *)m->inherited->page + KEPT_SLOTS_OFFSET;
-    struct slot *slots = (struct slot *)(void *)(uintptr_t)pool;
+    struct slot *slots = (struct slot *)((uint8_t *)m->inherited->page + KEPT_SLOTS_OFFSET);
 
-    madvise(slots, SLOTS_BYTES, MADV_NOHUGEPAGE);
-    if (mlock(slots, SLOTS_BYTES) < 0)
-        log_warning("cannot lock the request buffers: %m; raise LimitMEMLOCK");
-    /* Written, so that every page is mapped in for writing. */
-    for (size_t i = 0; i < SLOTS_BYTES; i += SLOT_HEAD_BYTES)
-        pool[i] = pool[i];
     for (unsigned i = 0; i < SLOT_COUNT; i++)
         m->servers[i] = (struct server){
             .mount = m, .slot = &slots[i], .in_hand = &m->inherited->page->suspects.in_hand[i]};
@@ -433,7 +517,7 @@ static bool mount_prepare(struct source_mount *m, struct err *err)
     m->keeper_fd = fcntl(KEPT_PEER_FD, F_DUPFD_CLOEXEC, KEPT_FD_FLOOR);
     if (m->wake_fd < 0 || m->keeper_fd < 0)
         return err_errno(err, errno, "preparing the mount");
-    slots_take(m);
+    slots_lay_out(m);
     return true;
 }
 
@@ -449,9 +533,11 @@ bool source_mount_open(struct source *source, const struct worker_inheritance *i
     m->inherited = inherited;
     m->wake_fd = m->keeper_fd = -1;
     pthread_mutex_init(&m->quarantine, NULL);
+    pthread_mutex_init(&m->crew_lock, NULL);
     if (!mount_prepare(m, err) || !disks_lock(source, first_start, err) || !session_make(m, err) ||
         !requests_recover(m, err))
         return false;
+    source_on_wait(source, (struct far_wait){.tell = thread_waits, .context = m});
     *out = TAKE(m);
     return true;
 }
@@ -462,7 +548,8 @@ void source_mount_close(struct source_mount **mount)
 
     if (m == NULL)
         return;
-    assert(m->started == 0);
+    assert(m->running == 0);
+    source_on_wait(m->ops.source, (struct far_wait){.tell = NULL});
     if (m->session != NULL)
         fuse_session_destroy(m->session);
     if (m->key_made)
@@ -472,5 +559,6 @@ void source_mount_close(struct source_mount **mount)
     if (m->keeper_fd >= 0)
         close(m->keeper_fd);
     pthread_mutex_destroy(&m->quarantine);
+    pthread_mutex_destroy(&m->crew_lock);
     free(m);
 }

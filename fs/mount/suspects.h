@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 #define SUSPECT_DEATHS_MAX  3u
-#define SUSPECTS_MAX        32u /* when full, the one with the fewest deaths makes room */
-#define SUSPECT_THREADS_MAX 16u
+#define SUSPECTS_MAX        96u /* when full, the one with the fewest deaths makes room */
+#define SUSPECT_THREADS_MAX 80u
 
 struct suspect {
     _Atomic uint64_t unique; /* 0: free */

@@ -12,6 +12,7 @@
 #define VIEW_GAP_BYTES   (32u << 10)
 #define VIEW_FETCH_BYTES (4u << 20)
 #define VIEW_CODECS_MAX  16u
+#define RUN_COST_MAX     (4u << 20) /* pages that an open run keeps, decoded */
 
 /* The runs that make the point, newest first, as the history once said: a snapshot of objects that
  * is right for as long as all of them are there. */

@@ -6,7 +6,6 @@
 #include <errno.h>
 
 #define RUN_COST_BASE 8192u
-#define RUN_COST_MAX  (4u << 20) /* pages that an open run keeps, decoded */
 
 void map_release(struct map *m)
 {

@@ -218,6 +218,24 @@ static void an_abandoned_cut_is_dirty_again(void **state)
     assert_int_equal(dirty_active(d), 0);
 }
 
+static void a_block_counts_each_time_it_becomes_dirty_and_not_when_it_is_given_back(void **state)
+{
+    struct fixture *f = *state;
+
+    dirty_set(f->d, 0, 0, (struct extent){5, 10});
+    dirty_set(f->d, 0, 0, (struct extent){10, 10});
+    assert_int_equal(dirty_made(f->d), 15);
+    dirty_freeze(f->d);
+    dirty_set(f->d, 1, 0, (struct extent){5, 10});
+    assert_int_equal(dirty_made(f->d), 25);
+    dirty_abandon(f->d);
+    dirty_set(f->d, 1, 0, (struct extent){5, 15});
+    assert_int_equal(dirty_made(f->d), 25);
+    dirty_set_regions(f->d, 1, 1, 0, 6); /* all of the second disk */
+    dirty_set(f->d, 1, 1, (struct extent){0, 256});
+    assert_int_equal(dirty_made(f->d), 25 + 5 * 256 + 37);
+}
+
 static void merging_with_an_empty_pool_makes_one_region_whole_at_most(void **state)
 {
     struct fixture *f = *state;
@@ -264,7 +282,8 @@ static void an_adopter_ends_a_merge_that_was_half_done(void **state)
         struct disk *disk = &f->d->disks[0];
         for (unsigned r = 0; r <= moved; r++) {
             struct bits bits = region_load(f->d, 0, disk, r);
-            region_set(f->d, 1, disk, r, &bits, false);
+            bool more = false;
+            region_set(f->d, 1, disk, r, &bits, false, &more);
             if (r < moved)
                 region_clear(f->d, 0, disk, r);
         }
@@ -691,6 +710,7 @@ int main(void)
         cmocka_unit_test(a_long_run_comes_in_pieces_without_a_gap),
         with_maps(a_commit_forgets_the_cut_and_nothing_else),
         with_maps(an_abandoned_cut_is_dirty_again),
+        with_maps(a_block_counts_each_time_it_becomes_dirty_and_not_when_it_is_given_back),
         with_maps(merging_with_an_empty_pool_makes_one_region_whole_at_most),
         with_maps(an_adopter_merges_a_frozen_cut),
         with_maps(an_adopter_ends_a_merge_that_was_half_done),

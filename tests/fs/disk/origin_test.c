@@ -336,6 +336,16 @@ static void a_record_of_another_point_is_refused(void **state)
     check_says(err, "not whole");
 }
 
+static void wait_complete_or_stalled(struct hydrate *h, struct hydrate_status *status)
+{
+    const struct timespec step = {.tv_nsec = 1000000};
+    hydrate_status(h, status);
+    for (unsigned i = 0; i < 20000 && !status->complete && status->reason[0] == '\0'; i++) {
+        nanosleep(&step, NULL);
+        hydrate_status(h, status);
+    }
+}
+
 /* --- out of reach --- */
 
 static void what_is_present_needs_no_origin(void **state)
@@ -362,6 +372,127 @@ static void half_a_block_out_of_reach_is_not_written(void **state)
     check_fails(source_zero(r->rig->source, 1, 100, 200, &err), err, ERR_IO);
     r->far.away = false;
     check_shows(r->rig, r->now);
+}
+
+struct told {
+    _Atomic int waiting, times;
+};
+
+static void note_wait(void *context, bool waits)
+{
+    struct told *t = context;
+    t->waiting += waits ? 1 : -1;
+    t->times += waits;
+}
+
+/* A write of some bytes, and of whole blocks around them. */
+static void *write_some(void *context)
+{
+    struct err err = ERR_NONE;
+    check_ok(source_write(context, 0, 100, span_of("abc", 3), &err), err);
+    return NULL;
+}
+
+static void *write_around(void *context)
+{
+    rig_write(context, 0, 0, 2, 7);
+    return NULL;
+}
+
+static void wait_for_number(const _Atomic int *number, int wanted)
+{
+    const struct timespec step = {.tv_nsec = 1000000};
+    for (unsigned i = 0; i < 10000 && *number != wanted; i++)
+        nanosleep(&step, NULL);
+    assert_int_equal(*number, wanted);
+}
+
+static void who_waits_for_the_origin_or_for_one_who_does_tells(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    struct told told = {0};
+    uint8_t block[BLOCK_BYTES];
+    uint64_t start, end;
+    bool found;
+    pthread_t some, around;
+    sem_t hang;
+    source_on_wait(r->rig->source, (struct far_wait){.tell = note_wait, .context = &told});
+    rig_write(r->rig, 0, 9, 1, 7);
+    check_ok(source_read(r->rig->source, 0, 9 * BLOCK_BYTES, mspan_of(block, sizeof block), &err),
+             err);
+    check_ok(source_flush(r->rig->source, 0, &err), err);
+    assert_int_equal(told.times, 0); /* all that is local */
+    check_ok(source_read(r->rig->source, 0, 8 * BLOCK_BYTES, mspan_of(block, sizeof block), &err),
+             err);
+    assert_int_equal(told.times, 1);
+    check_ok(source_next_data(r->rig->source, 0, 0, &start, &end, &found, &err), err);
+    assert_int_equal(told.times, 2);
+
+    sem_init(&hang, 0, 0);
+    r->far.hang = &hang;
+    assert_int_equal(pthread_create(&some, NULL, write_some, r->rig->source), 0);
+    wait_for_number(&told.waiting, 1);
+    assert_int_equal(pthread_create(&around, NULL, write_around, r->rig), 0);
+    wait_for_number(&told.waiting, 2);
+    for (unsigned i = 0; i < 4; i++)
+        sem_post(&hang);
+    pthread_join(some, NULL);
+    pthread_join(around, NULL);
+    assert_int_equal(told.waiting, 0);
+    sem_destroy(&hang);
+}
+
+/* --- a full local disk --- */
+
+static void a_sync_without_room_for_the_record_fails_and_the_next_one_makes_up_for_it(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r->rig, 0, 3, 1, 7);
+    memset(r->now[0] + 3 * BLOCK_BYTES, 7, BLOCK_BYTES);
+    fake_world_fail(r->rig->world, FAKE_PWRITE, 1, ENOSPC, true);
+    check_fails(source_flush(r->rig->source, 0, &err), err, ERR_FULL);
+    err = ERR_NONE;
+    fake_world_fail(r->rig->world, FAKE_PWRITE, 0, 0, false);
+    check_ok(source_flush(r->rig->source, 0, &err), err);
+    rig_power_cut(r->rig, 5);
+    rig_open_source(r->rig);
+    check_shows(r->rig, r->now);
+}
+
+static void a_sync_of_the_data_that_fails_for_want_of_room_stays_failed(void **state)
+{
+    struct far_rig *r = *state;
+    struct err err = ERR_NONE;
+    rig_write(r->rig, 0, 3, 1, 7);
+    fake_world_fail(r->rig->world, FAKE_SYNC, 1, ENOSPC, false);
+    check_fails(source_flush(r->rig->source, 0, &err), err, ERR_IO);
+    check_fails(source_flush(r->rig->source, 0, &err), err, ERR_IO);
+}
+
+static void hydration_without_room_waits_for_some_and_then_is_complete(void **state)
+{
+    struct far_rig *r = *state;
+    struct hydrate *h CLEANUP(hydrate_stop) = NULL;
+    struct hydrate_status status;
+    struct err err = ERR_NONE;
+    uint8_t block[BLOCK_BYTES];
+    sem_t done;
+    sem_init(&done, 0, 0);
+    fake_world_fail(r->rig->world, FAKE_PWRITE, 20, ENOSPC, true);
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &h, &err), err);
+    wait_complete_or_stalled(h, &status);
+    assert_false(status.complete);
+    check_ok(source_read(r->rig->source, 0, 80 * BLOCK_BYTES, mspan_of(block, sizeof block), &err),
+             err);
+    assert_memory_equal(block, r->now[0] + 80 * BLOCK_BYTES, sizeof block);
+    fake_world_fail(r->rig->world, FAKE_PWRITE, 0, 0, false);
+    wait_posted(&done);
+    hydrate_stop(&h);
+    reopen_whole(r->rig);
+    check_shows(r->rig, r->now);
+    sem_destroy(&done);
 }
 
 /* --- power cuts --- */
@@ -715,16 +846,6 @@ static void an_origin_that_comes_back_hides_nothing(void **state)
     hydrate_all(r->rig);
 }
 
-static void wait_complete_or_stalled(struct hydrate *h, struct hydrate_status *status)
-{
-    const struct timespec step = {.tv_nsec = 1000000};
-    hydrate_status(h, status);
-    for (unsigned i = 0; i < 20000 && !status->complete && status->reason[0] == '\0'; i++) {
-        nanosleep(&step, NULL);
-        hydrate_status(h, status);
-    }
-}
-
 /* The power goes at each sync that ends it; the record says whole only of what is. */
 static void no_moment_of_the_end_of_hydration_loses_what_was_read(void **state)
 {
@@ -1006,6 +1127,10 @@ int main(void)
         property(a_record_of_another_point_is_refused),
         property(what_is_present_needs_no_origin),
         property(half_a_block_out_of_reach_is_not_written),
+        property(who_waits_for_the_origin_or_for_one_who_does_tells),
+        property(a_sync_without_room_for_the_record_fails_and_the_next_one_makes_up_for_it),
+        property(a_sync_of_the_data_that_fails_for_want_of_room_stays_failed),
+        property(hydration_without_room_waits_for_some_and_then_is_complete),
         property(what_was_synced_outlives_a_power_cut),
         property(no_moment_of_a_sync_records_what_is_not_there),
         property(a_sync_under_writes_records_no_block_without_its_data),

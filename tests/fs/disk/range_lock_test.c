@@ -117,6 +117,25 @@ static void disjoint_extents_are_held_together(void **state)
     range_locks_release(&locks);
 }
 
+static void trying_takes_what_is_free_and_waits_for_nothing(void **state)
+{
+    struct range_locks *locks;
+    struct range_hold a, b, c;
+
+    (void)state;
+    assert_true(range_locks_make(&locks));
+    range_lock(locks, (struct extent){0, 8}, &a);
+    assert_false(range_try(locks, (struct extent){7, 2}, &b));
+    assert_int_equal(queue_length(locks), 1);
+    assert_true(range_try(locks, (struct extent){8, 2}, &b));
+    assert_false(range_try(locks, (struct extent){9, 1}, &c));
+    range_unlock(&a);
+    range_unlock(&b);
+    assert_true(range_try(locks, (struct extent){0, 100}, &c));
+    range_cleanup(&c);
+    range_locks_release(&locks);
+}
+
 static void two_disjoint_waiters_both_go_when_one_holder_leaves(void **state)
 {
     struct range_locks *locks;
@@ -220,6 +239,7 @@ int main(void)
         cmocka_unit_test(overlapping_waiters_are_served_in_the_order_they_came),
         cmocka_unit_test(a_newcomer_does_not_pass_a_waiter_that_it_overlaps),
         cmocka_unit_test(disjoint_extents_are_held_together),
+        cmocka_unit_test(trying_takes_what_is_free_and_waits_for_nothing),
         cmocka_unit_test(two_disjoint_waiters_both_go_when_one_holder_leaves),
         cmocka_unit_test(the_scope_helper_lets_go_once),
         cmocka_unit_test(holders_of_one_block_exclude_each_other),

@@ -272,6 +272,50 @@ static void a_point_whose_cut_was_abandoned_fails_by_name(void **state)
     rig_replica_has(r, 0, 0, 2);
 }
 
+static void a_cut_lost_for_want_of_undo_room_is_followed_by_a_pass_and_said(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    uint64_t epoch = r->shipper->state.epoch, blocks = 2 * RIG_UNDO_BYTES / BLOCK_BYTES;
+    r->shipper->config.pass_above_bytes = 4u << 20;
+    for (unsigned i = 1; i <= 3; i++) { /* each time the guest writes more than can be kept */
+        rig_write(r, 0, 0, blocks, (uint8_t)i);
+        step_to(r, SHIP_DRAIN);
+        bool pass = r->shipper->pass;
+        rig_write(r, 0, 0, blocks, (uint8_t)(10 + i));
+        assert_int_equal(pass, i == 2);
+        assert_int_equal(rig_status(r).state, i == 1 ? REPLICATION_PROTECTED : REPLICATION_BACKLOG);
+        step_to(r, pass ? SHIP_IDLE : SHIP_SETTLE);
+        assert_non_null(strstr(rig_status(r).reason, "no room"));
+    }
+    assert_int_equal(r->shipper->state.epoch, epoch + 1); /* the pass */
+    rig_ship_all(r);
+    step_times(r, 3);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    replica_has(r, 0, 0, 13);
+}
+
+static void
+a_state_of_stalled_stays_until_a_cut_succeeds_and_the_next_one_is_due_at_once(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    shipper_set_cut_interval(r->shipper, CUT_INTERVAL_MAX_MS);
+    rig_write(r, 0, 0, 1, 3);
+    r->shipper->next_cut_ms = 0;
+    fail_entries(f, MEMORY_FAIL, 3);
+    step_to(r, SHIP_PUT);
+    step_times(r, 1);
+    uint64_t failed_ms = ship_now_ms(r->shipper);
+    while (r->shipper->state.epoch < 2 && ship_now_ms(r->shipper) < failed_ms + 600000) {
+        assert_int_equal(rig_status(r).state, REPLICATION_STALLED);
+        assert_true(rig_status(r).reason[0] != '\0');
+        rig_advance_ms(r, shipper_step(r->shipper));
+    }
+    assert_true(ship_now_ms(r->shipper) < failed_ms + 30000);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    assert_string_equal(rig_status(r).reason, "");
+}
+
 /* --- passes --- */
 
 static void a_large_dirty_set_ships_as_passes_and_then_a_cut(void **state)
@@ -1092,6 +1136,111 @@ static void a_label_that_no_entry_can_carry_is_refused_at_once(void **state)
         err);
 }
 
+/* A store on a thin line: each put takes its time, and the guest writes on meanwhile. */
+struct thin_line {
+    struct rig *rig;
+    uint64_t put_ms, blocks_per_put;
+    uint8_t fill;
+    unsigned puts_hopeless, puts;
+};
+
+static enum memory_fault take_time(void *context, const struct memory_call *call)
+{
+    struct thin_line *line = context;
+    if (call->op != MEMORY_PUT)
+        return MEMORY_PASS;
+    line->fill++;
+    if (line->blocks_per_put > 0)
+        rig_write(line->rig, 0, 0, line->blocks_per_put, line->fill);
+    rig_advance_ms(line->rig, line->put_ms);
+    line->puts++;
+    line->puts_hopeless += rig_status(line->rig).state == REPLICATION_NOT_CONVERGING;
+    return MEMORY_PASS;
+}
+
+static void too_much_churn_is_said_with_a_forecast_and_goes_away_with_it(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    struct thin_line line = {.rig = r, .put_ms = 40000, .blocks_per_put = 64};
+    rig_ship_all(r);
+    memory_store_hook(r->store, take_time, NULL, &line);
+    rig_write(r, 0, 0, 64, 99);
+    for (unsigned i = 0; i < 100 && rig_status(r).state != REPLICATION_NOT_CONVERGING; i++)
+        rig_advance_ms(r, shipper_step(r->shipper));
+    assert_int_equal(rig_status(r).state, REPLICATION_NOT_CONVERGING);
+    assert_in_range(line.puts, 1, 2);
+    assert_non_null(strstr(rig_status(r).reason, "if writing stopped"));
+    assert_non_null(strstr(rig_status(r).reason, "never"));
+    assert_int_equal(rig_status(r).forecast.catch_up_seconds, PACE_UNKNOWN);
+    assert_in_range(rig_status(r).forecast.quiet_seconds, 1, 100);
+    /* And stays, whatever moment is looked at. */
+    line.puts = line.puts_hopeless = 0;
+    for (unsigned i = 0; i < 400 && line.puts < 20; i++)
+        rig_advance_ms(r, shipper_step(r->shipper));
+    assert_int_equal(line.puts_hopeless, line.puts);
+
+    line.blocks_per_put = 0;
+    rig_ship_all(r);
+    step_times(r, 3);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+    assert_string_equal(rig_status(r).reason, "");
+    assert_int_equal(rig_status(r).forecast.catch_up_seconds, 0);
+}
+
+#define NOISE_BLOCKS 300u
+
+/* More than rides in an end object, and no two blocks equal. */
+static void noise(struct rig *r, unsigned seed)
+{
+    struct err err = ERR_NONE;
+    static uint8_t data[NOISE_BLOCKS * BLOCK_BYTES];
+    for (size_t i = 0; i < sizeof data; i++) {
+        seed = seed * 1103515245 + 12345;
+        data[i] = (uint8_t)(seed >> 16);
+    }
+    check_ok(source_write(r->source, 0, 0, span_of(data, sizeof data), &err), err);
+}
+
+static void what_an_abandoned_cut_sent_up_is_not_taken_for_progress(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    r->shipper->config.pass_above_bytes = 2u << 20;
+    uint64_t before = uploads_done(r->shipper->uploads).plain_bytes;
+    for (unsigned i = 0; i < 5; i++) { /* more than rides in the end object: a part goes up */
+        noise(r, 1 + i);
+        fail_entries(f, MEMORY_FAIL, 1);
+        f->trouble.part = "abcdef/00000000";
+        step_times(r, 10);
+    }
+    rig_ship_all(r);
+    assert_true(rig_status(r).abandoned_cuts > 0);
+    assert_int_equal(rig_status(r).forecast.left_bytes, 0);
+    uint64_t sent = uploads_done(r->shipper->uploads).plain_bytes - before;
+    assert_true(r->shipper->given_up_bytes > 0);
+    assert_in_range(sent - r->shipper->given_up_bytes, NOISE_BLOCKS * BLOCK_BYTES,
+                    5 * NOISE_BLOCKS * BLOCK_BYTES);
+}
+
+/* The store has room for end objects alone: what many failed attempts leave must not add up. */
+static void what_has_no_room_in_parts_ships_in_small_epochs_and_leaves_no_parts_behind(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    size_t objects = memory_bucket_objects(r->cache);
+    r->shipper->config.pass_above_bytes = 2u << 20;
+    f->trouble = (struct trouble){
+        .op = MEMORY_PUT, .part = "/parts/", .left = FOR_EVER, .fault = MEMORY_FILL};
+    noise(r, 7);
+    uint64_t epoch = r->shipper->state.epoch;
+    rig_ship_all(r);
+    uint64_t made = r->shipper->state.epoch - epoch;
+    assert_in_range(made, 2, 5);
+    assert_int_equal(memory_bucket_objects(r->cache), objects + made);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+}
+
 #define T(name)        cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 #define T_CLOSED(name) cmocka_unit_test_setup_teardown(name, set_up_closed, tear_down)
 
@@ -1108,6 +1257,8 @@ int main(void)
         T(a_point_whose_cut_comes_too_late_is_of_kind_crash),
         T(who_waits_for_a_cut_hears_of_it_before_the_point_is_durable),
         T(a_point_whose_cut_was_abandoned_fails_by_name),
+        T(a_cut_lost_for_want_of_undo_room_is_followed_by_a_pass_and_said),
+        T(a_state_of_stalled_stays_until_a_cut_succeeds_and_the_next_one_is_due_at_once),
         T(a_large_dirty_set_ships_as_passes_and_then_a_cut),
         T(a_pass_that_found_nothing_to_ship_leaves_no_lag_and_lets_the_mount_end),
         T(a_cut_after_passes_that_was_settled_late_leaves_no_lag),
@@ -1152,6 +1303,9 @@ int main(void)
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
         T(who_waited_for_a_point_finds_it_in_the_status),
         T(ages_grow_while_the_shipper_sleeps),
+        T(too_much_churn_is_said_with_a_forecast_and_goes_away_with_it),
+        T(what_has_no_room_in_parts_ships_in_small_epochs_and_leaves_no_parts_behind),
+        T(what_an_abandoned_cut_sent_up_is_not_taken_for_progress),
         T(a_label_that_no_entry_can_carry_is_refused_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

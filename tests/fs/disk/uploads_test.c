@@ -90,7 +90,7 @@ static void add(struct rig *r, const char *key)
     struct buf body = BUF_NONE;
     buf_put(&body, key, strlen(key));
     struct sha256 digest = sha256_of(buf_span(&body));
-    uploads_add(r->uploads, r->store, key, &body, &digest);
+    uploads_add(r->uploads, r->store, key, &body, &digest, 4 * body.length);
     assert_null(body.data);
 }
 
@@ -105,6 +105,9 @@ static void every_part_is_in_the_store_after_the_wait(void **state)
     }
     check_ok(uploads_wait(r->uploads, &err), err);
     assert_int_equal(memory_bucket_objects(r->bucket), 50);
+    struct uploads_done done = uploads_done(r->uploads);
+    assert_int_equal(done.stored_bytes, memory_bucket_bytes(r->bucket));
+    assert_int_equal(done.plain_bytes, 4 * done.stored_bytes);
 }
 
 static void *add_five(void *context)

@@ -4,7 +4,9 @@
  *   FAKE_DEADLY_OFFSET=N    a write that begins at byte N aborts the process
  *   FAKE_STUCK_OFFSET=N     a write that begins at byte N makes the file STUCK.reached and waits
  *   FAKE_STUCK=STUCK        while the file STUCK exists
- *   FAKE_SYNC_FAILS=PATH    while PATH exists, source_flush fails */
+ *   FAKE_FAR=PATH           while PATH exists, a read that begins at FAKE_FAR_OFFSET waits as for
+ * an origin; each adds a byte to PATH.reached FAKE_SYNC_FAILS=PATH    while PATH exists,
+ * source_flush fails */
 #include "fs/disk/source.h"
 
 #include "common/cleanup.h"
@@ -23,8 +25,9 @@ struct source {
         int fd;
         uint64_t bytes;
     } disks[VM_DISKS_MAX];
-    uint64_t deadly_offset, stuck_offset;
-    const char *sync_fails, *stuck;
+    uint64_t deadly_offset, stuck_offset, far_offset;
+    const char *sync_fails, *stuck, *far;
+    struct far_wait wait;
 };
 
 size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
@@ -48,6 +51,8 @@ bool source_open(const struct source_config *config, struct source **out, struct
     s->deadly_offset = offset_named("FAKE_DEADLY_OFFSET");
     s->stuck_offset = offset_named("FAKE_STUCK_OFFSET");
     s->stuck = getenv("FAKE_STUCK");
+    s->far_offset = offset_named("FAKE_FAR_OFFSET");
+    s->far = getenv("FAKE_FAR");
     s->sync_fails = getenv("FAKE_SYNC_FAILS");
     for (size_t i = 0; i < config->disk_count; i++) {
         int fd = open(config->disks[i].path, O_RDWR | O_CLOEXEC);
@@ -96,22 +101,33 @@ int source_disk_fd(const struct source *s, size_t disk)
     return s->disks[disk].fd;
 }
 
-bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out, struct err *err)
-{
-    assert(offset <= s->disks[disk].bytes && out.length <= s->disks[disk].bytes - offset);
-    if (pread(s->disks[disk].fd, out.data, out.length, (off_t)offset) == (ssize_t)out.length)
-        return true;
-    return err_errno(err, errno, "reading");
-}
-
-static void wait_stuck(const struct source *s)
+static void wait_while(const char *path)
 {
     char reached[PATH_MAX];
 
-    snprintf(reached, sizeof reached, "%s.reached", s->stuck);
-    close(open(reached, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
-    while (access(s->stuck, F_OK) == 0)
+    snprintf(reached, sizeof reached, "%s.reached", path);
+    int fd AUTO_FD = open(reached, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    assert(write(fd, "x", 1) == 1);
+    while (access(path, F_OK) == 0)
         usleep(1000);
+}
+
+void source_on_wait(struct source *s, struct far_wait wait)
+{
+    s->wait = wait;
+}
+
+bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out, struct err *err)
+{
+    assert(offset <= s->disks[disk].bytes && out.length <= s->disks[disk].bytes - offset);
+    if (offset == s->far_offset && s->far != NULL) {
+        far_wait_begin(&s->wait);
+        wait_while(s->far);
+        far_wait_end(&s->wait);
+    }
+    if (pread(s->disks[disk].fd, out.data, out.length, (off_t)offset) == (ssize_t)out.length)
+        return true;
+    return err_errno(err, errno, "reading");
 }
 
 bool source_write(struct source *s, size_t disk, uint64_t offset, struct span data, struct err *err)
@@ -120,7 +136,7 @@ bool source_write(struct source *s, size_t disk, uint64_t offset, struct span da
     if (offset == s->deadly_offset)
         abort();
     if (offset == s->stuck_offset && s->stuck != NULL)
-        wait_stuck(s);
+        wait_while(s->stuck);
     if (pwrite(s->disks[disk].fd, data.data, data.length, (off_t)offset) == (ssize_t)data.length)
         return true;
     return err_errno(err, errno, "writing");

@@ -22,6 +22,7 @@
 
 #define DEADLY_OFFSET 8192
 #define STUCK_OFFSET  65536
+#define FAR_OFFSET    131072
 
 static int make(void **state)
 {
@@ -36,6 +37,8 @@ static int take_away(void **state)
     unsetenv("FAKE_DEADLY_OFFSET");
     unsetenv("FAKE_STUCK_OFFSET");
     unsetenv("FAKE_STUCK");
+    unsetenv("FAKE_FAR_OFFSET");
+    unsetenv("FAKE_FAR");
     free(*state);
     return 0;
 }
@@ -106,7 +109,8 @@ static void kept_memory_outlives_workers_and_only_what_is_touched_takes_room(voi
     assert_int_equal(lives, 2);
     assert_int_equal(fstat(memory, &st), 0);
     assert_true(st.st_size > 8ll << 30);
-    assert_true((size_t)st.st_blocks * 512 < SLOTS_BYTES + (1 << 20));
+    assert_true((size_t)st.st_blocks * 512 <
+                SERVERS_MAX * sizeof(struct slot) + SLOT_COUNT * SLOT_HEAD_BYTES + (1 << 20));
 }
 
 static void a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on(void **state)
@@ -198,6 +202,109 @@ static void a_request_that_only_ran_beside_a_deadly_one_succeeds(void **state)
     unlink(tmp_dir_path(&m->dir, "stuck"));
     assert_int_equal(outcome(innocent), 0);
     assert_int_equal(outcome(deadly), EIO);
+}
+
+/* Reads at FAR_OFFSET wait, as for an origin, until the file `far` is removed. */
+static void start_with_far(struct mounted *m)
+{
+    char text[16];
+
+    mounted_make(m);
+    snprintf(text, sizeof text, "%d", FAR_OFFSET);
+    setenv("FAKE_FAR_OFFSET", text, 1);
+    setenv("FAKE_FAR", tmp_dir_path(&m->dir, "far"), 1);
+    file_touch(tmp_dir_path(&m->dir, "far"));
+    if (mounted_start(m, NULL) != 0)
+        fail_msg("mount_main: %s", m->output);
+}
+
+static pid_t read_far_aside(int fd)
+{
+    pid_t reader = fork();
+    char seen;
+
+    assert_true(reader >= 0);
+    if (reader == 0)
+        _exit(pread(fd, &seen, 1, FAR_OFFSET) == 1 ? 0 : errno);
+    return reader;
+}
+
+static void wait_for_far_reads(const struct mounted *m, unsigned count)
+{
+    struct stat st = {.st_size = 0};
+
+    for (unsigned i = 0; i < 3000 && st.st_size < (off_t)count; i++) {
+        if (stat(tmp_dir_path(&m->dir, "far.reached"), &st) < 0)
+            st.st_size = 0;
+        usleep(10000);
+    }
+    assert_int_equal(st.st_size, count);
+}
+
+/* Else it would hang with what it tests. */
+static void local_io_goes_on(int fd)
+{
+    pid_t writer = write_aside(fd, 5);
+    int status = 0;
+    pid_t ended = 0;
+
+    for (unsigned i = 0; i < 1000 && ended == 0; i++) {
+        ended = waitpid(writer, &status, WNOHANG);
+        usleep(10000);
+    }
+    assert_int_equal(ended, writer);
+    assert_int_equal(status, 0);
+}
+
+static unsigned threads_of(pid_t pid)
+{
+    char path[64];
+    struct stat st;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    assert_int_equal(stat(path, &st), 0);
+    return (unsigned)st.st_nlink - 2;
+}
+
+#define FAR_READERS 20u
+
+static void requests_that_wait_for_an_origin_hold_up_no_other(void **state)
+{
+    struct mounted *m = *state;
+    pid_t readers[FAR_READERS];
+
+    start_with_far(m);
+    int fd AUTO_FD = open_image(m);
+    for (unsigned i = 0; i < FAR_READERS; i++)
+        readers[i] = read_far_aside(fd);
+    wait_for_far_reads(m, FAR_READERS);
+    local_io_goes_on(fd);
+    unlink(tmp_dir_path(&m->dir, "far.reached"));
+    mounted_kill(mounted_worker(m), SIGKILL); /* the next one takes all of them up again */
+    wait_for_far_reads(m, FAR_READERS);
+    local_io_goes_on(fd);
+    unlink(tmp_dir_path(&m->dir, "far"));
+    for (unsigned i = 0; i < FAR_READERS; i++)
+        assert_int_equal(outcome(readers[i]), 0);
+    for (unsigned i = 0; i < 4 * FAR_READERS; i++)
+        local_io_goes_on(fd);
+    assert_in_range(threads_of(mounted_worker(m)), 1 + SERVERS_MAX, 2 + SERVERS_MAX);
+}
+
+static void more_requests_than_may_wait_are_answered_when_the_origin_is_back(void **state)
+{
+    struct mounted *m = *state;
+    pid_t readers[SLOT_COUNT + 8];
+
+    start_with_far(m);
+    int fd AUTO_FD = open_image(m);
+    for (unsigned i = 0; i < SLOT_COUNT + 8; i++)
+        readers[i] = read_far_aside(fd);
+    wait_for_far_reads(m, SLOT_COUNT);
+    unlink(tmp_dir_path(&m->dir, "far"));
+    for (unsigned i = 0; i < SLOT_COUNT + 8; i++)
+        assert_int_equal(outcome(readers[i]), 0);
+    local_io_goes_on(fd);
 }
 
 /* The kept memory of a worker, mapped here too. */
@@ -546,6 +653,8 @@ int main(void)
         MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
         MOUNT_TEST(a_request_that_only_ran_beside_a_deadly_one_succeeds),
         MOUNT_TEST(sigkill_blames_no_request),
+        MOUNT_TEST(requests_that_wait_for_an_origin_hold_up_no_other),
+        MOUNT_TEST(more_requests_than_may_wait_are_answered_when_the_origin_is_back),
         MOUNT_TEST(a_second_mount_on_the_same_folder_is_refused_as_busy),
         MOUNT_TEST(another_file_systems_mount_point_is_refused_as_busy),
         MOUNT_TEST(a_first_worker_that_fails_undoes_the_mount_and_its_words_come_back),
@@ -571,6 +680,7 @@ int main(void)
         MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
         MOUNT_TEST(a_request_that_only_ran_beside_a_deadly_one_succeeds),
         MOUNT_TEST(sigkill_blames_no_request),
+        MOUNT_TEST(requests_that_wait_for_an_origin_hold_up_no_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL) +
            cmocka_run_group_tests(slot_tests, without_resend, with_resend);

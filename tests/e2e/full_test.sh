@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# No room left, in turn: in the cache store, the target store, the state folder (undo, marks,
+# journal), below the local disks. Replication waits and says so; a guest's write fails only when
+# it needs room that is not there; when there is room again all goes on without help.
+. "$(dirname "$0")/lib.sh" "$@"
+command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
+case $CACHE$TARGET in file://*file://*) ;; *) echo "SKIP: stores are small file systems"; exit 77 ;; esac
+
+small() { # FOLDER SIZE: an ext4 file system there
+    mkdir -p "$TMP/$1"
+    truncate -s "$2" "$TMP/${1//\//-}.ext4"
+    mkfs.ext4 -q -m 0 -N 512 -O ^has_journal "$TMP/${1//\//-}.ext4"
+    mount -o loop "$TMP/${1//\//-}.ext4" "$TMP/$1"
+}
+fill() { # FOLDER: not one block is left
+    fallocate -l $(($(df --output=avail -k "$TMP/$1" | tail -1) - 64))K "$TMP/$1/filler"
+    dd if=/dev/zero of="$TMP/$1/filler" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
+    sync -f "$TMP/$1"
+    dd if=/dev/zero of="$TMP/$1/filler" bs=512 oflag=append conv=notrunc status=none 2>/dev/null || true
+}
+empty() { rm "$TMP/$1/filler"; }
+status() { A status web --json | jq -r ".vms[0].$1"; }
+state_is() { [ "$(status state)" = "$1" ]; }
+guest() { # SEEK COUNT: synced writes of 64 KiB, at once
+    timeout 20 dd if=/dev/urandom of="$TMP/src/os.img" bs=64k seek="$1" count="$2" oflag=dsync conv=notrunc status=none
+}
+guest_is_well() { guest "$@" || fail "the guest's write failed: $what"; }
+applied_is_newest() { [ "$(status applied_epoch)" = "$(status epoch)" ]; }
+
+small cache 200M
+small target 1G
+small a/state 64M
+small disks 160M
+enable_vm web 192M os >/dev/null
+mount_vm web --cut-interval 1
+join_vm web >/dev/null
+start_processor web "$TMP/process.log"
+guest 0 64
+A point web --wait=target >/dev/null
+
+what="the cache store is full"
+say "$what"
+fill cache
+guest_is_well 100 64
+wait_for 30 state_is stalled
+status reason | grep -qi 'no space' || fail "it says: $(status reason)"
+guest_is_well 0 64
+empty cache
+wait_for 60 state_is protected
+A point web --wait=target --timeout 60 >/dev/null
+
+what="the target store is full"
+say "$what"
+fill target
+guest_is_well 200 64
+point=$(A point web --wait --timeout 30) # durable in the cache
+sleep 3
+kill -0 "$processor" || fail "the processor ended: $(cat "$TMP/process.log")"
+grep -qi 'no space' "$TMP/process.log" || fail "the processor says nothing: $(cat "$TMP/process.log")"
+applied_is_newest && fail "it was applied where there is no room"
+guest_is_well 0 64
+empty target
+A point web --wait=target --timeout 60 >/dev/null
+
+what="the state folder is full"
+say "$what"
+fill a/state
+guest_is_well 0 300
+guest_is_well 700 300 # regions that have no mark
+wait_for 30 state_is stalled
+status reason | grep -qi 'no space' || fail "it says: $(status reason)"
+empty a/state
+wait_for 60 state_is protected
+A point web --wait=target --timeout 60 >/dev/null
+
+what="the undo is full: more is overwritten while a cut is read than can be kept"
+say "$what"
+fill a/state
+truncate -s -2M "$TMP/a/state/filler"
+A set web bandwidth=4M >/dev/null 2>&1
+epoch=$(status epoch)
+# What uploads hold in memory is taken at once: the rest waits, and is what is overwritten.
+write_all() { timeout 60 dd if=/dev/urandom of="$TMP/src/os.img" bs=1M seek="$1" count="$2" conv=notrunc status=none; }
+rewrite() { while [ ! -e "$TMP/enough" ]; do write_all 0 120 || return; done; }
+rewrite & writer=$!
+PIDS+=($writer)
+said() { status reason | grep -q 'no room in the state folder'; }
+shipped() { [ "$(status epoch)" -ge $((epoch + 2)) ]; }
+wait_for 60 said
+wait_for 90 shipped # all the same
+touch "$TMP/enough"
+wait $writer || fail "the guest's writes failed"
+A set web bandwidth=unlimited >/dev/null 2>&1
+wait_for 60 state_is protected
+empty a/state
+
+what="the local disk is full"
+say "$what"
+fill disks
+guest 2100 100 2>"$TMP/err" && fail "data went where there is no room"
+grep -qi 'no space' "$TMP/err" || fail "the guest was told: $(cat "$TMP/err")"
+guest_is_well 0 64 # what has its room
+cmp -n 65536 <(dd if="$TMP/src/os.img" bs=64k skip=0 count=1 status=none) "$TMP/disks/os.raw"
+A point web --wait=target --timeout 60 >/dev/null
+empty disks
+guest_is_well 2100 100
+A point web --wait=target --timeout 60 >/dev/null
+
+say "the newest point is the disk"
+[ "$(status worker_restarts)" = 0 ] || fail "the worker was restarted"
+point=$(A point web --wait=target --timeout 60)
+A unmount "$TMP/src" --wait
+mkdir "$TMP/rec"
+B recover "$TMP/rec" --vm web
+cmp "$TMP/rec/web/points/$point/os.img" "$TMP/disks/os.raw"
+umount "$TMP/rec"
+say "passed"
