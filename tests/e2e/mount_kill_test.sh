@@ -167,6 +167,7 @@ A pause "$VM" # so that what is dirty at the end is known
 for region in 5 20 40; do
     dd if=/dev/urandom of="$TMP/src/a.img" bs=1M count=4K iflag=count_bytes seek=$region conv=notrunc,fsync status=none
 done
+fallocate --punch-hole --length 16M "$TMP/src/c.img" # of what the oracle wrote before
 "$ORACLE" write "$TMP/last" 60 4 "$SEED" "$TMP/src/c.img" 2>"$TMP/oracle.err" & writer=$!
 sleep 1
 # Stopped first: the one that dies later would replace the other.
