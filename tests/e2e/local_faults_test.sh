@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Local I/O that goes wrong under a real mount, made so by tests/e2e/faulty_io.c: a sync that fails, a
-# sync and a discard that hang, a block that cannot be read, a request that ends every worker.
+# sync and a discard that hang, a block that cannot be read, a request that ends every worker, and
+# workers killed while their last writes are still under way.
 . "$(dirname "$0")/lib.sh" "$@"
+MAIN=$(dirname "$FARSHORE")/tests/mount_main
 SEED=${SEED:-$RANDOM}
 
 block() { # IMAGE BLOCK [COUNT]: random data there
@@ -107,4 +109,30 @@ for kept in "$TMP/at"/*/*.raw; do
     cmp "$kept" "$TMP/rec/odd/points/${image%.raw}.img" || fail "$image is not what the disk held"
 done
 umount "$TMP/rec"
+A unmount "$TMP/src" --wait
+
+say "workers killed with writes under way: no old one lands on newer data"
+# The disk lies on another mount whose writes are slow: they go on when who made them is killed.
+mkdir "$TMP/src-below" "$TMP/src-above"
+truncate -s 2M "$TMP/disks/below.raw"
+faulty "$MAIN" mount -l "$TMP/below.log" "$TMP/src-below" x="$TMP/disks/below.raw"
+A enable slow --disk x="$TMP/src-below/x.img" --cache "$CACHE" --target "$TARGET" >"$TMP/enable.log"
+A mount slow "$TMP/src-above"
+spoil pwrite slow 0 -1 "$TMP/disks/below.raw"
+"$ORACLE" share "$TMP/log2" 60 8 "$SEED" "$TMP/src-above/x.img" & writer=$!
+worker=
+for _ in $(seq "${KILLS:-10}"); do
+    until next=$(A status slow --json | jq -e '.vms[0].worker_pid // empty') && [ "$next" != "$worker" ]; do
+        sleep 0.02
+    done
+    worker=$next
+    sleep 0.1
+    kill -KILL "$worker"
+done
+touch "$TMP/log2.stop"
+wait "$writer" || fail "a client saw the kills"
+"$ORACLE" check "$TMP/log2" "$(date +%s%3N)" "$TMP/src-above/x.img"
+rm "$TMP/faulty/pwrite"
+A unmount "$TMP/src-above" --wait
+umount "$TMP/src-below"
 say "passed"
