@@ -4,7 +4,9 @@
  *
  *   oracle write LOG SECONDS THREADS SEED IMAGE...   until the time is over, LOG.stop exists, or
  *                                                    a write or sync fails (exit code 1)
- *   oracle share LOG SECONDS THREADS SEED IMAGE...   the same, all threads on the same blocks
+ *   oracle share LOG SECONDS THREADS SEED IMAGE...   the same, all threads on the same blocks, each
+ *                                                    of which is read before it is written: one
+ *                                                    that has become older fails as well
  *   oracle check LOG SINCE_MS IMAGE...               images in the same order; SINCE_MS: every
  *                                                    write acknowledged before that wall clock
  *                                                    time must be shown (0: no such claim)
@@ -88,6 +90,7 @@ struct run {
     unsigned images, threads;
     unsigned owners; /* threads, or 1 when they share all blocks */
     _Atomic bool failed;
+    _Atomic uint64_t *newest[IMAGES_MAX]; /* by block: when the newest acknowledged was issued */
     uint64_t seed, end_ns;
     const char *log;
 };
@@ -102,6 +105,34 @@ static void fail(struct run *r, const char *what)
 {
     fprintf(stderr, "oracle: %s: %s\n", what, strerror(errno));
     atomic_store(&r->failed, true);
+}
+
+static void note_acked(struct run *r, uint32_t disk, uint64_t block, uint64_t issued)
+{
+    uint64_t seen = atomic_load(&r->newest[disk][block]);
+    while (seen < issued && !atomic_compare_exchange_weak(&r->newest[disk][block], &seen, issued))
+        ;
+}
+
+/* The block must not show what was over before a write was issued that is acknowledged by now. */
+static void read_at(struct run *r, uint32_t disk, uint64_t block, uint8_t *data)
+{
+    uint64_t newest = atomic_load(&r->newest[disk][block]);
+    struct stamp s;
+    if (pread(r->fds[disk], data, BLOCK, (off_t)(block * BLOCK)) != BLOCK) {
+        fail(r, "a read failed");
+        return;
+    }
+    memcpy(&s, data, sizeof s);
+    uint64_t acked = 1;
+    if (s.magic == MAGIC && s.number <= RECORDS_MAX)
+        acked = __atomic_load_n(&r->records[s.number - 1].acked_ns, __ATOMIC_ACQUIRE);
+    if (newest == 0 || acked == 0 || acked >= newest)
+        return;
+    printf("oracle: BAD disk %u block %llu has become older: it shows %llu\n", disk,
+           (unsigned long long)block, (unsigned long long)s.number);
+    errno = ESTALE;
+    fail(r, "an old write over a newer one");
 }
 
 static void write_at(struct run *r, uint32_t disk, uint64_t block, unsigned count, uint8_t *data)
@@ -126,8 +157,9 @@ static void write_at(struct run *r, uint32_t disk, uint64_t block, unsigned coun
     uint64_t acked = now_ns(CLOCK_MONOTONIC);
     uint64_t acked_ms = now_ns(CLOCK_REALTIME) / 1000000;
     for (unsigned i = 0; i < count; i++) {
-        r->records[first + i].acked_ns = acked;
+        __atomic_store_n(&r->records[first + i].acked_ns, acked, __ATOMIC_RELEASE);
         r->records[first + i].acked_ms = acked_ms;
+        note_acked(r, disk, block + i, issued);
     }
 }
 
@@ -150,7 +182,10 @@ static void *writer(void *context)
         uint64_t slice = w->index % 2 == 0 ? (state >> 8) % slices : at++ / 16 % slices;
         uint64_t block = (slice * r->owners + w->index % r->owners) * 16;
         bool whole = (state >> 60) == 0;
-        write_at(r, disk, whole ? block : block + (state >> 40) % 16, whole ? 16 : 1, data);
+        block += whole ? 0 : (state >> 40) % 16;
+        if (r->owners == 1)
+            read_at(r, disk, block, data);
+        write_at(r, disk, block, whole ? 16 : 1, data);
         if (i % 64 == 63) {
             if (fdatasync(r->fds[disk]) != 0)
                 fail(r, "fdatasync failed");
@@ -187,8 +222,12 @@ static int do_write(int argc, char **argv, bool share)
     r.records = calloc(RECORDS_MAX, sizeof *r.records);
     if (r.records == NULL || r.threads == 0 || r.threads > THREADS_MAX || r.images > IMAGES_MAX)
         return 2;
-    for (unsigned i = 0; i < r.images; i++)
+    for (unsigned i = 0; i < r.images; i++) {
         r.fds[i] = open_image(argv[4 + i], O_RDWR | O_DIRECT, &r.blocks[i]);
+        r.newest[i] = calloc(r.blocks[i] + 1, sizeof *r.newest[i]);
+        if (r.newest[i] == NULL)
+            return 1;
+    }
     r.end_ns = now_ns(CLOCK_MONOTONIC) + strtoull(argv[1], NULL, 10) * 1000000000u;
     for (unsigned i = 0; i < r.threads; i++) {
         writers[i] = (struct writer){&r, i};
