@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
 # named ones. A row that passed is not run again for the same commit unless it is named.
-#   simulator  thousands of fresh histories        kills   the worker killed 100 times under load
+#   simulator  thousands of fresh histories        kills   every kill test at full strength
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
@@ -18,7 +18,14 @@ export FARSHORE_TEST_REQUIRE=1
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
 
 row_simulator() { SIM_FRESH=$SIM_HISTORIES build/tests/test.sim.sim 2>build/simulator.log; }
-row_kills() { KILLS=100 e2e mount_kill; }
+row_kills() {
+    local resend
+    for resend in on off; do
+        FARSHORE_RESEND=$resend KILLS=100 STALL_MS=1000 e2e mount_kill || return
+        FARSHORE_RESEND=$resend KILLS=100 e2e local_faults || return
+    done
+    KILL_ALL=1 e2e kill_steps && bash tests/e2e/no_worker.sh "$PWD" "$PWD/build/farshore"
+}
 row_points() { for _ in 1 2 3; do e2e points || return; done; }
 row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&

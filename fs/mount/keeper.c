@@ -27,8 +27,8 @@
 #include <unistd.h>
 
 /* A worker that lived shorter counts as a quick death; quick deaths in a row make the next start
- * wait, twice as long each time. One that served and was killed by SIGKILL does not: the next will
- * do as well, and the guest waits for it. */
+ * wait, twice as long each time. A death by SIGKILL is none: the next one will do as well, and the
+ * guest waits for it. */
 #define QUICK_DEATH_MS 1000u
 #define PAUSE_FIRST_MS 10u
 #define PAUSE_MAX_MS   1000u
@@ -250,7 +250,7 @@ static void worker_listen(struct keeper *k)
 
 static void schedule_start(struct keeper *k, uint64_t now, bool killed)
 {
-    bool quick = !k->worker_ready || (!killed && now - k->started_ms < QUICK_DEATH_MS);
+    bool quick = !killed && (now - k->started_ms < QUICK_DEATH_MS || !k->worker_ready);
     uint64_t pause = 0;
 
     if (k->worker_ready || k->lost_ms == 0)
