@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
 # named ones. A row that passed is not run again for the same commit unless it is named.
-#   simulator  100,000 fresh histories              kills   the worker killed 100 times under load
+#   simulator  100,000 fresh histories              kills   every kill test at full strength
 #   thinning   retention against its oracle, from THINNING_SEEDS seeds
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
@@ -35,7 +35,12 @@ row_simulator() {
     return $failed
 }
 row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning >build/thinning.log 2>&1; }
-row_kills() { KILLS=100 e2e mount_kill; }
+row_kills() {
+    local resend
+    for resend in on off; do
+        FARSHORE_RESEND=$resend KILLS=100 STALL_MS=1000 e2e mount_kill || return
+        FARSHORE_RESEND=$resend KILLS=100 e2e local_faults || return
+    KILL_ALL=1 e2e kill_steps && bash tests/e2e/no_worker.sh "$PWD" "$PWD/build/farshore"
 row_points() { for _ in 1 2 3; do e2e points || return; done; }
 row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&

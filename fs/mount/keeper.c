@@ -27,7 +27,8 @@
 #include <unistd.h>
 
 /* A worker that lived shorter counts as a quick death; quick deaths in a row make the next start
- * wait, twice as long each time. */
+ * wait, twice as long each time. A death by SIGKILL is none: the next one will do as well, and the
+ * guest waits for it. */
 #define QUICK_DEATH_MS 1000u
 #define PAUSE_FIRST_MS 10u
 #define PAUSE_MAX_MS   1000u
@@ -247,9 +248,9 @@ static void worker_listen(struct keeper *k)
     fd_close(&k->status_fd);
 }
 
-static void schedule_start(struct keeper *k, uint64_t now)
+static void schedule_start(struct keeper *k, uint64_t now, bool killed)
 {
-    bool quick = now - k->started_ms < QUICK_DEATH_MS || !k->worker_ready;
+    bool quick = !killed && (now - k->started_ms < QUICK_DEATH_MS || !k->worker_ready);
     uint64_t pause = 0;
 
     if (k->worker_ready || k->lost_ms == 0)
@@ -296,7 +297,7 @@ static void worker_bury(struct keeper *k)
         err_set(&k->worker_err, ERR_IO, "the worker %s before the mount was usable", how);
     if (k->usable)
         log_warning("%s: the worker %s; starting the next", k->page->mount_point, how);
-    schedule_start(k, now_ms());
+    schedule_start(k, now_ms(), killed);
 }
 
 /* ---- unmounting on request ---- */
@@ -406,7 +407,7 @@ static bool start_if_due(struct keeper *k, struct err *err)
     if (!k->usable)
         return false;
     log_error("%s: cannot start a worker: %s", k->page->mount_point, err->text);
-    schedule_start(k, now_ms());
+    schedule_start(k, now_ms(), false);
     return true;
 }
 

@@ -23,6 +23,24 @@ b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TM
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
+# The processes of this test, by name: their command line says so, or TEXT.
+ours() { # COMM [TEXT]
+    local pid
+    for pid in $(pgrep -x "$1"); do
+        tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -e "$TMP/" ${2:+-e "$2"} && echo "$pid"
+    done
+    return 0
+}
+# Local I/O that goes wrong as tests/e2e/faulty_io.c says: `faulty COMMAND...` runs a command whose
+# processes heed the rules, spoil makes one.
+faulty() {
+    mkdir -p "$TMP/faulty"
+    FAULTY_IO=$TMP/faulty LD_PRELOAD=$(dirname "$FARSHORE")/tests/libfaulty_io.so "$@"
+}
+spoil() { # CALL ACTION COUNT OFFSET PATH
+    echo "${@:2}" >"$TMP/faulty/new" && mv "$TMP/faulty/new" "$TMP/faulty/$1"
+}
+
 say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
@@ -37,7 +55,7 @@ cleanup() {
     findmnt -rno TARGET | grep "^$TMP/" | tac | xargs -r -n1 umount -f -l
     pgrep -f "$TMP/" | xargs -r kill -KILL 2>/dev/null
     if [ $status -ne 0 ] && [ $status -ne 77 ]; then
-        for log in "$TMP"/*/state/*.log "$TMP"/*/run/*.log "$TMP"/*.log; do
+        for log in "$TMP"/*/state/*.log "$TMP"/*/state/vms/*/*.log "$TMP"/*/run/*.log "$TMP"/*.log; do
             [ -f "$log" ] && { echo "--- $log"; tail -40 "$log"; }
         done
     fi

@@ -2,14 +2,19 @@
  * The oracle: writes disks so that every block tells which write it shows, and later says whether
  * what a recovery point shows is a cut of those writes.
  *
- *   oracle write LOG SECONDS THREADS SEED IMAGE...   until the time is over or LOG.stop exists
+ *   oracle write LOG SECONDS THREADS SEED IMAGE...   until the time is over, LOG.stop exists, or
+ *                                                    a write or sync fails (exit code 1)
+ *   oracle share LOG SECONDS THREADS SEED IMAGE...   the same, all threads on the same blocks, each
+ *                                                    of which is read before it is written: one
+ *                                                    that has become older fails as well
  *   oracle check LOG SINCE_MS IMAGE...               images in the same order; SINCE_MS: every
  *                                                    write acknowledged before that wall clock
  *                                                    time must be shown (0: no such claim)
  *
  * A block holds (disk, block, thread, number of the write) and bytes that follow from them, so a
- * torn or foreign block is told from an old one. Threads own disjoint blocks: a block's writes are
- * ordered by their number. Even threads write at random, odd ones in sequence, in 4 KiB steps and
+ * torn or foreign block is told from an old one. Threads own disjoint blocks, unless they share
+ * them: then writes to a block that were under way at the same time may be shown in any order. Even
+ * threads write at random, odd ones in sequence, in 4 KiB steps and
  * now and then 64 KiB at once; every 64th write is followed by fdatasync. The log says when each
  * was issued and acknowledged. */
 #include <errno.h>
@@ -83,6 +88,9 @@ struct run {
     int fds[IMAGES_MAX];
     uint64_t blocks[IMAGES_MAX];
     unsigned images, threads;
+    unsigned owners; /* threads, or 1 when they share all blocks */
+    _Atomic bool failed;
+    _Atomic uint64_t *newest[IMAGES_MAX]; /* by block: when the newest acknowledged was issued */
     uint64_t seed, end_ns;
     const char *log;
 };
@@ -91,6 +99,41 @@ struct writer {
     struct run *run;
     unsigned index;
 };
+
+/* The run is over; what was acknowledged until then is in the log. */
+static void fail(struct run *r, const char *what)
+{
+    fprintf(stderr, "oracle: %s: %s\n", what, strerror(errno));
+    atomic_store(&r->failed, true);
+}
+
+static void note_acked(struct run *r, uint32_t disk, uint64_t block, uint64_t issued)
+{
+    uint64_t seen = atomic_load(&r->newest[disk][block]);
+    while (seen < issued && !atomic_compare_exchange_weak(&r->newest[disk][block], &seen, issued))
+        ;
+}
+
+/* The block must not show what was over before a write was issued that is acknowledged by now. */
+static void read_at(struct run *r, uint32_t disk, uint64_t block, uint8_t *data)
+{
+    uint64_t newest = atomic_load(&r->newest[disk][block]);
+    struct stamp s;
+    if (pread(r->fds[disk], data, BLOCK, (off_t)(block * BLOCK)) != BLOCK) {
+        fail(r, "a read failed");
+        return;
+    }
+    memcpy(&s, data, sizeof s);
+    uint64_t acked = 1;
+    if (s.magic == MAGIC && s.number <= RECORDS_MAX)
+        acked = __atomic_load_n(&r->records[s.number - 1].acked_ns, __ATOMIC_ACQUIRE);
+    if (newest == 0 || acked == 0 || acked >= newest)
+        return;
+    printf("oracle: BAD disk %u block %llu has become older: it shows %llu\n", disk,
+           (unsigned long long)block, (unsigned long long)s.number);
+    errno = ESTALE;
+    fail(r, "an old write over a newer one");
+}
 
 static void write_at(struct run *r, uint32_t disk, uint64_t block, unsigned count, uint8_t *data)
 {
@@ -107,13 +150,16 @@ static void write_at(struct run *r, uint32_t disk, uint64_t block, unsigned coun
             .issued_ns = issued, .block = block + i, .disk = disk, .number = first + i + 1};
     }
     ssize_t n = pwrite(r->fds[disk], data, count * BLOCK, (off_t)(block * BLOCK));
-    if (n != (ssize_t)(count * BLOCK))
-        die("write failed on", "image");
+    if (n != (ssize_t)(count * BLOCK)) {
+        fail(r, "a write failed");
+        return;
+    }
     uint64_t acked = now_ns(CLOCK_MONOTONIC);
     uint64_t acked_ms = now_ns(CLOCK_REALTIME) / 1000000;
     for (unsigned i = 0; i < count; i++) {
-        r->records[first + i].acked_ns = acked;
+        __atomic_store_n(&r->records[first + i].acked_ns, acked, __ATOMIC_RELEASE);
         r->records[first + i].acked_ms = acked_ms;
+        note_acked(r, disk, block + i, issued);
     }
 }
 
@@ -128,18 +174,21 @@ static void *writer(void *context)
     snprintf(stop, sizeof stop, "%s.stop", r->log);
     if (posix_memalign((void **)&data, BLOCK, 16 * BLOCK) != 0)
         exit(1);
-    for (uint64_t i = 0; now_ns(CLOCK_MONOTONIC) < r->end_ns; i++) {
+    for (uint64_t i = 0; now_ns(CLOCK_MONOTONIC) < r->end_ns && !atomic_load(&r->failed); i++) {
         state = mix(state);
         uint32_t disk = (uint32_t)(state % r->images);
-        /* A thread owns every THREADS-th slice of 16 blocks. */
-        uint64_t slices = r->blocks[disk] / 16 / r->threads;
+        /* A thread owns every OWNERS-th slice of 16 blocks. */
+        uint64_t slices = r->blocks[disk] / 16 / r->owners;
         uint64_t slice = w->index % 2 == 0 ? (state >> 8) % slices : at++ / 16 % slices;
-        uint64_t block = (slice * r->threads + w->index) * 16;
+        uint64_t block = (slice * r->owners + w->index % r->owners) * 16;
         bool whole = (state >> 60) == 0;
-        write_at(r, disk, whole ? block : block + (state >> 40) % 16, whole ? 16 : 1, data);
+        block += whole ? 0 : (state >> 40) % 16;
+        if (r->owners == 1)
+            read_at(r, disk, block, data);
+        write_at(r, disk, block, whole ? 16 : 1, data);
         if (i % 64 == 63) {
             if (fdatasync(r->fds[disk]) != 0)
-                die("fdatasync failed on", "image");
+                fail(r, "fdatasync failed");
             if (access(stop, F_OK) == 0)
                 break;
         }
@@ -160,20 +209,25 @@ static int open_image(const char *path, int flags, uint64_t *blocks)
     return fd;
 }
 
-static int do_write(int argc, char **argv)
+static int do_write(int argc, char **argv, bool share)
 {
     static struct run r;
     pthread_t threads[THREADS_MAX];
     struct writer writers[THREADS_MAX];
     r.log = argv[0];
     r.threads = (unsigned)strtoul(argv[2], NULL, 10);
+    r.owners = share ? 1 : r.threads;
     r.seed = strtoull(argv[3], NULL, 10);
     r.images = (unsigned)(argc - 4);
     r.records = calloc(RECORDS_MAX, sizeof *r.records);
     if (r.records == NULL || r.threads == 0 || r.threads > THREADS_MAX || r.images > IMAGES_MAX)
         return 2;
-    for (unsigned i = 0; i < r.images; i++)
+    for (unsigned i = 0; i < r.images; i++) {
         r.fds[i] = open_image(argv[4 + i], O_RDWR | O_DIRECT, &r.blocks[i]);
+        r.newest[i] = calloc(r.blocks[i] + 1, sizeof *r.newest[i]);
+        if (r.newest[i] == NULL)
+            return 1;
+    }
     r.end_ns = now_ns(CLOCK_MONOTONIC) + strtoull(argv[1], NULL, 10) * 1000000000u;
     for (unsigned i = 0; i < r.threads; i++) {
         writers[i] = (struct writer){&r, i};
@@ -187,7 +241,7 @@ static int do_write(int argc, char **argv)
     if (f == NULL || fwrite(r.records, sizeof *r.records, count, f) != count || fclose(f) != 0)
         die("cannot write", r.log);
     printf("oracle: %u writes, seed %llu\n", count, (unsigned long long)r.seed);
-    return 0;
+    return atomic_load(&r.failed);
 }
 
 static struct record *load_log(const char *path, uint32_t *count)
@@ -233,6 +287,15 @@ static bool read_shown(int fd, uint32_t disk, uint64_t blocks, const struct reco
     return true;
 }
 
+/* Whether a block that shows write `number` is as if `w` had been done: it shows that one, or one
+ * that was not over when `w` was issued. */
+static bool contains(const struct record *records, uint32_t number, const struct record *w)
+{
+    if (number == 0 || number == w->number)
+        return number == w->number;
+    return records[number - 1].acked_ns == 0 || records[number - 1].acked_ns >= w->issued_ns;
+}
+
 static int do_check(int argc, char **argv)
 {
     uint32_t count, images = (uint32_t)(argc - 2);
@@ -257,7 +320,7 @@ static int do_check(int argc, char **argv)
      * acknowledged before the cut began. */
     for (uint32_t i = 0; i < count; i++) {
         const struct record *w = &records[i];
-        bool is = shown[w->disk][w->block] >= w->number;
+        bool is = contains(records, shown[w->disk][w->block], w);
         bool must = w->acked_ns != 0 &&
                     (w->acked_ns < newest_issue || (since_ms != 0 && w->acked_ms < since_ms));
         contained += is;
@@ -276,11 +339,12 @@ static int do_check(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    if (argc >= 7 && strcmp(argv[1], "write") == 0)
-        return do_write(argc - 2, argv + 2);
+    bool share = argc >= 2 && strcmp(argv[1], "share") == 0;
+    if (argc >= 7 && (share || strcmp(argv[1], "write") == 0))
+        return do_write(argc - 2, argv + 2, share);
     if (argc >= 5 && strcmp(argv[1], "check") == 0)
         return do_check(argc - 2, argv + 2);
-    fprintf(stderr, "usage: oracle write LOG SECONDS THREADS SEED IMAGE...\n"
+    fprintf(stderr, "usage: oracle write|share LOG SECONDS THREADS SEED IMAGE...\n"
                     "       oracle check LOG SINCE_MS IMAGE...\n");
     return 2;
 }

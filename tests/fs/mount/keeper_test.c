@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DEADLY_OFFSET 8192
@@ -87,6 +88,31 @@ static void a_killed_worker_is_replaced_and_open_files_go_on(void **state)
         write_and_see(m, fd, (char)('a' + i));
         assert_true(mounted_worker(m) != worker);
     }
+}
+
+static uint64_t kills_take_ms(struct mounted *m, int fd, unsigned count)
+{
+    struct timespec begun, ended;
+
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    for (unsigned i = 0; i < count; i++) {
+        mounted_kill(mounted_worker(m), SIGKILL);
+        write_and_see(m, fd, (char)('a' + i));
+    }
+    clock_gettime(CLOCK_MONOTONIC, &ended);
+    return (uint64_t)((ended.tv_sec - begun.tv_sec) * 1000 +
+                      (ended.tv_nsec - begun.tv_nsec) / 1000000);
+}
+
+/* The pauses between workers that cannot start would add up to more than six seconds. */
+static void a_worker_that_is_killed_again_and_again_is_replaced_no_later_each_time(void **state)
+{
+    struct mounted *m = *state;
+
+    start(m, NULL);
+    int fd AUTO_FD = open_image(m);
+    uint64_t first_ms = kills_take_ms(m, fd, 4);
+    assert_true(kills_take_ms(m, fd, 12) < 6 * first_ms + 3000);
 }
 
 /* mount_main's worker counts its lives in the first word of what it asked for. */
@@ -649,6 +675,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         MOUNT_TEST(a_killed_worker_is_replaced_and_open_files_go_on),
+        MOUNT_TEST(a_worker_that_is_killed_again_and_again_is_replaced_no_later_each_time),
         MOUNT_TEST(kept_memory_outlives_workers_and_only_what_is_touched_takes_room),
         MOUNT_TEST(a_request_that_ends_workers_is_answered_eio_and_the_mount_goes_on),
         MOUNT_TEST(a_request_that_only_ran_beside_a_deadly_one_succeeds),
