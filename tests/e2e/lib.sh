@@ -17,9 +17,13 @@ PIDS=()
 CACHE=${FARSHORE_TEST_CACHE:-file://$TMP/cache}
 TARGET=${FARSHORE_TEST_TARGET:-file://$TMP/target}
 
-# As the source host or the target host: each has folders of its own.
-a() { FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$TMP/a/state FARSHORE_RUN=$TMP/a/run "$@"; }
-b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TMP/b/run "$@"; }
+# As a host, each of which has folders of its own: a is the source, b the target.
+on() { # HOST COMMAND...
+    local host=$TMP/$1
+    FARSHORE_CONFIG=$host/config FARSHORE_STATE=$host/state FARSHORE_RUN=$host/run "${@:2}"
+}
+a() { on a "$@"; }
+b() { on b "$@"; }
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 

@@ -99,6 +99,22 @@ names_in() { # cache|target VM
     grep -o "<$tag>[^<]*" "$TMP/answer" | sed "s#^<$tag>$prefix##" || true
 }
 
+# Whether an object is there: by a read of it, as lists may lag.
+holds() { # cache|target KEY
+    local folder prefix container account name status
+    store_place "$1"
+    if [ "$FARSHORE_TEST_SERVER" = file ]; then
+        [ -e "$folder/$2" ]
+        return
+    fi
+    status=$(ask "$ADMIN" GET "$1" "$2")
+    case $status in
+    200) ;;
+    404) return 1 ;;
+    *) fail "reading $2 in the $1 store: $status" ;;
+    esac
+}
+
 # --- roles: folders of credentials that allow what a role needs, and no more ---
 
 role_folder() { mkdir -p -m 700 "$TMP/roles/$1" && echo "$TMP/roles/$1"; } # ROLE

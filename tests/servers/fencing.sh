@@ -1,0 +1,283 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Who may write. Hosts that are copies of one another, some asleep while others went on, one with an
+# older state put back: one of them ships, the others are fenced and serve their guests all the same.
+# Then three processors at a time that are killed at random moments. In the end there is a point for
+# each epoch, made by a host that was right, and it shows what that host's disks held.
+# SEED is that of what is left to chance, ROUNDS says how often each part comes.
+. "$(dirname "$0")/../e2e/lib.sh" "$@"
+. "$SOURCE/tests/servers/client.sh"
+ROUNDS=${ROUNDS:-1} SEED=${SEED:-$RANDOM}
+RANDOM=$SEED
+live=a      # the host whose entries count
+hosts=0     # copies made so far
+outcasts=() # hosts that are fenced
+FROZEN=()   # processes that are stopped
+
+thaw() {
+    [ ${#FROZEN[@]} -eq 0 ] || kill -CONT "${FROZEN[@]}" 2>/dev/null || true
+    FROZEN=()
+}
+leave() {
+    local status=$?
+    thaw
+    touch "$TMP/enough"
+    (exit $status)
+    cleanup
+}
+trap leave EXIT
+
+# --- hosts ---
+
+F() { on "$1" "$FARSHORE" "${@:2}"; }                      # HOST VERB...
+told() { F "$1" status web --json | jq -r ".vms[0].$2"; } # HOST MEMBER
+state_is() { [ "$(told "$1" state)" = "$2" ]; }           # HOST STATE
+state_of() { echo "$TMP/$1/state/vms/web"; }              # HOST
+mount_host() { mkdir -p "$TMP/src-$1" && F "$1" mount web "$TMP/src-$1" --cut-interval 1; }
+unmount_host() { F "$1" unmount "$TMP/src-$1" "${@:2}"; }
+
+# Keeper and worker stop where they are, as on a host that is paused or being copied.
+freeze() {
+    FROZEN=("$(told "$1" pid)" "$(told "$1" worker_pid)")
+    kill -STOP "${FROZEN[@]}"
+}
+
+copy_host() { # FROM: all but its folders' names; sets `host`
+    hosts=$((hosts + 1))
+    host=h$hosts
+    mkdir "$TMP/$host"
+    cp -a "$TMP/$1"/{config,state,disks} "$TMP/$host"
+    sed -i "s#$TMP/$1/disks#$TMP/$host/disks#" "$TMP/$host/config/vms/web.json"
+}
+
+stamp() { # HOST TEXT: into the first block
+    printf '%s' "$2" | dd of="$TMP/src-$1/os.img" bs=4096 conv=notrunc,sync,fsync status=none
+}
+shown() { head -c 4096 "$1" | tr -d '\0'; }                    # IMAGE
+lose() { echo "$2" >>"$TMP/lost" && stamp "$1" "$2"; } # HOST TEXT: what no point may show
+
+# A point that must count, with more in it than an entry holds itself.
+ask_point() { # HOST TEXT
+    local id
+    stamp "$1" "$2"
+    head -c 2M /dev/urandom >"$TMP/big"
+    dd if="$TMP/big" of="$TMP/src-$1/big.img" bs=1M conv=notrunc,fsync status=none
+    id=$(F "$1" point web --wait --timeout 60) || fail "host $1 may ship, and has no point"
+    echo "$id $(sha256sum <"$TMP/big" | cut -d' ' -f1) $2" >>"$TMP/asked"
+}
+
+# --- who is fenced ---
+
+entry() { printf 'web/%s/%016d' "$generation" "$1"; } # EPOCH
+
+# The host says so and why, whoever asks it for a point is refused, and its guest does not notice. It
+# stays mounted to the end.
+fenced() { # HOST
+    wait_for 30 state_is "$1" fenced
+    told "$1" reason | grep -qE 'written by another source|is gone from the cache store or differs' ||
+        fail "host $1 does not say why: $(told "$1" reason)"
+    lose "$1" "$1 is fenced"
+    expect_exit 4 fenced F "$1" point web --wait
+    outcasts+=("$1")
+}
+
+# All this while they have served their guests, and shipped nothing.
+outcasts_end() {
+    local h
+    for h in "${outcasts[@]}"; do
+        state_is "$h" fenced || fail "host $h is $(told "$h" state)"
+        [ "$(shown "$TMP/src-$h/os.img")" = "$h is fenced" ] || fail "the guest of $h lost a write"
+        unmount_host "$h" --timeout 1
+    done
+}
+
+# Two copies of the live host and itself write and ship at the same moment.
+race() {
+    local racers=("$live") pids=() won=() h code
+    freeze "$live"
+    for _ in 1 2; do
+        copy_host "$live"
+        racers+=("$host")
+    done
+    thaw
+    for h in "${racers[@]:1}"; do mount_host "$h"; done
+    for h in "${racers[@]}"; do
+        (
+            code=0
+            stamp "$h" "race of $h"
+            F "$h" point web --wait --timeout 60 >"$TMP/race.$h" 2>&1 || code=$?
+            echo $code >"$TMP/code.$h"
+        ) &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    for h in "${racers[@]}"; do
+        code=$(cat "$TMP/code.$h")
+        [ "$code" -ne 0 ] || won+=("$h")
+        [ "$code" -eq 0 ] || [ "$code" -eq 4 ] || fail "host $h: $(cat "$TMP/race.$h")"
+    done
+    [ ${#won[@]} -eq 1 ] || fail "of ${racers[*]} went on: ${won[*]:-none}"
+    live=${won[0]}
+    for h in "${racers[@]}"; do
+        [ "$h" = "$live" ] || { echo "race of $h" >>"$TMP/lost" && fenced "$h"; }
+    done
+    ask_point "$live" "$live won"
+}
+
+# The live host sleeps, and its copy ships so many points. When they are some, the processor has
+# removed the slot that the sleeper is going to use.
+overtake() { # POINTS
+    local sleeper=$live slot i
+    stamp "$sleeper" "$sleeper falls asleep"
+    freeze "$sleeper"
+    copy_host "$sleeper"
+    live=$host
+    slot=$(($(jq .epoch "$(state_of "$live")/ship.json") + 1))
+    mount_host "$live"
+    for i in $(seq "$1"); do ask_point "$live" "$live while $sleeper sleeps, $i"; done
+    if [ "$1" -ge 4 ]; then
+        B process web --once >/dev/null
+        ! holds cache "$(entry "$slot")" || fail "epoch $slot was to be gone from the cache"
+    fi
+    thaw
+    lose "$sleeper" "$sleeper is awake"
+    wait_for 30 state_is "$sleeper" fenced
+    slot=$(($(told "$sleeper" epoch) + 1))
+    fenced "$sleeper"
+    [ "$1" -lt 4 ] || fork_is_told "$slot"
+    ask_point "$live" "$live goes on"
+}
+
+# What was put into a slot that had been removed counts for nobody, and is neither lost nor hidden.
+fork_is_told() { # EPOCH
+    holds cache "$(entry "$1")" || return 0
+    B process web --once >"$TMP/out" 2>&1
+    grep -q 'fork at epoch' "$TMP/out" || fail "epoch $1 is not reported: $(cat "$TMP/out")"
+    holds cache "$(entry "$1")" || fail "the fork at epoch $1 was removed"
+    echo "a fork at epoch $1 is kept and reported"
+}
+
+# An older copy of the state is put back beside newer disks; then the newest one.
+restore_state() {
+    freeze "$live"
+    cp -a "$(state_of "$live")" "$TMP/older"
+    thaw
+    for i in 1 2 3 4; do ask_point "$live" "$live before its state is gone, $i"; done
+    unmount_host "$live" --wait
+    B process web --once >/dev/null
+    mv "$(state_of "$live")" "$TMP/newest"
+    mv "$TMP/older" "$(state_of "$live")"
+    mount_host "$live"
+    wait_for 30 state_is "$live" fenced
+    unmount_host "$live" --timeout 5
+    rm -r "$(state_of "$live")"
+    mv "$TMP/newest" "$(state_of "$live")"
+    mount_host "$live"
+    ask_point "$live" "$live has its state again"
+}
+
+# --- processors ---
+
+# One that is killed at random moments and started again.
+haunt() { # SEED
+    local code
+    RANDOM=$1
+    while [ ! -e "$TMP/enough" ]; do
+        b exec setpriv --pdeathsig KILL "$FARSHORE" process web --interval 1 >>"$TMP/process.log" 2>&1 &
+        sleep "0.$(printf %02d $((RANDOM % 60 + 2)))"
+        code=0
+        kill -KILL $! && wait $! || code=$?
+        echo $code >>"$TMP/killed"
+    done 2>/dev/null # the shell tells of each that was killed
+}
+
+# Points are made while three of them apply and tidy. When all are dead, what was not applied waits
+# in the cache.
+processors() { # POINTS
+    local haunts=() i n applied
+    rm -f "$TMP/enough"
+    for i in 1 2 3; do
+        haunt $((SEED + i)) &
+        haunts+=($!)
+    done
+    for i in $(seq "$1"); do ask_point "$live" "processors, $i"; done
+    touch "$TMP/enough"
+    wait "${haunts[@]}"
+    ! grep -vx 137 "$TMP/killed" || fail "a processor ended by itself: $(cat "$TMP/process.log")"
+    for i in 1 2; do ask_point "$live" "no processor, $i"; done
+    applied=$(B points web --json | jq '.points[-1].epoch')
+    for n in $(seq $((applied + 1)) "$(told "$live" epoch)"); do
+        holds cache "$(entry "$n")" || fail "epoch $n is neither applied nor in the cache"
+    done
+}
+
+# --- all ---
+
+points_are_good() {
+    local id sum text
+    B process web --once >/dev/null
+    B points web --json >"$TMP/points.json"
+    jq -e --argjson head "$(told "$live" epoch)" \
+        '[.points[].epoch] == [range(1; $head + 1)] and ([.points[].id] | . == unique)' \
+        "$TMP/points.json" >/dev/null || fail "not a point for each epoch: $(cat "$TMP/points.json")"
+    mkdir -p "$TMP/rec"
+    B recover "$TMP/rec" --vm web
+    while read -r id sum text; do
+        [ "$(shown "$TMP/rec/web/points/$id/os.img")" = "$text" ] || fail "$id does not show: $text"
+        [ "$(head -c 2M "$TMP/rec/web/points/$id/big.img" | sha256sum)" = "$sum  -" ] ||
+            fail "$id ($text) shows another big.img"
+    done <"$TMP/asked"
+    for id in $(jq -r '.points[].id' "$TMP/points.json"); do
+        text=$(shown "$TMP/rec/web/points/$id/os.img")
+        ! grep -qxF -- "$text" "$TMP/lost" || fail "$id is of a host that was fenced: $text"
+    done
+    check_points web "$TMP/rec" "$TMP/log" data
+    for disk in os data big; do cmp "$TMP/rec/web/latest/$disk.img" "$TMP/$live/disks/$disk.raw"; done
+    umount "$TMP/rec"
+}
+
+say "enabled; $FARSHORE_TEST_SERVER, seed $SEED"
+mkdir -p "$TMP/a/disks"
+for disk in os data big; do
+    truncate -s 4M "$TMP/a/disks/$disk.raw"
+    disks+=(--disk "$disk=$TMP/a/disks/$disk.raw")
+done
+A enable web "${disks[@]}" --cache "$CACHE" --target "$TARGET" >/dev/null
+join_vm web
+mount_host a
+generation=$(told a generation)
+ask_point a "the beginning"
+freeze a
+copy_host a
+thaw
+aged=$host
+for i in $(seq "$ROUNDS"); do
+    say "round $i: three hosts ship at once"
+    race
+    say "round $i: one sleeps while another ships"
+    overtake 1
+    say "round $i: the slots of one that sleeps are used and removed"
+    overtake 4
+    say "round $i: a state that is older than its disks"
+    restore_state
+done
+say "a copy of long ago"
+mount_host "$aged"
+lose "$aged" "$aged is of long ago"
+fenced "$aged"
+
+say "processors are killed at random moments"
+"$ORACLE" write "$TMP/log" 600 4 "$SEED" "$TMP/src-$live/data.img" >/dev/null &
+writer=$!
+PIDS+=($writer)
+for _ in $(seq "$ROUNDS"); do processors 8; done
+outcasts_end
+touch "$TMP/log.stop"
+wait $writer
+ask_point "$live" "the end"
+say "every point is good"
+points_are_good
+unmount_host "$live" --wait
+echo "$(wc -l <"$TMP/asked") points asked for, $hosts copies of the host," \
+    "$(wc -l <"$TMP/killed") processors killed"
+say "passed"
