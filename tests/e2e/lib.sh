@@ -27,12 +27,26 @@ b() { on b "$@"; }
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
+# Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
+FROZEN=()
+freeze() { # HOST VM
+    local pids
+    pids=$(on "$1" "$FARSHORE" status "$2" --json | jq '.vms[0] | .pid, .worker_pid')
+    mapfile -t FROZEN <<<"$pids"
+    kill -STOP "${FROZEN[@]}"
+}
+thaw() {
+    [ ${#FROZEN[@]} -eq 0 ] || kill -CONT "${FROZEN[@]}" 2>/dev/null || true
+    FROZEN=()
+}
+
 say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 
 cleanup() {
     local status=$?
     set +e
+    thaw
     for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
     # Innermost first: file systems on loop devices, the devices, then FUSE.
     findmnt -rno TARGET | grep "^$TMP/" | grep -v '/\(src\|rec\)[^/]*$' | tac | xargs -r -n1 umount

@@ -4,28 +4,16 @@
 # older state put back: one of them ships, the others are fenced and serve their guests all the same.
 # Then three processors at a time that are killed at random moments. In the end there is a point for
 # each epoch, made by a host that was right, and it shows what that host's disks held.
-# SEED is that of what is left to chance, ROUNDS says how often each part comes.
+# SEED is that of what is left to chance, ROUNDS says how often each part comes, PARTS which of those
+# with several hosts, POINTS how many are made while processors are killed.
 . "$(dirname "$0")/../e2e/lib.sh" "$@"
 . "$SOURCE/tests/servers/client.sh"
-ROUNDS=${ROUNDS:-1} SEED=${SEED:-$RANDOM}
+ROUNDS=${ROUNDS:-1} SEED=${SEED:-$RANDOM} POINTS=${POINTS:-8}
+PARTS=${PARTS-several_at_once one_sleeps slots_used_and_removed older_state}
 RANDOM=$SEED
 live=a      # the host whose entries count
 hosts=0     # copies made so far
 outcasts=() # hosts that are fenced
-FROZEN=()   # processes that are stopped
-
-thaw() {
-    [ ${#FROZEN[@]} -eq 0 ] || kill -CONT "${FROZEN[@]}" 2>/dev/null || true
-    FROZEN=()
-}
-leave() {
-    local status=$?
-    thaw
-    touch "$TMP/enough"
-    (exit $status)
-    cleanup
-}
-trap leave EXIT
 
 # --- hosts ---
 
@@ -35,12 +23,6 @@ state_is() { [ "$(told "$1" state)" = "$2" ]; }           # HOST STATE
 state_of() { echo "$TMP/$1/state/vms/web"; }              # HOST
 mount_host() { mkdir -p "$TMP/src-$1" && F "$1" mount web "$TMP/src-$1" --cut-interval 1; }
 unmount_host() { F "$1" unmount "$TMP/src-$1" "${@:2}"; }
-
-# Keeper and worker stop where they are, as on a host that is paused or being copied.
-freeze() {
-    FROZEN=("$(told "$1" pid)" "$(told "$1" worker_pid)")
-    kill -STOP "${FROZEN[@]}"
-}
 
 copy_host() { # FROM: all but its folders' names; sets `host`
     hosts=$((hosts + 1))
@@ -92,9 +74,9 @@ outcasts_end() {
 }
 
 # Two copies of the live host and itself write and ship at the same moment.
-race() {
+several_at_once() {
     local racers=("$live") pids=() won=() h code
-    freeze "$live"
+    freeze "$live" web
     for _ in 1 2; do
         copy_host "$live"
         racers+=("$host")
@@ -129,7 +111,7 @@ race() {
 overtake() { # POINTS
     local sleeper=$live slot i
     stamp "$sleeper" "$sleeper falls asleep"
-    freeze "$sleeper"
+    freeze "$sleeper" web
     copy_host "$sleeper"
     live=$host
     slot=$(($(jq .epoch "$(state_of "$live")/ship.json") + 1))
@@ -137,7 +119,8 @@ overtake() { # POINTS
     for i in $(seq "$1"); do ask_point "$live" "$live while $sleeper sleeps, $i"; done
     if [ "$1" -ge 4 ]; then
         B process web --once >/dev/null
-        ! holds cache "$(entry "$slot")" || fail "epoch $slot was to be gone from the cache"
+        [ "$FARSHORE_TEST_SERVER" = faulty ] || # lists may lag there: it goes later
+            ! holds cache "$(entry "$slot")" || fail "epoch $slot was to be gone from the cache"
     fi
     thaw
     lose "$sleeper" "$sleeper is awake"
@@ -147,6 +130,9 @@ overtake() { # POINTS
     [ "$1" -lt 4 ] || fork_is_told "$slot"
     ask_point "$live" "$live goes on"
 }
+
+one_sleeps() { overtake 1; }
+slots_used_and_removed() { overtake 4; }
 
 # What was put into a slot that had been removed counts for nobody, and is neither lost nor hidden.
 fork_is_told() { # EPOCH
@@ -158,8 +144,8 @@ fork_is_told() { # EPOCH
 }
 
 # An older copy of the state is put back beside newer disks; then the newest one.
-restore_state() {
-    freeze "$live"
+older_state() {
+    freeze "$live" web
     cp -a "$(state_of "$live")" "$TMP/older"
     thaw
     for i in 1 2 3 4; do ask_point "$live" "$live before its state is gone, $i"; done
@@ -184,7 +170,7 @@ haunt() { # SEED
     RANDOM=$1
     while [ ! -e "$TMP/enough" ]; do
         b exec setpriv --pdeathsig KILL "$FARSHORE" process web --interval 1 >>"$TMP/process.log" 2>&1 &
-        sleep "0.$(printf %02d $((RANDOM % 60 + 2)))"
+        sleep "0.$(printf %02d $((RANDOM % 90 + 5)))"
         code=0
         kill -KILL $! && wait $! || code=$?
         echo $code >>"$TMP/killed"
@@ -194,19 +180,22 @@ haunt() { # SEED
 # Points are made while three of them apply and tidy. When all are dead, what was not applied waits
 # in the cache.
 processors() { # POINTS
-    local haunts=() i n applied
+    local haunts=() i n applied head
     rm -f "$TMP/enough"
     for i in 1 2 3; do
         haunt $((SEED + i)) &
         haunts+=($!)
+        PIDS+=($!)
     done
     for i in $(seq "$1"); do ask_point "$live" "processors, $i"; done
     touch "$TMP/enough"
     wait "${haunts[@]}"
     ! grep -vx 137 "$TMP/killed" || fail "a processor ended by itself: $(cat "$TMP/process.log")"
     for i in 1 2; do ask_point "$live" "no processor, $i"; done
-    applied=$(B points web --json | jq '.points[-1].epoch')
-    for n in $(seq $((applied + 1)) "$(told "$live" epoch)"); do
+    applied=$(B points web --json | jq '.points[-1].epoch // 0')
+    head=$(told "$live" epoch)
+    echo "$applied of $head epochs are applied, $(wc -l <"$TMP/killed") processors were killed"
+    for n in $(seq $((applied + 1)) "$head"); do
         holds cache "$(entry "$n")" || fail "epoch $n is neither applied nor in the cache"
     done
 }
@@ -238,46 +227,43 @@ points_are_good() {
 
 say "enabled; $FARSHORE_TEST_SERVER, seed $SEED"
 mkdir -p "$TMP/a/disks"
+touch "$TMP/lost"
 for disk in os data big; do
     truncate -s 4M "$TMP/a/disks/$disk.raw"
     disks+=(--disk "$disk=$TMP/a/disks/$disk.raw")
 done
 A enable web "${disks[@]}" --cache "$CACHE" --target "$TARGET" >/dev/null
-join_vm web
+B join "$TARGET" --key "$TMP/a/config/keys/web.key" --vm web # asks no list, which may lag
 mount_host a
 generation=$(told a generation)
 ask_point a "the beginning"
-freeze a
+freeze a web
 copy_host a
 thaw
 aged=$host
 for i in $(seq "$ROUNDS"); do
-    say "round $i: three hosts ship at once"
-    race
-    say "round $i: one sleeps while another ships"
-    overtake 1
-    say "round $i: the slots of one that sleeps are used and removed"
-    overtake 4
-    say "round $i: a state that is older than its disks"
-    restore_state
+    for part in $PARTS; do
+        say "round $i: ${part//_/ }"
+        $part
+    done
 done
-say "a copy of long ago"
-mount_host "$aged"
-lose "$aged" "$aged is of long ago"
-fenced "$aged"
+if [ -n "$PARTS" ]; then
+    say "a copy of long ago"
+    mount_host "$aged"
+    lose "$aged" "$aged is of long ago"
+    fenced "$aged"
+fi
 
 say "processors are killed at random moments"
-"$ORACLE" write "$TMP/log" 600 4 "$SEED" "$TMP/src-$live/data.img" >/dev/null &
+"$ORACLE" write "$TMP/log" 3600 4 "$SEED" "$TMP/src-$live/data.img" >/dev/null &
 writer=$!
 PIDS+=($writer)
-for _ in $(seq "$ROUNDS"); do processors 8; done
-outcasts_end
+for _ in $(seq "$ROUNDS"); do processors "$POINTS"; done
+[ ${#outcasts[@]} -eq 0 ] || outcasts_end
 touch "$TMP/log.stop"
 wait $writer
 ask_point "$live" "the end"
 say "every point is good"
 points_are_good
 unmount_host "$live" --wait
-echo "$(wc -l <"$TMP/asked") points asked for, $hosts copies of the host," \
-    "$(wc -l <"$TMP/killed") processors killed"
-say "passed"
+say "passed: $(wc -l <"$TMP/asked") points asked for, $hosts copies of the host"
