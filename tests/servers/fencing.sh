@@ -9,11 +9,13 @@
 . "$(dirname "$0")/../e2e/lib.sh" "$@"
 . "$SOURCE/tests/servers/client.sh"
 ROUNDS=${ROUNDS:-1} SEED=${SEED:-$RANDOM} POINTS=${POINTS:-8}
-PARTS=${PARTS-several_at_once one_sleeps slots_used_and_removed older_state}
+PARTS=${PARTS-several_at_once one_sleeps slots_used_and_removed older_state
+    state_of_the_same_epoch}
 RANDOM=$SEED
 live=a      # the host whose entries count
 hosts=0     # copies made so far
 outcasts=() # hosts that are fenced
+forked=     # something lies in a slot that was used and removed
 
 # --- hosts ---
 
@@ -141,6 +143,22 @@ fork_is_told() { # EPOCH
     grep -q 'fork at epoch' "$TMP/out" || fail "epoch $1 is not reported: $(cat "$TMP/out")"
     holds cache "$(entry "$1")" || fail "the fork at epoch $1 was removed"
     echo "a fork at epoch $1 is kept and reported"
+    forked=1
+}
+
+# The state is put back as it was, and its log has not moved on: only the disks have.
+state_of_the_same_epoch() {
+    freeze "$live" web
+    cp -a "$(state_of "$live")" "$TMP/older"
+    thaw
+    F "$live" pause web >/dev/null # nothing was dirty
+    head -c 256K /dev/urandom >"$TMP/more" # to where no asked point writes
+    dd if="$TMP/more" of="$TMP/src-$live/big.img" bs=64K seek=48 conv=notrunc,fsync status=none
+    unmount_host "$live" --timeout 1
+    rm -r "$(state_of "$live")"
+    mv "$TMP/older" "$(state_of "$live")"
+    mount_host "$live"
+    ask_point "$live" "$live has the state of the same epoch"
 }
 
 # An older copy of the state is put back beside newer disks; then the newest one.
@@ -220,6 +238,8 @@ points_are_good() {
         text=$(shown "$TMP/rec/web/points/$id/os.img")
         ! grep -qxF -- "$text" "$TMP/lost" || fail "$id is of a host that was fenced: $text"
     done
+    [ -z "$forked" ] || told "$live" processor | grep -q 'fork at epoch' ||
+        fail "the source does not tell of the fork: $(told "$live" processor)"
     check_points web "$TMP/rec" "$TMP/log" data
     for disk in os data big; do cmp "$TMP/rec/web/latest/$disk.img" "$TMP/$live/disks/$disk.raw"; done
     umount "$TMP/rec"
