@@ -148,12 +148,14 @@ fork_is_told() { # EPOCH
 
 # The state is put back as it was, and its log has not moved on: only the disks have.
 state_of_the_same_epoch() {
+    unmount_host "$live" --wait # no mark stays
+    mount_host "$live"
     freeze "$live" web
     cp -a "$(state_of "$live")" "$TMP/older"
     thaw
     F "$live" pause web >/dev/null # nothing was dirty
-    head -c 256K /dev/urandom >"$TMP/more" # to where no asked point writes
-    dd if="$TMP/more" of="$TMP/src-$live/big.img" bs=64K seek=48 conv=notrunc,fsync status=none
+    head -c 256K /dev/urandom >"$TMP/more" # to where nobody else writes
+    dd if="$TMP/more" of="$TMP/src-$live/big.img" bs=1M seek=24 conv=notrunc,fsync status=none
     unmount_host "$live" --timeout 1
     rm -r "$(state_of "$live")"
     mv "$TMP/older" "$(state_of "$live")"
@@ -249,7 +251,7 @@ say "enabled; $FARSHORE_TEST_SERVER, seed $SEED"
 mkdir -p "$TMP/a/disks"
 touch "$TMP/lost"
 for disk in os data big; do
-    truncate -s 4M "$TMP/a/disks/$disk.raw"
+    truncate -s $([ $disk = big ] && echo 32M || echo 4M) "$TMP/a/disks/$disk.raw"
     disks+=(--disk "$disk=$TMP/a/disks/$disk.raw")
 done
 A enable web "${disks[@]}" --cache "$CACHE" --target "$TARGET" >/dev/null
