@@ -6,13 +6,16 @@
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
+#   fencing    copies of a host, sleepers, restored states, processors killed: FENCING_ROUNDS (6) times on
+#              each store, on one that loses replies and whose lists lag, and the processor killed at each
+#              call there; the seed is printed, SEED repeats it
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}"
+: "${FUZZ_SECONDS:=600}" "${SIM_HISTORIES:=3000}" "${FENCING_ROUNDS:=6}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
@@ -27,6 +30,18 @@ row_swift() {
 row_debian() {
     packages_install debootstrap &&
         bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
+}
+row_fencing() {
+    local server dialect with=(bash tests/servers/with.sh) of=("$PWD" "$PWD/build/farshore")
+    for server in file azurite radosgw; do
+        ROUNDS=$FENCING_ROUNDS "${with[@]}" "$server" bash tests/servers/fencing.sh "${of[@]}" || return
+    done
+    for dialect in s3 azure; do
+        export FAULTY_DIALECT=$dialect
+        ROUNDS=$FENCING_ROUNDS FAULTY_OPTIONS="--lag-ms 30000 --fault PUT:lose-reply=30%" \
+            "${with[@]}" faulty bash tests/servers/fencing.sh "${of[@]}" || return
+        FAULTY_OPTIONS=--tell "${with[@]}" faulty bash tests/servers/killed_processor.sh "${of[@]}" || return
+    done
 }
 row_mutate() { tools/mutate.sh; }
 row_fuzz() {
@@ -46,7 +61,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift fencing mutate fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -9,12 +9,12 @@
 . "$(dirname "$0")/../e2e/lib.sh" "$@"
 . "$SOURCE/tests/servers/client.sh"
 ROUNDS=${ROUNDS:-1} SEED=${SEED:-$RANDOM} POINTS=${POINTS:-8}
-PARTS=${PARTS-several_at_once one_sleeps slots_used_and_removed older_state
-    state_of_the_same_epoch}
+PARTS=${PARTS-several_at_once one_sleeps slots_used_and_removed older_state state_of_the_same_epoch}
 RANDOM=$SEED
 live=a      # the host whose entries count
 hosts=0     # copies made so far
 outcasts=() # hosts that are fenced
+ghost=      # a processor beside all that
 forked=     # something lies in a slot that was used and removed
 
 # --- hosts ---
@@ -68,8 +68,9 @@ fenced() { # HOST
 # All this while they have served their guests, and shipped nothing.
 outcasts_end() {
     local h
+    kill -KILL "$(told "${outcasts[0]}" worker_pid)" # the next one knows it, too
     for h in "${outcasts[@]}"; do
-        state_is "$h" fenced || fail "host $h is $(told "$h" state)"
+        wait_for 10 state_is "$h" fenced
         [ "$(shown "$TMP/src-$h/os.img")" = "$h is fenced" ] || fail "the guest of $h lost a write"
         unmount_host "$h" --timeout 1
     done
@@ -134,7 +135,7 @@ overtake() { # POINTS
 }
 
 one_sleeps() { overtake 1; }
-slots_used_and_removed() { overtake 4; }
+slots_used_and_removed() { overtake $((4 + RANDOM % ROUNDS)); }
 
 # What was put into a slot that had been removed counts for nobody, and is neither lost nor hidden.
 fork_is_told() { # EPOCH
@@ -263,12 +264,21 @@ freeze a web
 copy_host a
 thaw
 aged=$host
-for i in $(seq "$ROUNDS"); do
-    for part in $PARTS; do
-        say "round $i: ${part//_/ }"
-        $part
+read -ra parts <<<"$PARTS"
+for i in $(seq $((${#parts[@]} > 0 ? ROUNDS : 0))); do
+    if [ "$i" -eq 2 ]; then # from now on in any order, and beside a processor
+        haunt "$SEED" &
+        ghost=$!
+        PIDS+=($ghost)
+    fi
+    for n in "${!parts[@]}"; do
+        [ "$i" -eq 1 ] || n=$((RANDOM % ${#parts[@]}))
+        say "round $i: ${parts[n]//_/ }"
+        ${parts[n]}
     done
 done
+touch "$TMP/enough"
+[ -z "$ghost" ] || wait "$ghost"
 if [ -n "$PARTS" ]; then
     say "a copy of long ago"
     mount_host "$aged"
