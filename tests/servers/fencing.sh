@@ -78,7 +78,7 @@ outcasts_end() {
 
 # Two copies of the live host and itself write and ship at the same moment.
 several_at_once() {
-    local racers=("$live") pids=() won=() h code
+    local racers=("$live") pids=() won=() h code race=$SECONDS.$hosts
     freeze "$live" web
     for _ in 1 2; do
         copy_host "$live"
@@ -89,7 +89,7 @@ several_at_once() {
     for h in "${racers[@]}"; do
         (
             code=0
-            stamp "$h" "race of $h"
+            stamp "$h" "race $race, $h"
             F "$h" point web --wait --timeout 60 >"$TMP/race.$h" 2>&1 || code=$?
             echo $code >"$TMP/code.$h"
         ) &
@@ -104,7 +104,7 @@ several_at_once() {
     [ ${#won[@]} -eq 1 ] || fail "of ${racers[*]} went on: ${won[*]:-none}"
     live=${won[0]}
     for h in "${racers[@]}"; do
-        [ "$h" = "$live" ] || { echo "race of $h" >>"$TMP/lost" && fenced "$h"; }
+        [ "$h" = "$live" ] || { echo "race $race, $h" >>"$TMP/lost" && fenced "$h"; }
     done
     ask_point "$live" "$live won"
 }
@@ -166,6 +166,7 @@ state_of_the_same_epoch() {
 
 # An older copy of the state is put back beside newer disks; then the newest one.
 older_state() {
+    local i
     freeze "$live" web
     cp -a "$(state_of "$live")" "$TMP/older"
     thaw
@@ -225,6 +226,7 @@ processors() { # POINTS
 
 points_are_good() {
     local id sum text
+    ! grep ' error ' "$TMP/process.log" | grep -v 'fork at epoch' || fail "a processor complains"
     B process web --once >/dev/null
     B points web --json >"$TMP/points.json"
     jq -e --argjson head "$(told "$live" epoch)" \
@@ -265,15 +267,15 @@ copy_host a
 thaw
 aged=$host
 read -ra parts <<<"$PARTS"
-for i in $(seq $((${#parts[@]} > 0 ? ROUNDS : 0))); do
-    if [ "$i" -eq 2 ]; then # from now on in any order, and beside a processor
+for round in $(seq $((${#parts[@]} > 0 ? ROUNDS : 0))); do
+    if [ "$round" -eq 2 ]; then # from now on in any order, and beside a processor
         haunt "$SEED" &
         ghost=$!
         PIDS+=($ghost)
     fi
     for n in "${!parts[@]}"; do
-        [ "$i" -eq 1 ] || n=$((RANDOM % ${#parts[@]}))
-        say "round $i: ${parts[n]//_/ }"
+        [ "$round" -eq 1 ] || n=$((RANDOM % ${#parts[@]}))
+        say "round $round: ${parts[n]//_/ }"
         ${parts[n]}
     done
 done
