@@ -28,11 +28,13 @@ A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
 # Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
+# What a command after it does, happens just before.
 FROZEN=()
-freeze() { # HOST VM
+freeze() { # HOST VM [COMMAND...]
     local pids
     pids=$(on "$1" "$FARSHORE" status "$2" --json | jq '.vms[0] | .pid, .worker_pid')
     mapfile -t FROZEN <<<"$pids"
+    "${@:3}"
     kill -STOP "${FROZEN[@]}"
 }
 thaw() {
