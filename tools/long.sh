@@ -1,26 +1,41 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
-# named ones. A row that passed is not run again for the same commit unless it is named.
-#   simulator  100,000 fresh histories              kills   every kill test at full strength
-#   thinning   retention against its oracle, from THINNING_SEEDS seeds
-#   points     the main job under the oracle, three times over
-#   debian     a drill of a guest with a real Debian root, the source going on
-#   swift      OpenStack Swift, which has no conditional writes, is refused
+# named ones. A row that passed is not run again for the same commit unless it is named. The hour of
+# overload runs beside the others; a row's words are in build/long.ROW.
+#   overload   a guest that writes five times what goes up, for OVERLOAD_SECONDS (3600)
+#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (8); a target that
+#              passed is not run again for the same commit, whichever other failed
+#   simulator  SIM_HISTORIES (100,000) fresh histories
+#   thinning   retention against its own oracle, from THINNING_SEEDS (1000) seeds
 #   failn      every call of six operations failed once and for ever, in one process, under
 #              AddressSanitizer, and through real mounts (tests/failn); FAILN_SHARE of each is run
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
-#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (4); a target that
-#              passed is not run again for the same commit, whichever other failed
+#   kills      every kill test at full strength
+#   verbs      each failover verb killed behind each of its steps, of its job, of its job elsewhere
+#   fencing    copies of a host, sleepers, restored states, processors killed: FENCING_ROUNDS (6) times on
+#              each store, on one that loses replies and whose lists lag, and the processor killed at each
+#              call there; the seed is printed, SEED repeats it
+#   points     the main job under the oracle, three times over
+#   debian     a drill of a guest with a real Debian root, the source going on
+#   swift      OpenStack Swift, which has no conditional writes, is refused
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=4}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
+: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=8}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
+: "${FENCING_ROUNDS:=6}" "${OVERLOAD_SECONDS:=3600}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
 
+row_overload() { STRESS_SECONDS=$OVERLOAD_SECONDS e2e overload; }
+row_fuzz() {
+    build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
+        -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
+    export FUZZ_SECONDS FUZZ_DONE=build-fuzz/fuzz.$commit
+    printf '%s\n' tests/fuzz/*_fuzz.c | xargs -P "$FUZZ_JOBS" -n 1 bash tools/fuzz.sh
+}
 # On every processor; a broken promise prints its seed.
 row_simulator() {
     local job jobs first failed=0 pids=()
@@ -34,22 +49,7 @@ row_simulator() {
     grep -hE '^sim:|histories|copied' build/simulator.*
     return $failed
 }
-row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning >build/thinning.log 2>&1; }
-row_kills() {
-    local resend
-    for resend in on off; do
-        FARSHORE_RESEND=$resend KILLS=100 STALL_MS=1000 e2e mount_kill || return
-        FARSHORE_RESEND=$resend KILLS=100 e2e local_faults || return
-    KILL_ALL=1 e2e kill_steps && bash tests/e2e/no_worker.sh "$PWD" "$PWD/build/farshore"
-row_points() { for _ in 1 2 3; do e2e points || return; done; }
-row_swift() {
-    packages_install "${LONG_PACKAGES[@]}" &&
-        bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
-}
-row_debian() {
-    packages_install debootstrap &&
-        bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
-}
+row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning; }
 row_failn() {
     build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=address,undefined
     local failed=0
@@ -59,30 +59,65 @@ row_failn() {
     return $failed
 }
 row_mutate() { tools/mutate.sh; }
-row_fuzz() {
-    build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
-        -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
-    export FUZZ_SECONDS FUZZ_DONE=build-fuzz/fuzz.$commit
-    printf '%s\n' tests/fuzz/*_fuzz.c | xargs -P "$FUZZ_JOBS" -n 1 bash tools/fuzz.sh
+row_kills() {
+    local resend
+    for resend in on off; do
+        FARSHORE_RESEND=$resend KILLS=100 STALL_MS=1000 e2e mount_kill || return
+        FARSHORE_RESEND=$resend KILLS=100 e2e local_faults || return
+    done
+    KILL_ALL=1 e2e kill_steps && bash tests/e2e/no_worker.sh "$PWD" "$PWD/build/farshore"
+}
+row_verbs() { KILL_ROUNDS=all e2e verb_kill; }
+row_fencing() {
+    local server dialect with=(bash tests/servers/with.sh) of=("$PWD" "$PWD/build/farshore")
+    for server in file azurite radosgw; do
+        ROUNDS=$FENCING_ROUNDS "${with[@]}" "$server" bash tests/servers/fencing.sh "${of[@]}" || return
+    done
+    for dialect in s3 azure; do
+        export FAULTY_DIALECT=$dialect
+        ROUNDS=$FENCING_ROUNDS FAULTY_OPTIONS="--lag-ms 30000 --fault PUT:lose-reply=30%" \
+            "${with[@]}" faulty bash tests/servers/fencing.sh "${of[@]}" || return
+        FAULTY_OPTIONS=--tell "${with[@]}" faulty bash tests/servers/killed_processor.sh "${of[@]}" || return
+    done
+}
+row_points() { for _ in 1 2 3; do e2e points || return; done; }
+row_debian() {
+    packages_install debootstrap &&
+        bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
+}
+row_swift() {
+    packages_install "${LONG_PACKAGES[@]}" &&
+        bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
 }
 
 build_optimised
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo none)
 done_file=build/long.$commit
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator thinning kills points debian swift failn mutate fuzz)
-failed=0
+[ ${#rows[@]} -gt 0 ] || rows=(overload fuzz simulator thinning failn mutate kills verbs fencing points debian swift)
+
+run_row() { # ROW
+    local began=$SECONDS
+    if ("row_$1") >"build/long.$1" 2>&1; then # no command of a row ends it by failing, here
+        echo "$1" >>"$done_file"
+        echo "== $1: passed, $((SECONDS - began)) s"
+        tail -n 5 "build/long.$1"
+    else
+        tail -n 40 "build/long.$1"
+        echo "== $1: FAILED after $((SECONDS - began)) s"
+        return 1
+    fi
+}
+
+failed=0 beside=
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then
         echo "== $row: passed before"
-        continue
-    fi
-    echo "== $row"
-    if ("row_$row"); then # no command of a row ends it by failing, here
-        echo "$row" >>"$done_file"
+    elif [ "$row" = overload ]; then
+        run_row "$row" & beside=$!
     else
-        echo "== $row FAILED"
-        failed=1
+        run_row "$row" || failed=1
     fi
 done
+[ -z "$beside" ] || wait "$beside" || failed=1
 exit $failed

@@ -173,6 +173,7 @@ static bool add_answer(cJSON *j, const struct row *r, struct err *err)
                                         "point",
                                         "applied_epoch",
                                         "applied_point",
+                                        "processor",
                                         "dirty_bytes",
                                         "undo_bytes",
                                         "shipped_bytes",
@@ -289,6 +290,16 @@ static void print_pass(const struct row *r)
     puts(text);
 }
 
+/* What the processor told of itself, when it is not well. */
+static void print_processor(const struct row *r)
+{
+    const char *health = "";
+    struct err ignored = ERR_NONE; /* an older mount does not say it */
+    if (r->answer && json_text(r->answer, "processor", &health, &ignored) && health[0] &&
+        strcmp(health, "ok") != 0)
+        printf("%s: the processor says: %s\n", r->settings.name, health);
+}
+
 static void print_validated(const struct verb_call *call, const struct row *r)
 {
     char id[POINT_TIME_CHARS + 1];
@@ -350,6 +361,7 @@ static void print_details(const struct verb_call *call, const struct row *r)
 {
     if (r->reason[0])
         printf("%s: %s\n", r->settings.name, r->reason);
+    print_processor(r);
     print_failover(call, r);
     print_validated(call, r);
     print_hydration(r);

@@ -90,7 +90,8 @@ bool worker_status_json(const struct worker_status *w, cJSON *j, struct err *err
         !json_add_text(j, "reason", s.reason, err) ||
         !json_add_text(j, "generation", generation, err) ||
         !worker_add_point(j, "point", s.point_ms, err) ||
-        !worker_add_point(j, "applied_point", s.applied_ms, err))
+        !worker_add_point(j, "applied_point", s.applied_ms, err) ||
+        !json_add_text(j, "processor", s.processor, err))
         return false;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (!json_add_u64(j, numbers[i].name, numbers[i].value, err))

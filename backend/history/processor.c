@@ -372,9 +372,9 @@ static enum processor_result apply(struct processor *p, const struct history_hea
             return PROCESSOR_FAILED;
         if (bad == 0)
             return overtaken(p, head, err);
-        count = bad;
+        count = bad; /* what is damaged, or gone to another processor in the middle of it */
         if (!apply_write(&p->config, p->history, b->epochs, count, epochs, &bad, err))
-            return PROCESSOR_FAILED;
+            return bad == count ? PROCESSOR_FAILED : overtaken(p, head, err);
     }
     enum processor_result result = record_append(p, head, b, count, epochs, err);
     if (result == PROCESSOR_APPLIED)

@@ -346,6 +346,7 @@ static void take_progress(struct shipper *s)
         return;
     s->seen.applied_epoch = progress.applied_epoch;
     s->seen.applied_ms = progress.applied_point_ms;
+    snprintf(s->seen.processor, sizeof s->seen.processor, "%s", progress.health);
     size_t done = 0;
     while (done < s->unapplied_count && s->unapplied[done].epoch <= progress.applied_epoch)
         done++;

@@ -5,6 +5,7 @@
 #include "common/json.h"
 #include "fs/disk/cut.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 
 #define STATE_BYTES_MAX (256u << 10)
@@ -229,23 +230,55 @@ bool clean_record_void(struct world *w, const char *folder, struct err *err)
     return file_remove(w, path, err);
 }
 
+/* The marks of a disk are one file for as long as the disk is: never replaced, only written to. */
+static bool marks_inode(struct world *w, const char *folder, const char *disk, uint64_t *inode,
+                        struct err *err)
+{
+    struct world_file *file AUTO_FILE = NULL;
+    struct world_stat st;
+    char path[PATH_BYTES];
+    snprintf(path, sizeof path, "%s/%s.marks", folder, disk);
+    if (!file_open(w, path, O_RDONLY, 0, &file, err))
+        return false;
+    int rc = w->ops->stat(file, &st);
+    *inode = rc == 0 ? st.inode : 0;
+    return rc == 0 || err_errno(err, -rc, "cannot look at %s", path);
+}
+
 bool held_record_make(struct world *w, const char *folder, const struct source *s, struct err *err)
 {
     char path[PATH_BYTES];
     cJSON *json AUTO_JSON = NULL;
-    cJSON *disks;
+    cJSON *disks, *marks;
     state_path(path, folder, "held.json");
-    if (!json_make(&json, err) || !json_add_object(json, "inodes", &disks, err))
+    if (!json_make(&json, err) || !json_add_object(json, "inodes", &disks, err) ||
+        !json_add_object(json, "marks", &marks, err))
         return false;
     for (size_t i = 0; i < source_disks(s); i++) {
         struct world_stat st;
+        uint64_t inode;
         const char *name = source_disk_name(s, i);
         if (!source_disk_stat(s, i, &st))
             return err_set(err, ERR_IO, "disk %s: cannot look at its file", name);
         if (!st.block_device && !json_add_u64(disks, name, st.inode, err))
             return false;
+        if (!marks_inode(w, folder, name, &inode, err) || !json_add_u64(marks, name, inode, err))
+            return false;
     }
     return save_json(w, path, json, err);
+}
+
+/* *replaced: `was` has another inode for the name than the file that is there. */
+static bool compare_inode(const cJSON *was, const char *name, uint64_t inode, bool *replaced,
+                          struct err *err)
+{
+    uint64_t before;
+    if (!json_has(was, name))
+        return true;
+    if (!json_u64(was, name, &before, err))
+        return false;
+    *replaced = before != inode;
+    return true;
 }
 
 bool held_record_compare(struct world *w, const char *folder, const struct source *s,
@@ -254,7 +287,7 @@ bool held_record_compare(struct world *w, const char *folder, const struct sourc
     char path[PATH_BYTES];
     cJSON *json AUTO_JSON = NULL;
     struct err load = ERR_NONE;
-    const cJSON *disks;
+    const cJSON *disks, *marks = NULL; /* of an older version: no marks */
     state_path(path, folder, "held.json");
     *replaced = false;
     if (!load_json(w, path, &json, &load)) {
@@ -263,21 +296,26 @@ bool held_record_compare(struct world *w, const char *folder, const struct sourc
         *err = load;
         return false;
     }
-    if (!json_object(json, "inodes", &disks, err))
+    if (!json_object(json, "inodes", &disks, err) ||
+        (json_has(json, "marks") && !json_object(json, "marks", &marks, err)))
         return err_wrap(err, "%s", path);
     for (size_t i = 0; i < source_disks(s) && !*replaced; i++) {
         struct world_stat st;
-        uint64_t was;
+        uint64_t inode;
         const char *name = source_disk_name(s, i);
         if (!source_disk_stat(s, i, &st))
             return err_set(err, ERR_IO, "disk %s: cannot look at its file", name);
-        if (st.block_device || !json_has(disks, name))
-            continue;
-        if (!json_u64(disks, name, &was, err))
+        if (!st.block_device && !compare_inode(disks, name, st.inode, replaced, err))
             return err_wrap(err, "%s", path);
-        *replaced = was != st.inode;
         if (*replaced)
             snprintf(why, 200, "disk %s is another file than the one that was mounted last", name);
+        if (*replaced || marks == NULL)
+            continue;
+        if (!marks_inode(w, folder, name, &inode, err) ||
+            !compare_inode(marks, name, inode, replaced, err))
+            return err_wrap(err, "%s", path);
+        if (*replaced)
+            snprintf(why, 200, "the state in %.120s was put back from a copy", folder);
     }
     return true;
 }

@@ -9,6 +9,7 @@
 #define FS_DISK_SHIPPER_H
 
 #include "backend/history/epoch.h"
+#include "backend/history/processor.h"
 #include "backend/store/store.h"
 #include "fs/disk/pace.h"
 #include "fs/disk/source.h"
@@ -92,6 +93,8 @@ struct shipper_status {
     uint64_t rpo_seconds;       /* the same for the target, from the progress objects */
     uint64_t applied_epoch;     /* as the processor last said; 0 = nothing yet */
     uint64_t applied_ms;        /* newest applied point */
+    /* "ok", or what the processor says is wrong; empty: it has said nothing yet. */
+    char processor[PROCESSOR_HEALTH_MAX];
     uint64_t dirty_bytes;
     uint64_t undo_bytes;
     uint64_t shipped_bytes;                     /* stored bytes put since the mount began */

@@ -17,9 +17,13 @@ PIDS=()
 CACHE=${FARSHORE_TEST_CACHE:-file://$TMP/cache}
 TARGET=${FARSHORE_TEST_TARGET:-file://$TMP/target}
 
-# As the source host or the target host: each has folders of its own.
-a() { FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$TMP/a/state FARSHORE_RUN=$TMP/a/run "$@"; }
-b() { FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE_RUN=$TMP/b/run "$@"; }
+# As a host, each of which has folders of its own: a is the source, b the target.
+on() { # HOST COMMAND...
+    local host=$TMP/$1
+    FARSHORE_CONFIG=$host/config FARSHORE_STATE=$host/state FARSHORE_RUN=$host/run "${@:2}"
+}
+a() { on a "$@"; }
+b() { on b "$@"; }
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
 
@@ -40,6 +44,20 @@ faulty() {
 spoil() { # CALL ACTION COUNT OFFSET PATH
     echo "${@:2}" >"$TMP/faulty/new" && mv "$TMP/faulty/new" "$TMP/faulty/$1"
 }
+# Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
+# What a command after it does, happens just before.
+FROZEN=()
+freeze() { # HOST VM [COMMAND...]
+    local pids
+    pids=$(on "$1" "$FARSHORE" status "$2" --json | jq '.vms[0] | .pid, .worker_pid')
+    mapfile -t FROZEN <<<"$pids"
+    "${@:3}"
+    kill -STOP "${FROZEN[@]}"
+}
+thaw() {
+    [ ${#FROZEN[@]} -eq 0 ] || kill -CONT "${FROZEN[@]}" 2>/dev/null || true
+    FROZEN=()
+}
 
 say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
@@ -47,6 +65,7 @@ fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 cleanup() {
     local status=$?
     set +e
+    thaw
     for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
     # Innermost first: file systems on loop devices, the devices, then FUSE.
     findmnt -rno TARGET | grep "^$TMP/" | grep -v '/\(src\|rec\)[^/]*$' | tac | xargs -r -n1 umount

@@ -69,8 +69,8 @@ END
 ask() { # WHO METHOD cache|target KEY [CURL-OPTION...]
     local store=$3 folder prefix container account name
     store_place "$3"
-    case $FARSHORE_TEST_SERVER in
-    azurite*) ask_azure "$1" "$2" "$container/$prefix$4" '' -H 'x-ms-version: 2021-12-02' "${@:5}" ;;
+    case $CACHE in
+    azure:*) ask_azure "$1" "$2" "$container/$prefix$4" '' -H 'x-ms-version: 2021-12-02' "${@:5}" ;;
     *) ask_s3 "$1" "$2" "$container/$prefix$4" '' "${@:5}" ;;
     esac
 }
@@ -83,12 +83,12 @@ put_raw() { # WHO cache|target KEY TEXT: unconditional
 names_in() { # cache|target VM
     local store=$1 folder prefix container account name status tag=Key
     store_place "$1"
-    case $FARSHORE_TEST_SERVER in
-    file)
+    case $CACHE in
+    file:*)
         [ ! -d "$folder/$2" ] || (cd "$folder" && find "$2" -type f)
         return
         ;;
-    azurite*)
+    azure:*)
         tag=Name
         status=$(ask_azure "$ADMIN" GET "$container" "restype=container&comp=list&prefix=$(urlencode "$prefix$2/")" \
             -H 'x-ms-version: 2021-12-02')
@@ -97,6 +97,22 @@ names_in() { # cache|target VM
     esac
     [ "$status" = 200 ] || { cat "$TMP/answer" >&2; fail "listing $1: $status"; }
     grep -o "<$tag>[^<]*" "$TMP/answer" | sed "s#^<$tag>$prefix##" || true
+}
+
+# Whether an object is there: by a read of it, as lists may lag.
+holds() { # cache|target KEY
+    local folder prefix container account name status
+    store_place "$1"
+    if [ "$FARSHORE_TEST_SERVER" = file ]; then
+        [ -e "$folder/$2" ]
+        return
+    fi
+    status=$(ask "$ADMIN" GET "$1" "$2")
+    case $status in
+    200) ;;
+    404) return 1 ;;
+    *) fail "reading $2 in the $1 store: $status" ;;
+    esac
 }
 
 # --- roles: folders of credentials that allow what a role needs, and no more ---

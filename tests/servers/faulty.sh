@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # The project's own HTTP store (tests/support/http_store.h) as a process, with the faults that
 # FAULTY_OPTIONS asks for (build/tests/faulty_store says which there are); sourced by with.sh.
+# FARSHORE_TEST_FAULTY is its pid: SIGUSR2 there makes it take the faults in FARSHORE_TEST_FOLDER/faults.
 # FAULTY_DIALECT is s3 or azure; FAULTY_STORE the binary, when it lies elsewhere than in build/.
 # shellcheck shell=bash disable=SC2154
 start_faulty() {
@@ -8,13 +9,14 @@ start_faulty() {
     local dialect=${FAULTY_DIALECT:-s3} port
     [ -x "$binary" ] || skip "no $binary: build the target faulty_store"
     # shellcheck disable=SC2086 # several options
-    setpriv --pdeathsig KILL "$binary" --dialect "$dialect" ${FAULTY_OPTIONS:-} >"$FOLDER/port" 2>"$FOLDER/faulty.log" &
+    setpriv --pdeathsig KILL "$binary" --dialect "$dialect" --faults "$FOLDER/faults" ${FAULTY_OPTIONS:-} >"$FOLDER/port" 2>"$FOLDER/faulty.log" &
     PIDS+=($!)
     until [ -s "$FOLDER/port" ]; do
         kill -0 "${PIDS[-1]}" 2>/dev/null || { cat "$FOLDER/faulty.log" >&2; exit 1; }
         sleep 0.05
     done
     port=$(<"$FOLDER/port")
+    export FARSHORE_TEST_FAULTY=${PIDS[-1]}
     export FARSHORE_TEST_ENDPOINT=http://127.0.0.1:$port
     if [ "$dialect" = azure ]; then
         # Any base64 will do: nobody checks what is signed with it.

@@ -2,7 +2,9 @@
  * The HTTP store as a process, for scripts and benchmarks: prints its port, then serves until it
  * gets SIGTERM or SIGINT. With --record, SIGUSR1 prints what was asked since the last one, a line
  * each: METHOD TARGET STATUS. Credentials are ignored. Faults are written KIND=N for the next N
- * requests, KIND=N%  for so many of a hundred, with METHOD: before them when they concern one. */
+ * requests, KIND=N@K for those after K that go well, KIND=N% for so many of a hundred, with
+ * METHOD[,METHOD]: before them when they do not concern all. With --faults, SIGUSR2 puts those of
+ * FILE, one a line, in the place of all that were there, and removes FILE. */
 #include "tests/support/http_store.h"
 
 #include <getopt.h>
@@ -28,9 +30,10 @@ static const char *const kinds[HTTP_FAULTS] = {
 
 static const char usage[] =
     "usage: faulty_store [--dialect s3|azure] [--port N] [--delay MS] [--page N] [--seed N]\n"
-    "                    [--skew S] [--lag PUTS] [--ignore-conditions] [--record] [--unchecked]\n"
+    "                    [--skew S] [--lag PUTS] [--lag-ms MS] [--ignore-conditions] [--record]\n"
+    "                    [--unchecked] [--tell] [--faults FILE]\n"
     "                    [--status N] [--retry-after TEXT] [--to-port N]   of faults behind them\n"
-    "                    [--fault [METHOD:]KIND=N[%]] ...\n"
+    "                    [--fault [METHOD[,...]:]KIND=N[%|@K]] ...\n"
     "KIND: lose-reply refuse cut-up cut-down flip-up flip-down redirect stall stall-down trickle\n"
     "      endless-headers endless-body\n";
 
@@ -56,8 +59,9 @@ struct settings {
     bool on[HTTP_FAULTS];
     uint32_t delay_ms;
     int64_t skew_s;
-    uint64_t lag;
+    uint64_t lag, lag_ms;
     bool ignore_conditions;
+    const char *faults_file;
 };
 
 static enum http_fault kind_of(const char *name)
@@ -69,7 +73,7 @@ static enum http_fault kind_of(const char *name)
     return HTTP_FAULTS;
 }
 
-/* "[METHOD:]KIND=N[%]"; the text is cut in pieces and kept. */
+/* "[METHOD[,METHOD]:]KIND=N[%|@K]"; the text is cut in pieces and kept. */
 static void take_fault(struct settings *s, char *text)
 {
     struct http_rule rule = s->rule;
@@ -83,6 +87,11 @@ static void take_fault(struct settings *s, char *text)
         rule.method = text;
     }
     enum http_fault f = kind_of(kind);
+    char *at = strchr(equals, '@');
+    if (at != NULL) {
+        *at = '\0';
+        rule.skip = (uint32_t)number(at + 1);
+    }
     size_t length = strlen(equals);
     bool percent = length > 0 && equals[length - 1] == '%';
     if (percent)
@@ -103,9 +112,12 @@ enum {
     SEED,
     SKEW,
     LAG,
+    LAG_MS,
     IGNORE,
     RECORD,
     UNCHECKED,
+    TELL,
+    FAULTS,
     STATUS,
     AFTER,
     TO,
@@ -120,9 +132,12 @@ static const struct option options[] = {
     {"seed", required_argument, NULL, SEED},
     {"skew", required_argument, NULL, SKEW},
     {"lag", required_argument, NULL, LAG},
+    {"lag-ms", required_argument, NULL, LAG_MS},
     {"ignore-conditions", no_argument, NULL, IGNORE},
     {"record", no_argument, NULL, RECORD},
     {"unchecked", no_argument, NULL, UNCHECKED},
+    {"tell", no_argument, NULL, TELL},
+    {"faults", required_argument, NULL, FAULTS},
     {"status", required_argument, NULL, STATUS},
     {"retry-after", required_argument, NULL, AFTER},
     {"to-port", required_argument, NULL, TO},
@@ -156,6 +171,9 @@ static void take(struct settings *s, int which)
     case LAG:
         s->lag = number(optarg);
         return;
+    case LAG_MS:
+        s->lag_ms = number(optarg);
+        return;
     case IGNORE:
         s->ignore_conditions = true;
         return;
@@ -164,6 +182,12 @@ static void take(struct settings *s, int which)
         return;
     case UNCHECKED:
         s->config.unchecked = true;
+        return;
+    case TELL:
+        s->config.tell = true;
+        return;
+    case FAULTS:
+        s->faults_file = optarg;
         return;
     case STATUS:
         s->rule.status = (unsigned)number(optarg);
@@ -182,15 +206,40 @@ static void take(struct settings *s, int which)
     }
 }
 
+static void apply_faults(const struct settings *s, struct http_store *store)
+{
+    for (enum http_fault f = 0; f < HTTP_FAULTS; f++)
+        http_store_fault(store, f, s->on[f] ? &s->rules[f] : NULL);
+}
+
 static void apply(const struct settings *s, struct http_store *store)
 {
     http_store_delay(store, s->delay_ms);
     http_store_skew_date(store, s->skew_s);
     http_store_lag_lists(store, s->lag);
+    http_store_lag_lists_ms(store, s->lag_ms);
     http_store_ignore_conditions(store, s->ignore_conditions);
-    for (enum http_fault f = 0; f < HTTP_FAULTS; f++)
-        if (s->on[f])
-            http_store_fault(store, f, &s->rules[f]);
+    apply_faults(s, store);
+}
+
+/* Texts of faults that went are kept: requests under way may still look at them. */
+static void read_faults(struct settings *s, struct http_store *store)
+{
+    FILE *f = s->faults_file != NULL ? fopen(s->faults_file, "r") : NULL;
+    char *line = NULL;
+    size_t room = 0;
+    if (f == NULL)
+        fail("SIGUSR2 wants --faults FILE");
+    memset(s->on, 0, sizeof s->on);
+    while (getline(&line, &room, f) > 0) {
+        line[strcspn(line, "\n")] = '\0';
+        take_fault(s, TAKE(line));
+        room = 0;
+    }
+    free(line);
+    fclose(f);
+    apply_faults(s, store);
+    remove(s->faults_file);
 }
 
 static void print_records(struct http_store *store, size_t *printed)
@@ -218,6 +267,7 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGUSR1);
+    sigaddset(&signals, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* in all threads that follow */
     signal(SIGPIPE, SIG_IGN);
     struct http_store *store = http_store_start(&s.config);
@@ -228,8 +278,12 @@ int main(int argc, char **argv)
     apply(&s, store);
     printf("%u\n", http_store_port(store));
     fflush(stdout);
-    while (sigwait(&signals, &got) == 0 && got == SIGUSR1)
-        print_records(store, &printed);
+    while (sigwait(&signals, &got) == 0 && (got == SIGUSR1 || got == SIGUSR2)) {
+        if (got == SIGUSR1)
+            print_records(store, &printed);
+        else
+            read_faults(&s, store);
+    }
     http_store_stop(&store);
     return 0;
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # What enable refuses, with words on what to change, and nothing is enabled then: Swift, which has
-# no conditional writes; at radosgw, a region that it does not know.
+# no conditional writes; at radosgw, a region that it does not know; the project's own that replaces
+# what is there though told not to.
 . "$(dirname "$0")/../e2e/lib.sh" "$@"
 . "$SOURCE/tests/servers/client.sh"
 
@@ -25,6 +26,10 @@ radosgw)
     refuse 'give the one it is in as region=' '&region=nowhere-1'
     say "the same, with the right region"
     A enable web --disk "os=$TMP/disks/os.raw" --cache "$CACHE&region=us-east-1" --target "$TARGET" >/dev/null
+    ;;
+faulty)
+    refuse 'replaced' ''
+    [ "$(names_in cache web | grep -vc /check-)" = 0 ] || fail "something was begun: $(names_in cache web)"
     ;;
 *) fail "nothing is to be refused at $FARSHORE_TEST_SERVER" ;;
 esac

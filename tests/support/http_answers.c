@@ -151,6 +151,7 @@ void http_list_locked(struct exchange *x, const char *prefix, const char *after,
     unsigned shown = 0;
 
     read_marker(marker, &behind);
+    uint64_t now_ms = http_objects_now_ms();
     const char *least = behind.length > 1 ? (const char *)behind.data : after != NULL ? after : "";
     buf_put(&start, x->container, head - 1);
     buf_put_u8(&start, '/');
@@ -162,7 +163,8 @@ void http_list_locked(struct exchange *x, const char *prefix, const char *after,
         const char *key = object->name + head;
         if (strncmp(object->name, (const char *)start.data, length) != 0)
             return;
-        if (strcmp(key, least) <= 0 || object->number + x->store->list_lag > o->puts)
+        if (strcmp(key, least) <= 0 || object->number + x->store->list_lag > o->puts ||
+            object->put_ms + x->store->list_lag_ms > now_ms)
             continue;
         if (shown++ == page) {
             base64_write(span_of_text(x->last), next);

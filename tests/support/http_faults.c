@@ -13,13 +13,17 @@
 
 static bool matches(const struct exchange *x, const struct http_rule *rule)
 {
-    return (rule->method == NULL || strcmp(rule->method, x->method) == 0) &&
+    return (rule->method == NULL || strstr(rule->method, x->method) != NULL) &&
            (rule->path == NULL || strstr(x->target, rule->path) != NULL);
 }
 
 /* Whether the rule takes this one. */
 static bool happens_locked(struct http_store *s, struct http_fault_row *row)
 {
+    if (row->rule.skip > 0) {
+        row->rule.skip--;
+        return false;
+    }
     if (row->rule.next > 0) {
         row->rule.next--;
         return true;
@@ -178,6 +182,8 @@ static enum MHD_Result send_reply(struct exchange *x)
 enum MHD_Result fault_send(struct exchange *x)
 {
     bool empty = x->object != NULL ? x->length == 0 : x->text.length == 0;
+    if (x->store->config.tell && x->fault != HTTP_FAULTS)
+        fprintf(stderr, "fault %s %s\n", x->method, x->target);
     if (x->fault == HTTP_LOSE_REPLY || (x->fault == HTTP_CUT_DOWN && empty))
         return MHD_NO;
     if (x->fault == HTTP_STALL) {

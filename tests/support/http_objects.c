@@ -83,6 +83,13 @@ void http_object_drop(struct http_object *object)
     free(object);
 }
 
+uint64_t http_objects_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 size_t http_objects_at(const struct http_objects *o, const char *name)
 {
     size_t low = 0, high = o->count;
@@ -106,6 +113,7 @@ void http_objects_put(struct http_objects *o, struct http_object *object)
 {
     size_t at = http_objects_at(o, object->name);
     object->number = ++o->puts;
+    object->put_ms = http_objects_now_ms();
     if (at < o->count && strcmp(o->rows[at]->name, object->name) == 0) {
         http_object_drop(o->rows[at]);
         o->rows[at] = object;

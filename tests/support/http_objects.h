@@ -19,8 +19,11 @@ struct http_object {
     struct buf headers; /* "name: value\0" ...: given with the put, sent with every read */
     char etag[HTTP_ETAG_MAX];
     uint64_t number; /* of puts */
+    uint64_t put_ms; /* boot time */
     bool copied;     /* by the service */
 };
+
+uint64_t http_objects_now_ms(void); /* boot time */
 
 struct http_objects {
     struct http_object **rows; /* in byte order of names */

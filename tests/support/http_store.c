@@ -112,17 +112,13 @@ static void count_locked(struct http_store *s, const char *method)
 static void record_locked(struct exchange *x, char *headers)
 {
     struct http_store *s = x->store;
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
     x->record = s->record_count++;
     s->records = realloc(s->records, s->record_count * sizeof *s->records);
     char *target = strdup(x->target);
     if (s->records == NULL || target == NULL)
         abort();
-    s->records[x->record] = (struct http_record){.target = target,
-                                                 .headers = headers,
-                                                 .begun_ms = (uint64_t)now.tv_sec * 1000 +
-                                                             (uint64_t)now.tv_nsec / 1000000};
+    s->records[x->record] = (struct http_record){
+        .target = target, .headers = headers, .begun_ms = http_objects_now_ms()};
     memcpy(s->records[x->record].method, x->method, sizeof x->method);
 }
 
@@ -367,6 +363,12 @@ void http_store_lag_lists(struct http_store *s, uint64_t puts)
 {
     LOCK_SCOPE(&s->lock);
     s->list_lag = puts;
+}
+
+void http_store_lag_lists_ms(struct http_store *s, uint64_t ms)
+{
+    LOCK_SCOPE(&s->lock);
+    s->list_lag_ms = ms;
 }
 
 void http_store_skew_date(struct http_store *s, int64_t seconds)

@@ -23,6 +23,7 @@ struct http_store_config {
     const char *tls_key, *tls_certificate; /* PEM; NULL: plain http */
     bool record;                           /* keep what was asked, without bodies */
     bool unchecked;                        /* no digest is computed: for measuring clients */
+    bool tell; /* on stderr of each fault that happened, when it has: "fault METHOD TARGET" */
 };
 
 /* NULL: this libmicrohttpd cannot do what was asked (TLS). */
@@ -33,6 +34,7 @@ uint16_t http_store_port(const struct http_store *s);
 /* --- what is always so until it is changed --- */
 void http_store_delay(struct http_store *s, uint32_t ms);         /* before each answer */
 void http_store_lag_lists(struct http_store *s, uint64_t puts);   /* the newest are not shown */
+void http_store_lag_lists_ms(struct http_store *s, uint64_t ms);  /* nor what is younger */
 void http_store_skew_date(struct http_store *s, int64_t seconds); /* its clock, ahead of ours */
 void http_store_ignore_conditions(struct http_store *s, bool on); /* If-None-Match does nothing */
 void http_store_complete_replaces(struct http_store *s, bool on); /* on S3, as radosgw 16 */
@@ -62,8 +64,9 @@ enum http_fault {
 #define HTTP_ANYWHERE UINT64_MAX /* `at`: by chance */
 
 struct http_rule {
-    const char *method; /* NULL: all */
+    const char *method; /* one or more with commas between them; NULL: all */
     const char *path;   /* in the request's path or query; NULL: all. Outlives the rule */
+    uint32_t skip;      /* the next so many that match go well; after them */
     uint32_t next;      /* the next so many that match */
     uint32_t per_mille; /* and of the others so many in a thousand */
     unsigned status;

@@ -51,7 +51,7 @@ struct http_store {
     pthread_cond_t change;
     bool ending;
     uint32_t delay_ms;
-    uint64_t list_lag;
+    uint64_t list_lag, list_lag_ms;
     int64_t skew_s;
     bool conditions_ignored, complete_replaces;
     unsigned copy_polls;

@@ -549,6 +549,60 @@ static void the_loser_of_a_race_is_overtaken_and_reads_again(void **state)
     history_close(&h);
 }
 
+/* Another one does everything just before call number `at`. */
+struct rival_at {
+    struct made_vm *vm;
+    uint64_t at, calls;
+};
+
+static enum memory_fault rival_at_before(void *context, const struct memory_call *call)
+{
+    struct rival_at *r = context;
+    (void)call;
+    if (++r->calls == r->at)
+        made_vm_apply(r->vm);
+    return MEMORY_PASS;
+}
+
+static void ship_in_parts(struct made_vm *vm, uint32_t seed)
+{
+    for (uint32_t i = 0; i < 64; i++)
+        epoch_maker_fill(&vm->maker, 0, 100 + i, seed * 1000 + i);
+    epoch_maker_cut(&vm->maker);
+}
+
+static void overtaken_at_any_call_it_reads_again_and_complains_of_nothing(void **state)
+{
+    struct rival_at rival = {.at = 1};
+    (void)state;
+    do {
+        struct made_vm vm;
+        struct made_processor p;
+        struct err err = ERR_NONE;
+        enum processor_result result;
+        made_vm_init(&vm, 2, 4096);
+        vm.maker.inline_max = 0;
+        for (uint32_t i = 1; i <= 3; i++)
+            ship_in_parts(&vm, i);
+        rival = (struct rival_at){.vm = &vm, .at = rival.at};
+        made_processor_open(&vm, &p);
+        memory_store_hook(p.caches[0], rival_at_before, NULL, &rival);
+        memory_store_hook(p.targets[0], rival_at_before, NULL, &rival);
+        do
+            result = processor_step(p.processor, &err);
+        while (result == PROCESSOR_APPLIED || result == PROCESSOR_AGAIN);
+        if (result != PROCESSOR_IDLE)
+            fail_msg("overtaken at call %llu: %s", (unsigned long long)rival.at, err.text);
+        made_processor_close(&p);
+        assert_string_equal(progress_of(&vm).health, "ok");
+        struct history *h = made_vm_history(&vm);
+        assert_int_equal(history_points(h), 3);
+        history_close(&h);
+        made_vm_release(&vm);
+    } while (rival.calls >= rival.at++);
+    assert_true(rival.at > 20);
+}
+
 /* --- damage --- */
 
 /* Ships a good epoch and then one in parts, which `harm` has a go at. */
@@ -880,6 +934,7 @@ int main(void)
         cmocka_unit_test(the_same_processor_goes_on_after_any_failure),
         TEST(two_processors_are_as_one),
         TEST(the_loser_of_a_race_is_overtaken_and_reads_again),
+        cmocka_unit_test(overtaken_at_any_call_it_reads_again_and_complains_of_nothing),
         TEST(a_damaged_part_stops_there_and_is_named),
         TEST(a_missing_part_stops_there_and_is_named),
         TEST(a_damaged_entry_stops_there_and_is_named),

@@ -2,6 +2,7 @@
 #include "fs/disk/shipper.h"
 
 #include "backend/history/processor.h"
+#include "backend/history/progress.h"
 #include "common/file.h"
 #include "fs/disk/ship.h"
 #include "fs/disk/source_private.h"
@@ -875,6 +876,45 @@ static void a_disk_replaced_after_a_crash_ships_by_a_resync(void **state)
     assert_int_not_equal(rig_replica(r, 0, 7, &has), RIG_REPLICA_DATA);
 }
 
+/* Copies every file of the state, over what is there as a restore does: by new files. */
+static void copy_state(struct rig *r, const char *from, const char *to)
+{
+    static const char *const names[] = {"ship.json", "held.json", "a.marks",
+                                        "b.marks",   "a.digests", "b.digests"};
+    char source[64], target[64];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct err err = ERR_NONE;
+        struct buf bytes AUTO_BUF = BUF_NONE;
+        snprintf(source, sizeof source, "%s/%s", from, names[i]);
+        snprintf(target, sizeof target, "%s/%s", to, names[i]);
+        check_ok(file_load(r->world, source, 1u << 20, &bytes, &err), err);
+        check_ok(file_replace(r->world, target, 0600, buf_span(&bytes), &err), err);
+    }
+}
+
+/* The log has not moved on, so nobody is fenced; but the older marks know of no later write. */
+static void a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint8_t has = 0;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_open(r); /* no mark is set now */
+    check_ok(dir_make(r->world, "/copy", 0700, &err), err);
+    copy_state(r, RIG_FOLDER, "/copy");
+    rig_write(r, 0, 7, 1, 2);
+    rig_reboot(r);
+    copy_state(r, "/copy", RIG_FOLDER);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    assert_non_null(strstr(rig_status(r).reason, "put back"));
+    rig_ship_all(r);
+    assert_int_equal(replica(r, 0, 7, &has), REPLICA_DATA);
+    assert_int_equal(has, 2);
+}
+
 /* The record goes only when the marks say what it said. */
 static void a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun(void **state)
 {
@@ -1046,6 +1086,23 @@ static void rpo_stays_right_when_more_points_wait_than_are_kept_apart(void **sta
     assert_int_equal(s->unapplied_count, SHIP_UNAPPLIED_MAX);
     assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].epoch, SHIP_UNAPPLIED_MAX + 10);
     assert_int_equal(s->unapplied[SHIP_UNAPPLIED_MAX - 1].first_write_ms, SHIP_UNAPPLIED_MAX);
+}
+
+static void what_ails_the_processor_is_in_the_status(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    uint64_t number = 0;
+    struct processor_config config = {
+        .world = r->world, .vm = RIG_VM, .keys = r->keys, .caches = &r->store};
+    struct processor_progress progress = {.generation = r->generation, .health = "fork at epoch 3"};
+    assert_string_equal(rig_status(r).processor, "");
+    check_ok(progress_put(&config, &progress, &number, &err), err);
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_advance_ms(r, 10000);
+    step_times(r, 1);
+    assert_string_equal(rig_status(r).processor, "fork at epoch 3");
 }
 
 static enum memory_fault count_lists(void *context, const struct memory_call *call)
@@ -1289,6 +1346,7 @@ int main(void)
         T(after_a_clean_stop_nothing_is_dirty),
         T(what_was_written_behind_our_back_ships_by_a_resync),
         T(a_disk_replaced_after_a_crash_ships_by_a_resync),
+        T(a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync),
         T(a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun),
         T_CLOSED(a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later),
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
@@ -1299,6 +1357,7 @@ int main(void)
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
         T(rpo_is_the_age_of_the_oldest_write_that_the_target_lacks),
         T(rpo_stays_right_when_more_points_wait_than_are_kept_apart),
+        T(what_ails_the_processor_is_in_the_status),
         T(news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_seldom),
         T(the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write),
         T(who_waited_for_a_point_finds_it_in_the_status),
