@@ -74,6 +74,12 @@ static bool choose_drill(const struct verb_call *call, const struct vm *vm,
                    test ? " " : "", test ? test : "", vm->settings.name);
 }
 
+static bool is_failover(const struct protection *p)
+{
+    return (p->state == PROTECTION_FAILED_OVER || p->state == PROTECTION_FAILING_BACK) &&
+           p->failover.host[0] != '\0';
+}
+
 bool ask_host(const struct verb_call *call, const struct vm *vm, const struct protection *p,
               enum ask_where where, char *out, size_t size, struct err *err)
 {
@@ -89,7 +95,7 @@ bool ask_host(const struct verb_call *call, const struct vm *vm, const struct pr
     case ASK_DRILL:
         return choose_drill(call, vm, p, out, size, err);
     case ASK_FAILOVER:
-        snprintf(out, size, "%s", p->failover.host[0] ? p->failover.host : me.name);
+        snprintf(out, size, "%s", is_failover(p) ? p->failover.host : me.name);
         return true;
     case ASK_RUNNING:
         break;

@@ -106,21 +106,30 @@ static bool adopt(struct flow *f, struct err *err)
     return seed_adopt(&config, state, err);
 }
 
+static bool result(const struct flow *f, cJSON **values, struct err *err)
+{
+    return json_make(values, err) &&
+           json_add_text(*values, "point", f->protection->failover.point, err);
+}
+
 static bool run_revert(const struct verb_call *call, struct vm *vm, struct job_run *job,
                        cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     bool pending = false;
     uint64_t resumed_ms;
-    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) ||
-        !(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
+        return false;
+    if (flow_done(&f))
+        return result(&f, values, err);
+    if (!(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
         return false;
     if (pending)
         return err_set(err, ERR_TRANSIENT,
                        "the cache store does not answer: the same command goes on");
     return takeover_disks(&f, true, err) && adopt(&f, err) &&
-           takeover_start(&f, &resumed_ms, err) && json_make(values, err) &&
-           json_add_text(*values, "point", f.protection->failover.point, err);
+           takeover_start(&f, &resumed_ms, err) && result(&f, values, err);
 }
 
-const struct handler handler_revert = {.verb = "revert", .resumable = true, .run = run_revert};
+const struct handler handler_revert = {
+    .verb = "revert", .resumable = true, .decides = true, .run = run_revert};
