@@ -2,7 +2,6 @@
  * The processor service: a loop over the VMs known here. Stateless, so any end is a clean one;
  * signals end it between two steps. */
 #include "backend/history/claim.h"
-#include "backend/history/processor.h"
 #include "common/log.h"
 #include "common/rfc3339.h"
 #include "tools/ending.h"
@@ -31,20 +30,6 @@ static void work_close(struct work *k)
     processor_close(&k->processor);
     vm_release(&k->vm);
     k->vm = VM_NONE;
-}
-
-static struct processor_config config_of(const struct verb_call *call, struct vm *vm)
-{
-    return (struct processor_config){
-        .world = call->world,
-        .vm = vm->settings.name,
-        .keys = vm->keys,
-        .targets = vm->targets,
-        .caches = vm->caches,
-        .store_count = vm->settings.store_count,
-        .fetches = PROCESSOR_FETCHES,
-        .fences = true,
-    };
 }
 
 static void cleanup_processor(struct processor **p)
@@ -107,7 +92,8 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
         !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
-    struct processor_config config = config_of(call, vm);
+    struct processor_config config = vm_processor(vm);
+    config.fences = true;
     return (!option_given(call->options, "branch") || apply_branches(&config, vm, err)) &&
            processor_open(&config, &k->processor, err);
 }

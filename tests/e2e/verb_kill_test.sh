@@ -6,7 +6,7 @@
 #   KILL_ROUNDS  MODE:K..., a round of all verbs each. MODE verb: the verb's own process; job: the
 #                verb is given on the other host, and its job's process is killed; other: that of the
 #                job that it makes on the other host. K `few`: one K for each verb, see few(). `all`
-#                instead of the rounds: every K that there is, of all three
+#                instead of the rounds: every K that there is, of all three (KILL_MODES, KILL_FROM: of some)
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 : "${KILL_ROUNDS:=verb:few}"
@@ -105,7 +105,6 @@ verb() {
     done
     [ $got -eq 0 ] || { A jobs web; B jobs web; fail "$name is never done"; }
     wait_for 30 eval "$wanted"
-    wait_for 60 quiet
     # A drill that was half made stays until the cleanup, beside the next one.
     [ "$name" = test-failover ] && [ "$n" -gt 0 ] || compare "$name"
 }
@@ -169,6 +168,9 @@ a_round() {
     reverted=$(acked a-web)
     verb revert A revert 'done_on a none && was_reverted' --point "$point"
     A point web --wait=target >/dev/null
+    # Nor did an agent that found a killed one late.
+    wait_for 60 quiet
+    compare revert
 }
 at_point() { [ "$(found b-web)" -le "$last" ]; }
 was_reverted() { [ "$(found a-web)" -lt "$reverted" ]; }
@@ -185,8 +187,8 @@ wait_for 20 counts a-web 20
 if [ "$KILL_ROUNDS" != all ]; then
     for round in $KILL_ROUNDS; do a_round "${round%:*}" "${round#*:}"; done
 else
-    for MODE in verb job other; do
-        for ((K = 1; ; K++)); do
+    for MODE in ${KILL_MODES:-verb job other}; do
+        for ((K = ${KILL_FROM:-1}; ; K++)); do
             a_round $MODE $K
             [ $KILLED = yes ] || break
         done
