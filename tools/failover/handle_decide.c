@@ -206,9 +206,11 @@ static bool run_cancel(const struct verb_call *call, struct vm *vm, struct job_r
         return false;
     if (is_leaving(f.protection))
         return cancel_leaving(&f, values, err);
+    if (!flow_alone(&f, err))
+        return false;
     if (is_cancelled(f.protection))
         return result(&f, values, err);
-    if (!flow_alone(&f, err) || !flow_check(&f, STATES_CANCEL, err))
+    if (!flow_check(&f, STATES_CANCEL, err))
         return false;
     half = f.protection->failover.host[0] == '\0'; /* an earlier cancel came so far */
     if (half)

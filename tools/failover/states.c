@@ -18,6 +18,8 @@
  * reprotecting: it ships the other way, so what concerns the source may run there. A failover has
  * somewhere to go to only once a point of this direction is applied.
  *
+ * cancel, before a planned failover is begun: it has told the source to stop, and cannot go on.
+ *
  * validate and set change nothing that runs. cleanup of a drill that is left is always right. */
 /* Y: yes. d: when drills are left. p: when a point of this direction is applied. l: when
  * a planned failover has told the source to stop, and is not begun. -: no. */
