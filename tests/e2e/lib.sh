@@ -146,7 +146,7 @@ for other in $TMP/pid-*-\$FARSHORE_VM; do
     [ -n "\$FARSHORE_TEST" ] || ! runs \$other || echo "\$name beside \$other" >>$TMP/twice
 done
 echo "\$name" >>$TMP/order
-$COUNTER run 5 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
+$COUNTER run ${COUNTER_PAUSE_MS:-5} 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
 echo \$! >$TMP/pid-\$name
 SH
         cat >"$TMP/stop-$host" <<SH
