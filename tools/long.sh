@@ -7,6 +7,7 @@
 #   debian     a drill of a guest with a real Debian root, the source going on
 #   swift      OpenStack Swift, which has no conditional writes, is refused
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
+#   verbs      each failover verb killed behind each of its steps, of its job, of its job elsewhere
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -41,6 +42,7 @@ row_debian() {
         bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
 }
 row_mutate() { tools/mutate.sh; }
+row_verbs() { KILL_ROUNDS=all e2e verb_kill; }
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON
@@ -58,7 +60,7 @@ row_fuzz() {
 build_optimised
 done_file=build/long.$(git rev-parse --short HEAD 2>/dev/null || echo none)
 rows=("$@")
-[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate fuzz)
+[ ${#rows[@]} -gt 0 ] || rows=(simulator kills points debian swift mutate verbs fuzz)
 failed=0
 for row in "${rows[@]}"; do
     if [ $# -eq 0 ] && grep -qx "$row" "$done_file" 2>/dev/null; then

@@ -332,10 +332,9 @@ static void print_failover(const struct verb_call *call, const struct row *r)
                r->moved.host[0] ? ", on " : "", r->moved.host, r->moved.reason[0] ? ", " : "",
                r->moved.reason);
     if (p != NULL && p->leaving.host[0] != '\0')
-        printf(
-            "%s: a planned failover to %s has told %s to stop: the same command goes on, farshore "
-            "cancel %s lets it run again\n",
-            name, p->leaving.host, p->source_host, name);
+        printf("%s: a planned failover to %s was begun and is not done: the same command goes on, "
+               "farshore cancel %s lets the VM run on %s again\n",
+               name, p->leaving.host, name, p->source_host);
     if (p == NULL || (call->options->operand_count == 0 && p->state == PROTECTION_NONE))
         return;
     printf("%s: failover %s, runs on %s%s\n", name, failover_state(r),
