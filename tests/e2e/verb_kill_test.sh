@@ -77,7 +77,7 @@ quiet() { ! busy; }
 # A K at which a kill once did harm, or between the effects that matter most.
 few() { # VERB
     case $1 in
-    test-failover) echo 3 ;; cleanup) echo 7 ;; failover) echo 15 ;; cancel) echo 16 ;; planned) echo 8 ;;
+    test-failover) echo 3 ;; cleanup) echo 7 ;; failover) echo 16 ;; cancel) echo 16 ;; planned) echo 8 ;;
     change-point) echo 10 ;; commit) echo 2 ;; reprotect) echo 14 ;; failback) echo 19 ;; revert) echo 20 ;;
     esac
 }

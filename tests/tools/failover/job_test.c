@@ -168,6 +168,7 @@ static void a_job_whose_process_died_is_taken_over(void **state)
         _exit(0);
     waitpid(child, NULL, 0);
     left->pid = (uint64_t)child;
+    left->alive_ms -= 60000;
     job_log_begin(&l, &f->in.vault, id);
     struct job *now AUTO_JOB = NULL;
     check_ok(job_log_newest(&l, id, &now, &err), err);
@@ -175,6 +176,7 @@ static void a_job_whose_process_died_is_taken_over(void **state)
     assert_true(job_claimable(left, false));
     claim(f, id, &run);
     assert_int_equal(job_run_job(run)->claims, 2);
+    assert_in_range(job_run_job(run)->silent_ms, 60000, 90000);
     check_ok(job_finish(run, NULL, NULL, &err), err);
 }
 
