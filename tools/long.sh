@@ -29,7 +29,12 @@ export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
 
-row_overload() { STRESS_SECONDS=$OVERLOAD_SECONDS e2e overload; }
+row_overload() {
+    export STRESS_SECONDS=$OVERLOAD_SECONDS
+    e2e overload && e2e full && e2e short_memory &&
+        FAULTY_OPTIONS="--record --sleeping --status 0 --retry-after 1 --fault refuse=50%" STRESS_SECONDS=120 \
+            bash tests/servers/with.sh faulty bash tests/servers/unwilling.sh "$PWD" "$PWD/build/farshore"
+}
 row_fuzz() {
     build build-fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" \
         -DFARSHORE_SANITIZE=address,undefined -DFARSHORE_FUZZ=ON

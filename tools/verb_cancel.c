@@ -2,14 +2,20 @@
 #include "tools/failover/ask.h"
 
 static const struct option_spec options[] = {
+    {"force", NULL, false, false,
+     "The target host is lost: do without it. It must not run the VM any more."},
     ASK_OPTIONS,
     OPTIONS_END,
 };
 
 static bool run(const struct verb_call *call, struct err *err)
 {
-    const struct ask ask = {
-        .verb = "cancel", .where = ASK_FAILOVER, .done = "cancelled, the old source goes on"};
+    static const char *const arguments[] = {"force", NULL};
+    bool force = option_given(call->options, "force");
+    const struct ask ask = {.verb = "cancel",
+                            .where = force ? ASK_HERE : ASK_FAILOVER,
+                            .arguments = arguments,
+                            .done = "cancelled, the old source goes on"};
     return ask_run(call, &ask, err);
 }
 

@@ -41,24 +41,6 @@ static void work_close(struct work *k)
     k->vm = VM_NONE;
 }
 
-static struct processor_config config_of(const struct verb_call *call, struct work *k)
-{
-    struct vm *vm = &k->vm;
-    path_state(call->paths, vm->settings.name, k->state);
-    return (struct processor_config){
-        .world = call->world,
-        .vm = vm->settings.name,
-        .keys = vm->keys,
-        .targets = vm->targets,
-        .caches = vm->caches,
-        .store_count = vm->settings.store_count,
-        .fetches = PROCESSOR_FETCHES,
-        .fences = true,
-        .id = vm->settings.vm,
-        .state = k->state,
-    };
-}
-
 static void cleanup_processor(struct processor **p)
 {
     processor_close(p);
@@ -119,7 +101,10 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     if (!vm_load(call, name, vm, err) || !vm_open_targets(vm, VM_PROCESSES, err) ||
         !vm_open_caches(vm, VM_PROCESSES, err))
         return false;
-    k->config = config_of(call, k);
+    k->config = vm_processor(vm);
+    k->config.fences = true;
+    path_state(call->paths, vm->settings.name, k->state);
+    k->config.state = k->state;
     return (!option_given(call->options, "branch") || apply_branches(&k->config, vm, err)) &&
            processor_open(&k->config, &k->processor, err) &&
            thinner_open(&k->config, processor_history(k->processor), NULL, &k->thinner, err);

@@ -143,6 +143,7 @@ static bool add_protection(cJSON *j, const struct row *r, struct err *err)
         !json_add_text(j, "home_host", p ? p->home_host : "", err) ||
         !json_add_text(j, "source_host", p ? p->source_host : "", err) ||
         !json_add_text(j, "target_host", p ? p->target_host : "", err) ||
+        !json_add_text(j, "leaving_to", p ? p->leaving.host : "", err) ||
         !json_add_text(j, "moved_to", r->is_moved ? r->moved.host : "", err) ||
         !json_add_bool(j, "vault_read", r->fresh, err) ||
         !json_add_array(j, "target_settings", &rows.array, err))
@@ -345,6 +346,10 @@ static void print_failover(const struct verb_call *call, const struct row *r)
         printf("%s: runs elsewhere%s%s%s%s: neither mounted nor started here\n", name,
                r->moved.host[0] ? ", on " : "", r->moved.host, r->moved.reason[0] ? ", " : "",
                r->moved.reason);
+    if (p != NULL && p->leaving.host[0] != '\0')
+        printf("%s: a planned failover to %s was begun and is not done: the same command goes on, "
+               "farshore cancel %s lets the VM run on %s again\n",
+               name, p->leaving.host, name, p->source_host);
     if (p == NULL || (call->options->operand_count == 0 && p->state == PROTECTION_NONE))
         return;
     printf("%s: failover %s, runs on %s%s\n", name, failover_state(r),

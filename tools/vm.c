@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/vm.h"
 
-#include "backend/history/processor.h"
 #include "backend/history/seen.h"
 #include "backend/store/attach.h"
 #include "tools/disk_lock.h"
@@ -115,6 +114,20 @@ void vm_release(struct vm *vm)
     bandwidth_release(&vm->bandwidth);
     keys_release(&vm->keys);
     settings_release(&vm->settings);
+}
+
+struct processor_config vm_processor(struct vm *vm)
+{
+    return (struct processor_config){
+        .world = vm->call->world,
+        .vm = vm->settings.name,
+        .keys = vm->keys,
+        .targets = vm->targets,
+        .caches = vm->caches,
+        .store_count = vm->settings.store_count,
+        .fetches = PROCESSOR_FETCHES,
+        .id = vm->settings.vm,
+    };
 }
 
 bool vm_wait_applied(struct vm *vm, uint64_t epoch, uint64_t deadline_ns, struct err *err)

@@ -4,7 +4,7 @@
 #ifndef TOOLS_VM_H
 #define TOOLS_VM_H
 
-#include "backend/history/history.h"
+#include "backend/history/processor.h"
 #include "backend/store/throttle.h"
 #include "common/json.h"
 #include "tools/control.h"
@@ -48,6 +48,9 @@ bool vm_open_history(struct vm *vm, struct err *err) MUST_CHECK;
 bool vm_forget_seen(struct vm *vm, struct err *err) MUST_CHECK;
 void vm_release(struct vm *vm);
 #define AUTO_VM CLEANUP(vm_release)
+
+/* A processor of the VM, whose stores are open; it does not put pending fences. */
+struct processor_config vm_processor(struct vm *vm);
 
 /* Waits until the processor has applied `epoch` of the VM's generation, as its progress objects in
  * the cache store say. ERR_TRANSIENT when `deadline_ns` (boot time) passes. */

@@ -4,10 +4,7 @@
 # points show what there was, and a failover takes those of its point.
 . "$(dirname "$0")/lib.sh" "$@"
 
-for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
-done
+name_hosts a b
 enable_vm web 64M os
 mount_vm web
 join_vm web

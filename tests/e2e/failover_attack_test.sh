@@ -7,9 +7,8 @@
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 chmod 711 "$TMP"
 
+name_hosts a b
 for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
     # What the start finds is kept, then written over at random until the stop.
     cat >"$TMP/start-$host" <<SH
 #!/bin/sh
@@ -30,12 +29,6 @@ rm $TMP/pid-$host
 SH
     chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
 done
-agent() {
-    "$1" exec "$FARSHORE" host "$1" --foreground --interval 1 >>"$TMP/agent-$1.log" 2>&1 &
-    eval "agent_$1=\$!"
-    PIDS+=("$!")
-}
-state() { "$1" status web --json | jq -r '.vms[0].failover'; }
 at_of() { jq -r '.mount' "$TMP/$1/config/vms/web.json"; }
 other() { [ "$1" = A ] && echo B || echo A; }
 lower() { tr AB ab <<<"$1"; }

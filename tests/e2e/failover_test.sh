@@ -4,47 +4,7 @@
 # start and stop commands run a counter on its disk. Test failover, unplanned failover with the
 # source killed, change of point, commit, reprotect, planned failback, twice around; revert; cancel.
 . "$(dirname "$0")/lib.sh" "$@"
-COUNTER=$TMP/counter
-cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
-
-for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
-    # What is counted on a host is acknowledged in a file of its own, since the last start there.
-    cat >"$TMP/start-$host" <<SH
-#!/bin/sh
-name=$host\${FARSHORE_TEST:+-test}
-$COUNTER run 5 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 &
-echo \$! >$TMP/pid-\$name
-SH
-    cat >"$TMP/stop-$host" <<SH
-#!/bin/sh
-name=$host\${FARSHORE_TEST:+-test}
-[ -e $TMP/pid-\$name ] || exit 0
-kill \$(cat $TMP/pid-\$name) 2>/dev/null
-while [ -e /proc/\$(cat $TMP/pid-\$name)/exe ]; do sleep 0.05; done
-rm $TMP/pid-\$name
-SH
-    chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
-done
-acked() { grep -ao 'GUEST ACK [0-9]*' "$TMP/acks-$1" 2>/dev/null | tail -1 | awk '{print $3 + 0}'; }
-counts() { [ "$(acked "$1" || echo 0)" -gt "${2:-0}" ] 2>/dev/null; }
-# What the last start on that host found: GUEST WHOLE n.
-found() { grep -ao 'GUEST WHOLE [0-9]*' "$TMP/acks-$1" | tail -1 | awk '{print $3}'; }
-# The next host found all that was acknowledged on the one before; one more may have been written.
-took_over() { # FROM TO
-    local acked found
-    acked=$(acked "$1") found=$(found "$2")
-    [ "$found" -eq "$acked" ] || [ "$found" -eq $((acked + 1)) ] ||
-        fail "$1 acknowledged $acked, $2 found $found"
-}
-state() { "$1" status web --json | jq -r '.vms[0].failover'; }
-agent() { # HOST
-    "$1" exec "$FARSHORE" host "$1" --foreground --interval 1 >>"$TMP/agent-$1.log" 2>&1 &
-    eval "agent_$1=\$!"
-    PIDS+=("$!")
-}
-commands() { "$1" set web start="$TMP/start-$2" stop="$TMP/stop-$2"; }
+counting_hosts a b
 
 say "enable on a, join on b"
 enable_vm web 64M os
@@ -54,8 +14,8 @@ join_vm web
 B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
 agent a
 agent b
-FARSHORE_TEST='' FARSHORE_DISK_OS=$TMP/src/os.img "$TMP/start-a"
-wait_for 20 counts a 20
+start_counter a web "$TMP/src"
+wait_for 20 counts a-web 20
 A point web --wait=target >/dev/null
 
 say "validate: what would be in the way is found before, and by itself"
@@ -70,12 +30,12 @@ expect_exit 2 'stop=COMMAND' B test-failover web
 B set web stop="$TMP/stop-b" >/dev/null
 
 say "test failover, while the source goes on"
-before=$(acked a)
+before=$(acked a-web)
 B test-failover web --json >"$TMP/test.json"
-wait_for 20 counts b-test
+wait_for 20 counts b-web-test
 [ "$(state B)" = test-running ] || fail "state $(state B)"
-[ "$(found b-test)" -ge 20 ] || fail "the drill found $(found b-test) records"
-wait_for 20 counts a "$before"
+[ "$(found b-web-test)" -ge 20 ] || fail "the drill found $(found b-web-test) records"
+wait_for 20 counts a-web "$before"
 expect_exit 2 'test-running' B commit web
 B cleanup web --note fine >/dev/null
 [ "$(state B)" = none ] || fail "state $(state B) after cleanup"
@@ -84,12 +44,12 @@ B cleanup web --note fine >/dev/null
 
 say "unplanned failover, the source killed"
 A point web --wait=target >/dev/null
-kill -KILL "$agent_a" "$(cat "$TMP/pid-a")" $(A status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill -KILL "$agent_a" "$(cat "$TMP/pid-a-web")" $(A status web --json | jq -r '.vms[0] | .pid, .worker_pid')
 umount -l "$TMP/src" || true
-last=$(acked a)
+last=$(acked a-web)
 B failover web --json >"$TMP/failover.json"
-wait_for 20 counts b
-got=$(found b)
+wait_for 20 counts b-web
+got=$(found b-web)
 echo "acknowledged $last, found $got, $(jq -c '{lost_seconds, rto_ms}' "$TMP/failover.json")"
 [ "$got" -le "$last" ] || fail "more than was acknowledged"
 [ "$(state B)" = failed-over ] || fail "state $(state B)"
@@ -98,8 +58,8 @@ say "another point, then hydrated, then the commit"
 earlier=$(B points web --json | jq -r '.points[0].id')
 expect_exit 2 'failed-over' B reprotect web
 B change-point web "$earlier" >/dev/null
-wait_for 20 counts b "$got"
-[ "$(found b)" -le "$got" ] || fail "the earlier point has $(found b) records, the later had $got"
+wait_for 20 counts b-web "$got"
+[ "$(found b-web)" -le "$got" ] || fail "the earlier point has $(found b-web) records, the later had $got"
 B commit web >/dev/null
 [ "$(state B)" = committed ] || fail "state $(state B)"
 expect_exit 2 'committed' B change-point web "$earlier"
@@ -111,12 +71,12 @@ wait_for 30 hydrated b
 say "the target host restarts: its agent mounts and starts what was failed over to it"
 kill "$agent_b"
 wait "$agent_b" || true
-kill -KILL "$(cat "$TMP/pid-b")" $(B status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill -KILL "$(cat "$TMP/pid-b-web")" $(B status web --json | jq -r '.vms[0] | .pid, .worker_pid')
 umount -l "$TMP/b/state/mounts/web" || true
-before=$(acked b)
+before=$(acked b-web)
 agent b
-wait_for 20 counts b "$before"
-[ "$(found b)" -ge "$before" ] || fail "acknowledged $before, found $(found b) after the restart"
+wait_for 20 counts b-web "$before"
+[ "$(found b-web)" -ge "$before" ] || fail "acknowledged $before, found $(found b-web) after the restart"
 
 say "the old source comes back, and is fenced"
 expect_exit 4 'failed over to b' A mount web "$TMP/src"
@@ -132,13 +92,13 @@ expect_exit 4 'to b' A mount web "$TMP/src"
 say "reprotect: what is on the old disk need not cross"
 B reprotect web --json >"$TMP/reprotect.json"
 [ "$(state B)" = none ] || fail "state $(state B) after reprotect"
-wait_for 20 counts b
+wait_for 20 counts b-web
 expect_exit 4 'to b' A mount web "$TMP/src"
 
 say "planned failback: nothing is lost"
 A failover web --planned --json >"$TMP/failback.json"
-wait_for 20 counts a
-took_over b a
+wait_for 20 counts a-web
+took_over b-web a-web
 [ "$(jq .lost_seconds "$TMP/failback.json")" = 0 ] || fail "lost seconds in a planned failover"
 [ "$(state A)" = failing-back ] || fail "state $(state A)"
 A commit web >/dev/null
@@ -147,13 +107,13 @@ A reprotect web >/dev/null
 
 say "once more around, and back into the same two vaults"
 B failover web --planned >/dev/null
-wait_for 20 counts b "$(acked a)"
-took_over a b
+wait_for 20 counts b-web "$(acked a-web)"
+took_over a-web b-web
 B commit web >/dev/null
 B reprotect web >/dev/null
 A failover web --planned >/dev/null
-wait_for 20 counts a "$(acked b)"
-took_over b a
+wait_for 20 counts a-web "$(acked b-web)"
+took_over b-web a-web
 A commit web >/dev/null
 A reprotect web >/dev/null
 [ "$(ls "$TMP/target" | grep -c '^web$')" -eq 1 ] || fail "more than one vault near b"
@@ -161,12 +121,12 @@ B points web --json | jq -r '.points[].id' | grep -q "$earlier" || fail "the fir
 
 say "a failover is cancelled, and the old source goes on"
 B failover web --planned >/dev/null
-wait_for 20 counts b "$(acked a)"
-last=$(acked a)
+wait_for 20 counts b-web "$(acked a-web)"
+last=$(acked a-web)
 B cancel web >/dev/null
-wait_for 30 counts a "$last"
-[ "$(found a)" -ge "$last" ] && [ "$(found a)" -le $((last + 1)) ] ||
-    fail "acknowledged $last, after the cancel found $(found a)"
+wait_for 30 counts a-web "$last"
+[ "$(found a-web)" -ge "$last" ] && [ "$(found a-web)" -le $((last + 1)) ] ||
+    fail "acknowledged $last, after the cancel found $(found a-web)"
 [ "$(state B)" = none ] || fail "state $(state B) after cancel"
 A point web --wait=target >/dev/null
 
@@ -174,10 +134,10 @@ say "revert: back in place, the present kept as a branch"
 A point web --label before --wait=target >/dev/null
 point=$(B points web --json | jq -r '.points[-1].id')
 sleep 0.5
-last=$(acked a)
+last=$(acked a-web)
 A revert web --point "$point" >/dev/null
-wait_for 20 counts a 1
-[ "$(found a)" -le "$last" ] || fail "nothing was reverted"
+wait_for 20 counts a-web 1
+[ "$(found a-web)" -le "$last" ] || fail "nothing was reverted"
 A points web --branch --json | jq -e '.points | length > 0' >/dev/null || fail "no branch"
 A point web --wait=target >/dev/null
-"$TMP/stop-a"
+stop_counter a web

@@ -50,7 +50,7 @@ kill -STOP \$(FARSHORE_CONFIG=$TMP/b/config FARSHORE_STATE=$TMP/b/state FARSHORE
 SH
 printf '#!/bin/sh\n' >"$TMP/stop"
 chmod 755 "$TMP/start" "$TMP/stop"
-printf '{"name": "b", "libvirt": "none:///"}\n' >"$TMP/b/config/host.json"
+name_hosts b
 B set web start="$TMP/start" stop="$TMP/stop" >/dev/null
 B failover web --json >"$TMP/failover.json"
 partial || fail "it is whole before it was looked at"

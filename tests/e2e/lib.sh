@@ -17,15 +17,17 @@ PIDS=()
 CACHE=${FARSHORE_TEST_CACHE:-file://$TMP/cache}
 TARGET=${FARSHORE_TEST_TARGET:-file://$TMP/target}
 
-# As a host, each of which has folders of its own: a is the source, b the target.
+# As a host, each of which has folders of its own: a is the source, b the target, c another.
 on() { # HOST COMMAND...
     local host=$TMP/$1
     FARSHORE_CONFIG=$host/config FARSHORE_STATE=$host/state FARSHORE_RUN=$host/run "${@:2}"
 }
 a() { on a "$@"; }
 b() { on b "$@"; }
+c() { on c "$@"; }
 A() { a "$FARSHORE" "$@"; }
 B() { b "$FARSHORE" "$@"; }
+C() { c "$FARSHORE" "$@"; }
 
 # The processes of this test, by name: their command line says so, or TEXT.
 ours() { # COMM [TEXT]
@@ -137,4 +139,73 @@ expect_exit() { # CODE TEXT COMMAND...: fails with that code, and says TEXT in o
     [ "$got" -eq "$code" ] || { cat "$TMP/out" "$TMP/err"; fail "exit $got, not $code: $*"; }
     grep -qi -- "$text" "$TMP/err" || { cat "$TMP/err"; fail "no word of \"$text\": $*"; }
     [ "$(wc -l <"$TMP/err")" -eq 1 ] || { cat "$TMP/err"; fail "more than one line: $*"; }
+}
+
+# --- failover ---
+
+# Hosts of these names, without libvirt.
+name_hosts() {
+    local host
+    for host in "$@"; do
+        mkdir -p "$TMP/$host/config"
+        printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
+    done
+}
+# The agent of HOST; its pid goes to agent_HOST.
+agent() { # HOST OPTION...
+    "$1" exec "$FARSHORE" host "$1" --foreground --interval 1 "${@:2}" >>"$TMP/agent-$1.log" 2>&1 &
+    eval "agent_$1=\$!"
+    PIDS+=("$!")
+}
+state() { "$1" status "${2:-web}" --json | jq -r '.vms[0].failover'; }
+
+# Machines that count on their disk, by TMP/start-HOST and TMP/stop-HOST. The one of VM on HOST is
+# HOST-VM, in a drill HOST-VM-test. What its last run says is in acks-NAME, its process in pid-NAME.
+# Each start is a line of `order`; one beside another host's, which must not be, a line of `twice`.
+# hold-NAME holds a start up, fail-NAME fails it. A machine that runs is left alone.
+counting_hosts() { # HOST...
+    local host
+    name_hosts "$@"
+    COUNTER=$TMP/counter
+    cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
+    for host in "$@"; do
+        cat >"$TMP/start-$host" <<SH
+#!/bin/sh
+name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
+runs() { [ -e \$1 ] && [ -e /proc/\$(cat \$1)/exe ]; }
+exec 9>$TMP/lock-\$name
+flock 9
+while [ -e $TMP/hold-\$name ]; do sleep 0.1; done
+[ ! -e $TMP/fail-\$name ] || { echo "no room for \$name" >&2; exit 7; }
+! runs $TMP/pid-\$name || exit 0
+for other in $TMP/pid-*-\$FARSHORE_VM; do
+    [ -n "\$FARSHORE_TEST" ] || ! runs \$other || echo "\$name beside \$other" >>$TMP/twice
+done
+echo "\$name" >>$TMP/order
+$COUNTER run ${COUNTER_PAUSE_MS:-5} 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
+echo \$! >$TMP/pid-\$name
+SH
+        cat >"$TMP/stop-$host" <<SH
+#!/bin/sh
+name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
+[ -e $TMP/pid-\$name ] || exit 0
+kill \$(cat $TMP/pid-\$name) 2>/dev/null
+while [ -e /proc/\$(cat $TMP/pid-\$name)/exe ]; do sleep 0.05; done
+rm -f $TMP/pid-\$name
+SH
+        chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
+    done
+}
+start_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' FARSHORE_DISK_OS=$3/os.img "$TMP/start-$1"; } # HOST VM FOLDER
+stop_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' "$TMP/stop-$1"; } # HOST VM
+# Of the last start of NAME: what it acknowledged, whether that is more than N, what it found.
+acked() { grep -ao 'GUEST ACK [0-9]*' "$TMP/acks-$1" 2>/dev/null | tail -1 | awk '{print $3 + 0}'; }
+counts() { [ "$(acked "$1" || echo 0)" -gt "${2:-0}" ] 2>/dev/null; }
+found() { grep -ao 'GUEST WHOLE [0-9]*' "$TMP/acks-$1" | tail -1 | awk '{print $3}'; }
+# The next one found all that was acknowledged before it; one more may have been written.
+took_over() { # FROM TO
+    local acked found
+    acked=$(acked "$1") found=$(found "$2")
+    [ "$found" -eq "$acked" ] || [ "$found" -eq $((acked + 1)) ] ||
+        fail "$1 acknowledged $acked, $2 found $found"
 }

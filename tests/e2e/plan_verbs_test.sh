@@ -4,51 +4,11 @@
 # start and stop commands run a counter. A drill of all, a planned run with a script and a pause, a
 # run killed with a verb in it, a VM that fails, commit and reprotect, and back without the source.
 . "$(dirname "$0")/lib.sh" "$@"
-COUNTER=$TMP/counter
-cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
-FAILED=1
-
-for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
-    cat >"$TMP/start-$host" <<SH
-#!/bin/sh
-name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-while [ -e $TMP/hold-\$name ]; do sleep 0.1; done
-[ ! -e $TMP/fail-\$name ] || { echo "no room for \$name" >&2; exit 7; }
-echo "\$name" >>$TMP/order
-$COUNTER run 5 0 "\$FARSHORE_DISK_OS" >>$TMP/acks-\$name 2>&1 &
-echo \$! >$TMP/pid-\$name
-SH
-    cat >"$TMP/stop-$host" <<SH
-#!/bin/sh
-name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-[ -e $TMP/pid-\$name ] || exit 0
-kill \$(cat $TMP/pid-\$name) 2>/dev/null
-while [ -e /proc/\$(cat $TMP/pid-\$name)/exe ]; do sleep 0.05; done
-rm $TMP/pid-\$name
-SH
-    chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
-done
-acked() { grep -ao 'GUEST ACK [0-9]*' "$TMP/acks-$1" 2>/dev/null | tail -1 | awk '{print $3 + 0}'; }
-counts() { [ "$(acked "$1" || echo 0)" -gt "${2:-0}" ] 2>/dev/null; }
-found() { grep -ao 'GUEST WHOLE [0-9]*' "$TMP/acks-$1" | tail -1 | awk '{print $3}'; }
-took_over() { # FROM TO
-    local acked found
-    acked=$(acked "$1") found=$(found "$2")
-    [ "$found" -eq "$acked" ] || [ "$found" -eq $((acked + 1)) ] ||
-        fail "$1 acknowledged $acked, $2 found $found"
-}
-state() { "$1" status "$2" --json | jq -r '.vms[0].failover'; }
+counting_hosts a b
 all_are() { # HOST STATE
     for vm in db web mail; do [ "$(state "$1" $vm)" = "$2" ] || fail "$vm is $(state "$1" $vm)"; done
 }
 forget_order() { : >"$TMP/order"; }
-agent() { # HOST
-    "$1" exec "$FARSHORE" host "$1" --foreground --interval 1 >>"$TMP/agent-$1.log" 2>&1 &
-    eval "agent_$1=\$!"
-    PIDS+=("$!")
-}
 plan() { # HOST ARGUMENT...: must succeed
     local host=$1
     shift
@@ -66,7 +26,7 @@ for vm in db web mail; do
     A mount $vm "$TMP/src-$vm"
     join_vm $vm >/dev/null
     B set $vm start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
-    FARSHORE_VM=$vm FARSHORE_TEST='' FARSHORE_DISK_OS=$TMP/src-$vm/os.img "$TMP/start-a"
+    start_counter a $vm "$TMP/src-$vm"
 done
 for vm in db web mail; do
     wait_for 20 counts a-$vm 10
@@ -165,5 +125,5 @@ for vm in db web mail; do wait_for 20 counts a-$vm; done
 [ "$(sort "$TMP/order" | uniq -c | awk '$1 > 2' | wc -l)" -eq 0 ] || fail "$(cat "$TMP/order")"
 plan A run home --commit
 all_are A committed
-for vm in db web mail; do FARSHORE_VM=$vm FARSHORE_TEST='' "$TMP/stop-a"; done
+for vm in db web mail; do stop_counter a $vm; done
 say "done"

@@ -6,20 +6,14 @@
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 
+name_hosts a b
 for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' "$host" >"$TMP/$host/config/host.json"
     printf '#!/bin/sh\n[ ! -e %s ] || exec sleep 1000\necho stop >>%s\n' "$TMP/hang-$host" \
         "$TMP/did-$host" >"$TMP/stop-$host"
     printf '#!/bin/sh\necho start >>%s\n' "$TMP/did-$host" >"$TMP/start-$host"
     chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
     : >"$TMP/did-$host"
 done
-agent() { # HOST
-    "$1" exec "$FARSHORE" host "$1" --foreground --interval 1 >>"$TMP/agent-$1.log" 2>&1 &
-    eval "agent_$1=\$!"
-    PIDS+=("$!")
-}
 # Of the newest job of that verb.
 job_id() { B jobs web --json | jq -r --arg v "$1" '[.jobs[] | select(.verb == $v)] | sort_by(.id) | last.id // empty'; }
 told() { B job "$1" >"$TMP/job" 2>&1 || true; grep -q "$2" "$TMP/job"; }

@@ -3,10 +3,7 @@
 # Wrong use of the failover verbs gets one clear line and its own exit code.
 . "$(dirname "$0")/lib.sh" "$@"
 NOT_FOUND=3
-for host in a b; do
-    mkdir -p "$TMP/$host/config"
-    printf '{"name": "%s", "libvirt": "none:///"}\n' $host >"$TMP/$host/config/host.json"
-done
+name_hosts a b
 enable_vm web 16M os >/dev/null
 join_vm web >/dev/null
 B set web start=true stop=true >/dev/null

@@ -5,6 +5,7 @@
 #include "tools/disk_lock.h"
 #include "tools/failover/agent_internal.h"
 #include "tools/failover/moved.h"
+#include "tools/failover/takeover.h"
 #include "tools/failover/validate.h"
 
 #include <stdio.h>
@@ -154,7 +155,7 @@ static bool waits_for_point(const struct agent_vm *v, const struct protection *p
 }
 
 /* What the document says that nobody tells this host by a job: a reprotect that was cut off, fences
- * of others that are pending, and the one that this host got while it was off. */
+ * of others that are pending, and the one that this host got, or the cancel, while it was off. */
 static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
@@ -166,6 +167,8 @@ static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *er
         return false;
     if (p->failover.fence_pending && strcmp(p->failover.host, a->config.host) == 0)
         agent_begin_job(a, v, "fence");
+    if (takeover_left(&v->vm.settings, p, a->config.host))
+        agent_begin_job(a, v, "undo");
     if (waits_for_point(v, p))
         agent_begin_job(a, v, "reprotect");
     return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,

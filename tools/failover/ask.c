@@ -41,6 +41,12 @@ static bool choose_set(const struct verb_call *call, const struct vm *vm,
     return true;
 }
 
+static bool is_failover(const struct protection *p)
+{
+    return (p->state == PROTECTION_FAILED_OVER || p->state == PROTECTION_FAILING_BACK) &&
+           p->failover.host[0] != '\0';
+}
+
 static bool choose_target(const struct verb_call *call, const struct vm *vm,
                           const struct protection *p, const char *here, char *out, size_t size,
                           struct err *err)
@@ -49,7 +55,9 @@ static bool choose_target(const struct verb_call *call, const struct vm *vm,
     if (given && !host_name_valid(given))
         return err_set(err, ERR_INVALID, "--host %.80s is no host name", given);
     bool back = strcmp(p->source_host, p->home_host) != 0 && p->home_host[0] != '\0';
-    if (given == NULL && vm->settings.role == ROLE_TARGET && p->target_host[0] == '\0' &&
+    if (given == NULL && is_failover(p)) /* it goes on there, or is done */
+        snprintf(out, size, "%s", p->failover.host);
+    else if (given == NULL && vm->settings.role == ROLE_TARGET && p->target_host[0] == '\0' &&
         target_setting(&p->settings, "hosts") == NULL)
         snprintf(out, size, "%s", here);
     else if (given == NULL && back)
@@ -89,7 +97,7 @@ bool ask_host(const struct verb_call *call, const struct vm *vm, const struct pr
     case ASK_DRILL:
         return choose_drill(call, vm, p, out, size, err);
     case ASK_FAILOVER:
-        snprintf(out, size, "%s", p->failover.host[0] ? p->failover.host : me.name);
+        snprintf(out, size, "%s", is_failover(p) ? p->failover.host : me.name);
         return true;
     case ASK_RUNNING:
         break;

@@ -10,7 +10,7 @@
 enum ask_where {
     ASK_HERE,
     ASK_TARGET,   /* the host that takes the VM over: --host, else as it is set */
-    ASK_FAILOVER, /* the host of the present failover */
+    ASK_FAILOVER, /* the host of the present failover; this one when there is none */
     ASK_DRILL,    /* the host of the drill --test, else of the first one */
     ASK_RUNNING,  /* where the VM runs */
 };

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define NEWER_MAX 64u /* jobs looked at: there are a few in the minutes that count */
+
 struct doclog_vault vm_vault(const struct vm *vm)
 {
     struct doclog_vault vault = {.world = vm->call->world,
@@ -130,6 +132,32 @@ static bool refused(const struct job *j, const struct handler *h, struct err *wh
     return false;
 }
 
+/* A decision whose process died is nobody's wish any more once another one was made: it is
+ * repeated, or taken back. Nor is one of long ago. */
+static bool overtaken(const struct doclog_vault *v, const struct job *j, struct err *why)
+{
+    struct job_ids newer AUTO_JOB_IDS = {.ids = NULL};
+    if (j->silent_ms >= JOB_EXPIRY_S * 1000ull)
+        return !err_set(why, ERR_CANCELLED,
+                        "the process that ran it died %llu minutes before this one could go on: "
+                        "give the command again",
+                        (unsigned long long)j->silent_ms / 60000);
+    if (!job_list(v, j->id, NEWER_MAX, &newer, why))
+        return true;
+    for (size_t i = 0; i < newer.count; i++) {
+        struct job *other AUTO_JOB = NULL;
+        struct err unread = ERR_NONE; /* removed meanwhile, or nobody's */
+        if (strcmp(newer.ids[i], j->id) <= 0 || !job_load(v, newer.ids[i], &other, &unread))
+            continue;
+        const struct handler *h = handler_find(other->verb);
+        if (h != NULL && h->decides)
+            return !err_set(why, ERR_CANCELLED,
+                            "the process that ran it died, and %s was given since (job %s)",
+                            other->verb, other->id);
+    }
+    return false;
+}
+
 bool dispatch_claimed(const struct verb_call *call, struct vm *vm, const char *id, bool still,
                       struct err *err)
 {
@@ -149,7 +177,7 @@ bool dispatch_claimed(const struct verb_call *call, struct vm *vm, const char *i
     }
     const struct job *j = job_run_job(run);
     const struct handler *h = handler_find(j->verb);
-    if (refused(j, h, &why))
+    if (refused(j, h, &why) || (h->decides && j->claims > 1 && overtaken(&vault, j, &why)))
         return job_finish(run, &why, NULL, err);
     log_info("%s: job %s: %s, asked by %s", vm->settings.name, id, j->verb, j->by);
     if (!run_handler(call, vm, h, run, &why))

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/drain.h"
 
-#include "backend/history/processor.h"
-
 static void cleanup_processor(struct processor **p)
 {
     processor_close(p);
@@ -29,16 +27,7 @@ static bool step_until_idle(struct vm *vm, struct processor *p, uint64_t deadlin
 bool drain_cache(struct vm *vm, uint64_t deadline_ns, struct err *err)
 {
     struct processor *p CLEANUP(cleanup_processor) = NULL;
-    struct processor_config config = {
-        .world = vm->call->world,
-        .vm = vm->settings.name,
-        .keys = vm->keys,
-        .targets = vm->targets,
-        .caches = vm->caches,
-        .store_count = vm->settings.store_count,
-        .fetches = PROCESSOR_FETCHES,
-        .id = vm->settings.vm,
-    };
+    struct processor_config config = vm_processor(vm);
     return processor_open(&config, &p, err) && step_until_idle(vm, p, deadline_ns, err) &&
            history_refresh(vm->history, err);
 }

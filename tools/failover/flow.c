@@ -49,13 +49,13 @@ static bool take_settings(struct flow *f, struct err *err)
     return true;
 }
 
-bool flow_alone(struct flow *f, struct err *err)
+bool flow_alone_within(struct flow *f, uint64_t wait_ms, struct err *err)
 {
     struct protection *now = NULL;
     const char *verb = f->job ? job_run_job(f->job)->verb : "";
     if (f->alone)
         return true;
-    if (!turn_take(f->call->world, f->call->paths, f->vm->settings.name, verb, TURN_MS, &f->turn,
+    if (!turn_take(f->call->world, f->call->paths, f->vm->settings.name, verb, wait_ms, &f->turn,
                    err))
         return false;
     f->alone = true;
@@ -64,6 +64,17 @@ bool flow_alone(struct flow *f, struct err *err)
     protection_release(&f->protection);
     f->protection = now;
     return true;
+}
+
+bool flow_alone(struct flow *f, struct err *err)
+{
+    return flow_alone_within(f, TURN_MS, err);
+}
+
+bool flow_done(const struct flow *f)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    return o->started_ms > 0 && strcmp(o->job, job_run_job(f->job)->id) == 0;
 }
 
 const char *flow_arg(const struct flow *f, const char *name)
@@ -123,7 +134,7 @@ static bool has_point(struct flow *f, bool *out, struct err *err)
 
 bool flow_allows(struct flow *f, enum states_verb verb, const struct protection *p, struct err *err)
 {
-    struct states_facts facts = {.drills = p->test_count > 0};
+    struct states_facts facts = {.drills = p->test_count > 0, .leaving = p->leaving.job[0] != '\0'};
     if (p->state == PROTECTION_REPROTECTING && !has_point(f, &facts.points, err))
         return false;
     /* Who was second learns who was first. */
@@ -210,9 +221,14 @@ bool flow_machine_open(struct flow *f, struct flow_machine *out, struct err *err
 {
     const char *known = f->vm->settings.machine->domain;
     struct runner_machine *m = &out->machine;
+    char at[PATH_MAX];
     if (!runner_open(f->vm, f->protection, &out->runner, err))
         return false;
-    flow_mount_point(f, out->folder);
+    /* A person may have mounted it anywhere. */
+    if (vm_locked(f->call->paths, f->vm->settings.name, at) && at[0] != '\0')
+        snprintf(out->folder, sizeof out->folder, "%.*s", (int)sizeof out->folder - 1, at);
+    else
+        flow_mount_point(f, out->folder);
     *m = (struct runner_machine){.folder = out->folder, .point = f->protection->failover.point};
     if (known[0] != '\0')
         snprintf(m->name, sizeof m->name, "%.*s", (int)sizeof m->name - 1, known);

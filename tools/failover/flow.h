@@ -31,7 +31,12 @@ void flow_close(struct flow *f);
  * flow_let_go or the end. What is known of settings and document is read anew: the one before us
  * may have changed both. ERR_BUSY: it does not end, or the VM has another vault since. */
 bool flow_alone(struct flow *f, struct err *err) MUST_CHECK;
+bool flow_alone_within(struct flow *f, uint64_t wait_ms, struct err *err) MUST_CHECK;
 void flow_let_go(struct flow *f);
+
+/* The failover that the document names is this job's own, and has come to its end: the process that
+ * ran it died before it could say so. */
+bool flow_done(const struct flow *f);
 
 /* An argument of the job; "" when it was not given. */
 const char *flow_arg(const struct flow *f, const char *name);

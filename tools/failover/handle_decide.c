@@ -5,11 +5,14 @@
 #include "backend/history/claim.h"
 #include "tools/failover/takeover.h"
 
-/* One that has not come to its end has nothing to keep yet. */
+/* One that was committed before stays so. One that has not come to its end has nothing to keep yet.
+ */
 static bool change_commit(void *context, struct protection *p, bool *same, struct err *err)
 {
     struct flow *f = context;
-    (void)same;
+    *same = p->state == PROTECTION_COMMITTED;
+    if (*same)
+        return true;
     if (!flow_allows(f, STATES_COMMIT, p, err))
         return false;
     if (p->failover.started_ms == 0)
@@ -31,7 +34,8 @@ static bool run_commit(const struct verb_call *call, struct vm *vm, struct job_r
            json_add_text(*values, "point", f.protection->failover.point, err);
 }
 
-const struct handler handler_commit = {.verb = "commit", .resumable = true, .run = run_commit};
+const struct handler handler_commit = {
+    .verb = "commit", .resumable = true, .decides = true, .run = run_commit};
 
 /* --- cancel: the old source goes on where it was, in a generation of its own --- */
 
@@ -120,12 +124,11 @@ static bool begin_back(struct flow *f, struct err *err)
 }
 
 /* Its host may be away: then the job waits there for it. */
-static bool post_resume(struct flow *f, struct generation generation, struct err *err)
+static bool post_resume(struct flow *f, const char *argument, const char *value, struct err *err)
 {
-    char name[GENERATION_NAME_MAX], id[JOB_ID_MAX];
+    char id[JOB_ID_MAX];
     cJSON *args AUTO_JSON = NULL;
-    generation_name(generation, name);
-    if (!json_make(&args, err) || !json_add_text(args, "generation", name, err))
+    if (!json_make(&args, err) || !json_add_text(args, argument, value, err))
         return false;
     const struct job_request r = {.verb = "resume-source",
                                   .host = f->protection->source_host,
@@ -135,28 +138,93 @@ static bool post_resume(struct flow *f, struct generation generation, struct err
            flow_step(f, "resume", err, "job %s for host %s", id, r.host);
 }
 
+/* --- cancel: of a planned failover that has only told the source to stop --- */
+
+static bool is_leaving(const struct protection *p)
+{
+    return p->leaving.job[0] != '\0' && p->state != PROTECTION_FAILED_OVER &&
+           p->state != PROTECTION_FAILING_BACK;
+}
+
+/* From here on that failover cannot begin. The job stays until the source goes on. */
+static bool change_stay(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct flow *f = context;
+    if (!is_leaving(p))
+        return err_set(err, ERR_BUSY, "the failover of %s has begun just now: give it again",
+                       f->vm->settings.name);
+    *same = p->leaving.host[0] == '\0';
+    p->leaving.host[0] = '\0';
+    return true;
+}
+
+static bool result(const struct flow *f, cJSON **values, struct err *err)
+{
+    return json_make(values, err) &&
+           json_add_text(*values, "source", f->protection->source_host, err);
+}
+
+static bool cancel_leaving(struct flow *f, cJSON **values, struct err *err)
+{
+    return flow_change(f, change_stay, f, err) &&
+           post_resume(f, "leaving", f->protection->leaving.job, err) && result(f, values, err);
+}
+
+/* --- cancel: the verb --- */
+
+/* What the failover made on its host. A host that will not come back is done without: what it has
+ * is removed by its agent, if it does. */
+static bool end_there(struct flow *f, struct err *err)
+{
+    const char *there = f->protection->failover.host;
+    if (strcmp(there, f->host.name) == 0)
+        return takeover_undo(f, err);
+    if (flow_arg(f, "force")[0] == '\0')
+        return err_set(err, ERR_INVALID,
+                       "%s was failed over to host %s: only --force does without it",
+                       f->vm->settings.name, there);
+    return flow_step(f, "stop", err, "left out: host %s must not run it any more", there) &&
+           takeover_forgo(f, err);
+}
+
+/* It was given before, and came to its end. */
+static bool is_cancelled(const struct protection *p)
+{
+    return (p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING) &&
+           p->failover.host[0] == '\0' && p->failover.generation.number != 0;
+}
+
 static bool run_cancel(const struct verb_call *call, struct vm *vm, struct job_run *job,
                        cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     struct back b = {.flow = &f};
+    char name[GENERATION_NAME_MAX];
     bool half;
 
-    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) ||
-        !flow_check(&f, STATES_CANCEL, err))
+    if (!flow_open(call, vm, job, &f, err))
+        return false;
+    if (is_leaving(f.protection))
+        return cancel_leaving(&f, values, err);
+    if (!flow_alone(&f, err))
+        return false;
+    if (is_cancelled(f.protection))
+        return result(&f, values, err);
+    if (!flow_check(&f, STATES_CANCEL, err))
         return false;
     half = f.protection->failover.host[0] == '\0'; /* an earlier cancel came so far */
     if (half)
         b.generation = f.protection->failover.generation;
     else if (f.protection->failover.from[0] == '\0')
         return err_set(err, ERR_INVALID, "it is not known where %s ran before", vm->settings.name);
-    else if (!flow_change(&f, change_ending, &b, err) || !takeover_undo(&f, err) ||
+    else if (!flow_change(&f, change_ending, &b, err) || !end_there(&f, err) ||
              !choose_back(&f, &b, err) || !flow_change(&f, change_back, &b, err))
         return false;
+    generation_name(b.generation, name);
     return flow_step(&f, "claim", err, "for host %s", f.protection->source_host) &&
-           begin_back(&f, err) && post_resume(&f, b.generation, err) &&
-           flow_change(&f, change_none, &b, err) && json_make(values, err) &&
-           json_add_text(*values, "source", f.protection->source_host, err);
+           begin_back(&f, err) && post_resume(&f, "generation", name, err) &&
+           flow_change(&f, change_none, &b, err) && result(&f, values, err);
 }
 
-const struct handler handler_cancel = {.verb = "cancel", .resumable = true, .run = run_cancel};
+const struct handler handler_cancel = {
+    .verb = "cancel", .resumable = true, .decides = true, .run = run_cancel};

@@ -26,20 +26,44 @@ static uint64_t now_ms(const struct flow *f)
 
 /* --- planned: the source stops, and says what its last point is --- */
 
+/* Noted before the source is told: it stops for nobody else, and cancel lets it go on. */
+static bool change_leaving(void *context, struct protection *p, bool *same, struct err *err)
+{
+    struct flow *f = context;
+    struct protection_leaving *l = &p->leaving;
+    const char *job = job_run_job(f->job)->id, *vm = f->vm->settings.name;
+    (void)same;
+    if (!flow_allows(f, STATES_FAILOVER_PLANNED, p, err))
+        return false;
+    if (l->host[0] != '\0' && strcmp(l->host, f->host.name) != 0)
+        return err_set(
+            err, ERR_INVALID,
+            "a planned failover of %s to host %s was begun: it goes on there, or farshore "
+            "cancel %s ends it first",
+            vm, l->host, vm);
+    if (l->host[0] != '\0' && strcmp(l->job, job) > 0)
+        return err_set(err, ERR_CANCELLED, "job %s, which is newer, goes on with it", l->job);
+    snprintf(l->host, sizeof l->host, "%s", f->host.name);
+    snprintf(l->job, sizeof l->job, "%s", job);
+    return true;
+}
+
 static bool shut_source_down(struct flow *f, struct generation *generation, uint64_t *epoch,
                              struct err *err)
 {
-    const char *source = f->protection->source_host, *name;
+    char source[HOST_NAME_CHARS_MAX + 1]; /* the document is read anew */
+    const char *name;
     const struct dispatch d = {.verb = "shutdown", .host = source, .quiet = true};
     struct job *done AUTO_JOB = NULL;
 
+    snprintf(source, sizeof source, "%s", f->protection->source_host);
     if (source[0] == '\0')
         return err_set(err, ERR_INVALID,
                        "it is not known on which host %s runs: fail over unplanned, without "
                        "--planned",
                        f->vm->settings.name);
     if (!flow_step(f, "shutdown", err, "on host %s", source) ||
-        !dispatch(f->call, f->vm, &d, &done, err))
+        !flow_change(f, change_leaving, f, err) || !dispatch(f->call, f->vm, &d, &done, err))
         return err_wrap(err, "nothing is failed over");
     if (done->values == NULL || !json_text(done->values, "generation", &name, err) ||
         !json_u64(done->values, "epoch", epoch, err))
@@ -72,8 +96,15 @@ static bool planned_point(struct flow *f, struct history_point *out, struct err 
 {
     struct generation generation;
     uint64_t epoch;
-    return shut_source_down(f, &generation, &epoch, err) && flow_history(f, err) &&
-           drain(f, true, err) && history_point_at(f->vm->history, generation, epoch, out, err);
+    const char *vm = f->vm->settings.name;
+    if (!shut_source_down(f, &generation, &epoch, err))
+        return false;
+    return (flow_history(f, err) && drain(f, true, err) &&
+            history_point_at(f->vm->history, generation, epoch, out, err)) ||
+           err_wrap(err,
+                    "%s is shut down, and not failed over (the same command goes on; farshore "
+                    "cancel %s starts it again where it was)",
+                    vm, vm);
 }
 
 /* The one that was asked for; else the newest that was read whole and found right, else the newest.
@@ -126,7 +157,12 @@ static bool change_begin(void *context, struct protection *p, bool *same, struct
     (void)same;
     if (!flow_allows(w->flow, w->verb, p, err))
         return false;
+    if (w->failover.planned &&
+        (strcmp(p->leaving.host, host) != 0 || strcmp(p->leaving.job, w->failover.job) != 0))
+        return err_set(err, ERR_CANCELLED,
+                       "it was cancelled meanwhile, or a newer command goes on with it");
     p->failover = w->failover;
+    p->leaving = (struct protection_leaving){.host = ""};
     p->state = strcmp(host, p->home_host) == 0 ? PROTECTION_FAILING_BACK : PROTECTION_FAILED_OVER;
     snprintf(p->target_host, sizeof p->target_host, "%s", host);
     return true;
@@ -143,7 +179,8 @@ static bool begin(struct flow *f, struct err *err)
     w->flow = f;
     if (!flow_check(f, planned ? STATES_FAILOVER_PLANNED : STATES_FAILOVER, err))
         return false;
-    if (f->vm->settings.role != ROLE_TARGET)
+    if (f->vm->settings.role != ROLE_TARGET &&
+        !takeover_left(&f->vm->settings, f->protection, f->host.name))
         return err_set(err, ERR_INVALID,
                        "%s runs on this host, %s: give the verb on a target host, or name one with "
                        "--host",
@@ -248,17 +285,33 @@ static bool goes_on(struct flow *f, struct err *err)
                    f->vm->settings.name, f->protection->failover.point, f->vm->settings.name);
 }
 
+/* It was given before, and came to its end. One that lost something is not what --planned asks. */
+static bool is_done(struct flow *f, bool *done, struct err *err)
+{
+    const struct protection *p = f->protection;
+    bool asked_planned = strcmp(flow_arg(f, "planned"), "yes") == 0;
+    *done = (p->state == PROTECTION_FAILED_OVER || p->state == PROTECTION_FAILING_BACK) &&
+            strcmp(p->failover.host, f->host.name) == 0 && p->failover.started_ms > 0 &&
+            (p->failover.planned || !asked_planned);
+    return !*done || same_point(f, done, err);
+}
+
 static bool run_failover(const struct verb_call *call, struct vm *vm, struct job_run *job,
                          cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    return flow_open(call, vm, job, &f, err) && (is_ours(&f) ? goes_on(&f, err) : begin(&f, err)) &&
+    bool done;
+    if (!flow_open(call, vm, job, &f, err) || !is_done(&f, &done, err))
+        return false;
+    if (done)
+        return result(&f, f.protection->failover.started_ms, values, err);
+    return (is_ours(&f) ? goes_on(&f, err) : begin(&f, err)) &&
            (carry_out(&f, values, err) ||
             err_wrap(err, "the failover is not done, the same command goes on"));
 }
 
 const struct handler handler_failover = {
-    .verb = "failover", .resumable = true, .run = run_failover};
+    .verb = "failover", .resumable = true, .decides = true, .run = run_failover};
 
 /* --- change-point: another point before the commit --- */
 
@@ -300,10 +353,13 @@ static bool run_change_point(const struct verb_call *call, struct vm *vm, struct
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     bool same = false; /* as the one that was begun and cut off, which is what is repeated */
-    return flow_open(call, vm, job, &f, err) && flow_check(&f, STATES_CHANGE_POINT, err) &&
-           (!is_ours(&f) || same_point(&f, &same, err)) && (same || choose_again(&f, err)) &&
+    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_CHANGE_POINT, err))
+        return false;
+    if (flow_done(&f))
+        return result(&f, f.protection->failover.started_ms, values, err);
+    return (!is_ours(&f) || same_point(&f, &same, err)) && (same || choose_again(&f, err)) &&
            carry_out(&f, values, err);
 }
 
 const struct handler handler_change_point = {
-    .verb = "change-point", .resumable = true, .run = run_change_point};
+    .verb = "change-point", .resumable = true, .decides = true, .run = run_change_point};

@@ -291,11 +291,26 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
     return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
 }
 
+/* It was given before, and came to its end: what brought the VM here is protected. */
+static bool is_protected(const struct flow *f)
+{
+    const struct protection *p = f->protection;
+    const struct protection_failover *o = &p->failover;
+    const struct settings *s = &f->vm->settings;
+    return (p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING) &&
+           s->role == ROLE_SOURCE && s->replicate && s->generation.id == o->generation.id &&
+           strcmp(o->host, f->host.name) == 0 && strcmp(o->from, f->host.name) != 0;
+}
+
 static bool run_reprotect(const struct verb_call *call, struct vm *vm, struct job_run *job,
                           cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    if (!flow_open(call, vm, job, &f, err) || !flow_check(&f, STATES_REPROTECT, err))
+    if (!flow_open(call, vm, job, &f, err))
+        return false;
+    if (is_protected(&f))
+        return result(&vm->settings.stores[0], vm->settings.generation, values, err);
+    if (!flow_check(&f, STATES_REPROTECT, err))
         return false;
     if (vm->settings.role != ROLE_SOURCE)
         return err_set(err, ERR_INVALID, "%s does not run on host %s", vm->settings.name,
@@ -304,4 +319,4 @@ static bool run_reprotect(const struct verb_call *call, struct vm *vm, struct jo
 }
 
 const struct handler handler_reprotect = {
-    .verb = "reprotect", .resumable = true, .run = run_reprotect};
+    .verb = "reprotect", .resumable = true, .decides = true, .run = run_reprotect};

@@ -106,21 +106,47 @@ static bool adopt(struct flow *f, struct err *err)
     return seed_adopt(&config, state, err);
 }
 
+static bool result(const struct flow *f, cJSON **values, struct err *err)
+{
+    return json_make(values, err) &&
+           json_add_text(*values, "point", f->protection->failover.point, err);
+}
+
+/* By this job before its process died, or by another process, of the same command, which this one
+ * has waited for. */
+static bool is_done(struct flow *f, bool *done, struct err *err)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    struct history_point point;
+    *done = flow_done(f);
+    if (*done || o->started_ms < job_run_job(f->job)->posted_ms || o->started_ms == 0 ||
+        strcmp(o->host, f->host.name) != 0 || strcmp(o->from, f->host.name) != 0)
+        return true;
+    if (!flow_history(f, err) ||
+        !history_resolve(f->vm->history, flow_arg(f, "point"), &point, err))
+        return false;
+    *done = point.generation.id == o->parent.id && point.epoch == o->parent_epoch;
+    return true;
+}
+
 static bool run_revert(const struct verb_call *call, struct vm *vm, struct job_run *job,
                        cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    bool pending = false;
+    bool pending = false, done;
     uint64_t resumed_ms;
-    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) ||
-        !(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) || !is_done(&f, &done, err))
+        return false;
+    if (done)
+        return result(&f, values, err);
+    if (!(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
         return false;
     if (pending)
         return err_set(err, ERR_TRANSIENT,
                        "the cache store does not answer: the same command goes on");
     return takeover_disks(&f, true, err) && adopt(&f, err) &&
-           takeover_start(&f, &resumed_ms, err) && json_make(values, err) &&
-           json_add_text(*values, "point", f.protection->failover.point, err);
+           takeover_start(&f, &resumed_ms, err) && result(&f, values, err);
 }
 
-const struct handler handler_revert = {.verb = "revert", .resumable = true, .run = run_revert};
+const struct handler handler_revert = {
+    .verb = "revert", .resumable = true, .decides = true, .run = run_revert};

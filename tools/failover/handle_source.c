@@ -7,6 +7,8 @@
 #include "tools/disk_lock.h"
 #include "tools/failover/source_end.h"
 
+#define SHUTDOWN_MS 1800000u /* more than it takes with all that it waits for */
+
 /* The fence comes last: until then the guest is ours to start again. */
 static bool shut_down(struct flow *f, cJSON **values, struct err *err)
 {
@@ -24,6 +26,14 @@ static bool shut_down(struct flow *f, cJSON **values, struct err *err)
     return json_make(values, err) && json_add_text(*values, "point", end.point, err) &&
            json_add_u64(*values, "epoch", end.epoch, err) &&
            json_add_text(*values, "generation", generation, err);
+}
+
+/* Nor for a failover that was cancelled, or given up, before its job was taken here. */
+static bool is_still_asked(const struct flow *f, struct err *err)
+{
+    return strcmp(f->protection->leaving.host, job_run_job(f->job)->by) == 0 ||
+           err_set(err, ERR_CANCELLED, "the planned failover of %s was cancelled",
+                   f->vm->settings.name);
 }
 
 /* A shutdown that its host's end interrupted is resumed when the host is back. A failover that did
@@ -47,7 +57,7 @@ static bool run_shutdown(const struct verb_call *call, struct vm *vm, struct job
         return err_set(err, ERR_INVALID, "%s is not replicated from host %s", vm->settings.name,
                        f.host.name);
     /* A shutdown that was done before, and whose failover was not: it may mount once more. */
-    return is_still_source(&f, err) &&
+    return is_still_source(&f, err) && is_still_asked(&f, err) &&
            moved_remove(call->world, call->paths, vm->settings.name, err) &&
            shut_down(&f, values, err);
 }
@@ -117,14 +127,40 @@ static bool is_still_wanted(const struct flow *f, struct generation generation, 
                    f->vm->settings.name);
 }
 
+/* --- after a planned failover that only told this host to stop --- */
+
+static bool change_stayed(void *context, struct protection *p, bool *same, struct err *err)
+{
+    (void)err;
+    *same = p->leaving.host[0] != '\0' || strcmp(p->leaving.job, context) != 0;
+    if (!*same)
+        p->leaving = (struct protection_leaving){.host = ""};
+    return true;
+}
+
+static bool stay(struct flow *f, const char *leaving, struct err *err)
+{
+    const struct protection_leaving *l = &f->protection->leaving;
+    if (l->host[0] != '\0' || strcmp(l->job, leaving) != 0)
+        return err_set(err, ERR_FENCED, "%s was failed over again after the cancel, or goes on",
+                       f->vm->settings.name);
+    return is_still_source(f, err) &&
+           moved_remove(f->call->world, f->call->paths, f->vm->settings.name, err) &&
+           flow_step(f, "mount", err, "and go on") && flow_mount(f, err) && start_guest(f, err) &&
+           flow_change(f, change_stayed, (void *)(uintptr_t)leaving, err);
+}
+
 static bool run_resume(const struct verb_call *call, struct vm *vm, struct job_run *job,
                        cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     struct generation generation;
     (void)values;
-    if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
+    /* A shutdown may be at work here, which ends by itself. */
+    if (!flow_open(call, vm, job, &f, err) || !flow_alone_within(&f, SHUTDOWN_MS, err))
         return false;
+    if (flow_arg(&f, "leaving")[0] != '\0')
+        return stay(&f, flow_arg(&f, "leaving"), err);
     if (!generation_parse(flow_arg(&f, "generation"), &generation))
         return err_set(err, ERR_INVALID, "the job names no generation");
     if (vm->settings.role != ROLE_SOURCE)

@@ -14,6 +14,9 @@ struct handler {
     /* Begun again from the start after its process died, it ends in the same state. Others get the
      * result "its process died: run it again", and a person decides. */
     bool resumable;
+    /* A person decides by it: begun again only while that is news, and no other decision was made
+     * since (dispatch_claimed). */
+    bool decides;
     /* `vm` has settings, key and open targets (which stay open: the job is put there meanwhile); a
      * handler opens what else it needs. What it was
      * asked is in job_run_job(job)->args (job_arg); `call->options` belong to somebody else: not to
@@ -29,6 +32,8 @@ const struct handler *handler_find(const char *verb); /* or NULL */
 
 /* Answers what the validator asks of a target host: farshore, room, memory, processors. */
 extern const struct handler handler_ping;
+/* What a cancel without this host left here. */
+extern const struct handler handler_undo;
 /* Puts what a claim left pending (history_fence), until nothing is. */
 extern const struct handler handler_fence;
 

@@ -63,7 +63,8 @@ struct job {
     uint64_t finished_ms;
     cJSON *values; /* an object of whatever the verb gives back, or NULL */
     /* not in the document */
-    uint64_t number; /* of the entry that says so */
+    uint64_t number;    /* of the entry that says so */
+    uint64_t silent_ms; /* of a job that was taken over: how long nothing had been said of it */
 };
 
 void job_release(struct job **j); /* NULL inside is fine; leaves NULL */

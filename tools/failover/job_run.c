@@ -61,6 +61,8 @@ static bool runner_known(const struct job *j, bool *alive)
 
 static void mark_claimed(const struct doclog_vault *v, struct job *j, const char *host)
 {
+    uint64_t now_ms = job_now_ms(v);
+    j->silent_ms = j->claimed && now_ms > j->alive_ms ? now_ms - j->alive_ms : 0;
     j->claimed = true;
     j->claims++;
     snprintf(j->runner, sizeof j->runner, "%s", host);
@@ -68,7 +70,7 @@ static void mark_claimed(const struct doclog_vault *v, struct job *j, const char
     j->pid = (uint64_t)getpid();
     if (!process_start_time(j->pid, &j->pid_start))
         j->pid_start = 0;
-    j->claimed_ms = j->alive_ms = job_now_ms(v);
+    j->claimed_ms = j->alive_ms = now_ms;
 }
 
 static bool same_claim(const struct job *a, const struct job *b)

@@ -3,6 +3,7 @@
 
 #include "common/json.h"
 #include "common/rfc3339.h"
+#include "tools/failover/takeover.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -96,8 +97,10 @@ bool moved_check(struct world *w, const struct paths *p, const char *vm, struct 
 static bool is_left(const struct settings *s, const struct protection *p, const char *host)
 {
     const struct protection_failover *f = &p->failover;
-    return s->role == ROLE_SOURCE && s->replicate && f->host[0] != '\0' &&
-           strcmp(f->host, host) != 0 && f->generation.id != s->generation.id;
+    if (s->role == ROLE_SOURCE && !s->replicate)
+        return takeover_left(s, p, host);
+    return s->role == ROLE_SOURCE && f->host[0] != '\0' && strcmp(f->host, host) != 0 &&
+           f->generation.id != s->generation.id;
 }
 
 bool moved_learn(struct world *w, const struct paths *p, const struct settings *s,

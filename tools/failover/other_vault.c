@@ -94,14 +94,14 @@ bool other_vault_open(struct flow *f, const struct vault_stores *stores,
         !vm_open_caches(out, begin ? VM_ENABLES : VM_PROCESSES, err) ||
         !vm_open_targets(out, begin ? VM_ENABLES : VM_PROCESSES, err))
         return false;
-    if (!vm_open_history(out, err)) {
-        if (err->kind != ERR_NOT_FOUND || begin == NULL)
-            return false;
-        *err = ERR_NONE;
-        if (!begin_vault(out, begin, err) || !vm_forget_seen(out, err) ||
-            !vm_open_history(out, err))
-            return false;
-        *made = true;
-    }
-    return take_tables(out, err);
+    bool there = vm_open_history(out, err);
+    if (!there && (err->kind != ERR_NOT_FOUND || begin == NULL))
+        return false;
+    /* One that was cut off while it was made has no generation yet. */
+    *made = begin != NULL && (!there || history_generations(out->history) == 0);
+    if (*made && (!begin_vault(out, begin, err) || !vm_forget_seen(out, err)))
+        return false;
+    if (!there && !vm_open_history(out, err))
+        return false;
+    return history_refresh(out->history, err) && take_tables(out, err);
 }

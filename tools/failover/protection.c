@@ -80,6 +80,8 @@ static const struct text_field disk_texts[] = {TEXT(protection_disk, name),
 static const struct text_field failover_texts[] = {
     TEXT(protection_failover, host), TEXT(protection_failover, from),
     TEXT(protection_failover, point), TEXT(protection_failover, job), TEXTS_END};
+static const struct text_field leaving_texts[] = {TEXT(protection_leaving, host),
+                                                  TEXT(protection_leaving, job), TEXTS_END};
 static const struct text_field store_texts[] = {TEXT(vault_stores, cache),
                                                 TEXT(vault_stores, target), TEXTS_END};
 
@@ -235,6 +237,17 @@ static bool read_failover(const cJSON *parent, struct protection_failover *f, st
                      &f->disk_count, err);
 }
 
+/* A document without one is the usual case, and what older ones are. */
+static bool read_leaving(const cJSON *parent, struct protection_leaving *l, struct err *err)
+{
+    const cJSON *j;
+    if (!json_has(parent, "leaving"))
+        return true;
+    return json_object(parent, "leaving", &j, err) && only(j, leaving_texts, NULL, err) &&
+           read_texts(j, leaving_texts, l, err) && host_or_none("host", l->host, err) &&
+           (l->job[0] != '\0' || err_set(err, ERR_INVALID, "\"leaving\" has no job"));
+}
+
 static bool read_machine(const cJSON *parent, struct protection *p, struct err *err)
 {
     static const char *const known[] = {"xml", "nvram", NULL};
@@ -254,9 +267,9 @@ static bool read_machine(const cJSON *parent, struct protection *p, struct err *
 
 static bool read_head(const cJSON *j, struct protection *p, struct err *err)
 {
-    static const char *const others[] = {"version",  "state",     "changed_ms", "machine",
-                                         "nics",     "settings",  "mappings",   "tests",
-                                         "failover", "successor", "networks",   NULL};
+    static const char *const others[] = {
+        "version", "state",    "changed_ms", "machine",  "nics",    "settings", "mappings",
+        "tests",   "failover", "successor",  "networks", "leaving", NULL};
     const char *state;
     uint64_t version;
     if (!json_u64(j, "version", &version, err))
@@ -292,7 +305,7 @@ bool protection_parse(struct span text, struct protection *p, struct err *err)
            read_rows(j, "tests", read_test, p->tests, sizeof *p->tests, PROTECTION_TESTS_MAX,
                      &p->test_count, err) &&
            tests_unique(p, err) && read_failover(j, &p->failover, err) &&
-           json_object(j, "successor", &successor, err) &&
+           read_leaving(j, &p->leaving, err) && json_object(j, "successor", &successor, err) &&
            only(successor, store_texts, NULL, err) &&
            read_texts(successor, store_texts, &p->successor, err);
 }
@@ -369,6 +382,13 @@ static bool add_failover(cJSON *parent, const struct protection_failover *f, str
            add_rows(j, "disks", disk_texts, f->disks, sizeof *f->disks, f->disk_count, err);
 }
 
+static bool add_leaving(cJSON *parent, const struct protection_leaving *l, struct err *err)
+{
+    cJSON *j;
+    return l->job[0] == '\0' ||
+           (json_add_object(parent, "leaving", &j, err) && add_texts(j, leaving_texts, l, err));
+}
+
 static bool add_machine(cJSON *parent, const struct protection *p, struct err *err)
 {
     struct buf nvram AUTO_BUF = BUF_NONE;
@@ -398,7 +418,7 @@ bool protection_write(const struct protection *p, struct buf *out, struct err *e
            add_rows(j, "mappings", mapping_texts, p->mappings, sizeof *p->mappings,
                     p->mapping_count, err) &&
            add_networks(j, p, err) && add_tests(j, p, err) && add_failover(j, &p->failover, err) &&
-           json_add_object(j, "successor", &successor, err) &&
+           add_leaving(j, &p->leaving, err) && json_add_object(j, "successor", &successor, err) &&
            add_texts(successor, store_texts, &p->successor, err) && add_machine(j, p, err) &&
            json_write(j, false, out, err);
 }

@@ -93,6 +93,13 @@ struct protection_failover {
     struct protection_disk disks[VM_DISKS_MAX];
 };
 
+/* A planned failover that has told the source to stop, and is not begun: the state says nothing of
+ * it yet. host "": it was cancelled, and the source is still to go on. job "": there is none. */
+struct protection_leaving {
+    char host[HOST_NAME_CHARS_MAX + 1]; /* where to */
+    char job[PROTECTION_JOB_MAX];       /* of the failover; a newer command goes on with it */
+};
+
 struct protection {
     enum protection_state state;
     char home_host[HOST_NAME_CHARS_MAX + 1];
@@ -111,6 +118,7 @@ struct protection {
     uint16_t test_count;
     struct protection_test tests[PROTECTION_TESTS_MAX];
     struct protection_failover failover;
+    struct protection_leaving leaving;
     struct vault_stores successor; /* target "": this vault is the authority */
     uint64_t changed_ms;
     /* --- not in the document --- */

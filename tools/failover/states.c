@@ -18,8 +18,11 @@
  * reprotecting: it ships the other way, so what concerns the source may run there. A failover has
  * somewhere to go to only once a point of this direction is applied.
  *
+ * cancel, before a planned failover is begun: it has told the source to stop, and cannot go on.
+ *
  * validate and set change nothing that runs. cleanup of a drill that is left is always right. */
-/* Y: yes. d: when drills are left. p: when a point of this direction is applied. -: no. */
+/* Y: yes. d: when drills are left. p: when a point of this direction is applied. l: when
+ * a planned failover has told the source to stop, and is not begun. -: no. */
 /* clang-format off */
 static const char cells[STATES_VERBS][PROTECTION_STATES + 1] = {
     /*       none, test-running, failed-over, committed, reprotecting, failing-back: */
@@ -30,7 +33,7 @@ static const char cells[STATES_VERBS][PROTECTION_STATES + 1] = {
     [STATES_FAILOVER_PLANNED] = "Y---p-",
     [STATES_CHANGE_POINT]     = "--Y--Y",
     [STATES_COMMIT]           = "--Y--Y",
-    [STATES_CANCEL]           = "--Y--Y",
+    [STATES_CANCEL]           = "llY-lY",
     [STATES_REPROTECT]        = "---YY-",
     [STATES_REVERT]           = "Y-----",
     [STATES_POINT]            = "YY--Y-",
@@ -72,6 +75,8 @@ enum states_cell states_cell(enum states_verb v, enum protection_state s)
         return STATES_DRILLS;
     case 'p':
         return STATES_POINTS;
+    case 'l':
+        return STATES_LEAVING;
     default:
         return STATES_NO;
     }
@@ -86,6 +91,8 @@ bool states_allows(enum states_verb v, enum protection_state s, struct states_fa
         return facts.drills;
     case STATES_POINTS:
         return facts.points;
+    case STATES_LEAVING:
+        return facts.leaving;
     default:
         return false;
     }
@@ -123,8 +130,11 @@ bool states_check(enum states_verb v, const char *vm, enum protection_state s,
 
 bool states_table(struct buf *out, struct err *err)
 {
-    static const char *const words[] = {
-        [STATES_NO] = "-", [STATES_YES] = "yes", [STATES_DRILLS] = "(1)", [STATES_POINTS] = "(2)"};
+    static const char *const words[] = {[STATES_NO] = "-",
+                                        [STATES_YES] = "yes",
+                                        [STATES_DRILLS] = "(1)",
+                                        [STATES_POINTS] = "(2)",
+                                        [STATES_LEAVING] = "(3)"};
     char text[64];
 
     buf_put(out, "| verb |", 8);

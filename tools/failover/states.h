@@ -32,12 +32,14 @@ enum states_verb {
 enum states_cell {
     STATES_NO,
     STATES_YES,
-    STATES_DRILLS, /* when drills are left from before */
-    STATES_POINTS, /* when a point of the new direction is applied */
+    STATES_DRILLS,  /* when drills are left from before */
+    STATES_POINTS,  /* when a point of the new direction is applied */
+    STATES_LEAVING, /* when a planned failover has told the source to stop, and is not begun */
 };
 
 struct states_facts {
-    bool drills; /* protection.test_count > 0 */
+    bool drills;  /* protection.test_count > 0 */
+    bool leaving; /* protection.leaving has a job */
     bool points; /* the vault that is the authority has a point of the direction that it protects */
 };
 

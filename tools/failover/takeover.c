@@ -289,3 +289,10 @@ bool takeover_stale(const struct flow *f)
     return s->role == ROLE_SOURCE && !s->replicate &&
            s->generation.id != f->protection->failover.generation.id;
 }
+
+bool takeover_left(const struct settings *s, const struct protection *p, const char *host)
+{
+    const struct protection_failover *o = &p->failover;
+    return s->role == ROLE_SOURCE && !s->replicate && strcmp(o->host, host) != 0 &&
+           strcmp(p->source_host, host) != 0 && o->generation.number > s->generation.number;
+}

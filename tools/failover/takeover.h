@@ -25,5 +25,8 @@ bool takeover_forgo(struct flow *f, struct err *err) MUST_CHECK;
 /* What is here is of an earlier choice than the document's: it is undone before anything is made.
  */
 bool takeover_stale(const struct flow *f);
+/* What is on this host, `host`, is of a failover that was ended without it: it runs elsewhere now.
+ */
+bool takeover_left(const struct settings *s, const struct protection *p, const char *host);
 
 #endif

@@ -2,41 +2,13 @@
 #include "backend/history/doclog.h"
 
 #include "tests/support/check.h"
-#include "tests/support/memory_store.h"
+#include "tests/support/doc_vault.h"
 #include "tests/support/specimen.h"
 
 #include <pthread.h>
 #include <stdio.h>
 
 #define CALLS_MAX 64u
-
-struct fixture {
-    struct memory_bucket *bucket;
-    struct store *store;
-    struct keys *keys;
-    struct doclog_vault vault;
-};
-
-static int set_up(void **state)
-{
-    static struct fixture f;
-    f.bucket = memory_bucket_make();
-    f.store = memory_store_open(f.bucket);
-    f.keys = specimen_keys(0);
-    f.vault = (struct doclog_vault){
-        .world = world_real(), .target = f.store, .keys = f.keys, .vm = "web", .id = specimen_vm};
-    *state = &f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    store_close(&f->store);
-    memory_bucket_release(&f->bucket);
-    keys_release(&f->keys);
-    return 0;
-}
 
 static void append(struct doclog *l, const char *text)
 {
@@ -73,7 +45,7 @@ static void go_on(const struct doclog_vault *v, unsigned entries)
 
 static void what_was_appended_last_is_the_newest(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -92,7 +64,7 @@ static void what_was_appended_last_is_the_newest(void **state)
 
 static void a_document_of_the_largest_size_is_taken_and_no_larger_one(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -111,7 +83,7 @@ static void a_document_of_the_largest_size_is_taken_and_no_larger_one(void **sta
 
 static void of_two_writers_the_second_is_told_to_read_on(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog a, b;
@@ -131,7 +103,7 @@ static void of_two_writers_the_second_is_told_to_read_on(void **state)
 /* Adds one to the number in the newest document, again and again. */
 static void *add(void *context)
 {
-    struct fixture *f = context;
+    struct doc_vault *f = context;
     struct store *store AUTO_STORE = memory_store_open(f->bucket);
     struct doclog_vault vault = f->vault;
     struct doclog l;
@@ -161,7 +133,7 @@ static void *add(void *context)
 
 static void writers_that_race_lose_no_change(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     pthread_t threads[WRITERS];
     char text[32];
     for (size_t i = 0; i < WRITERS; i++)
@@ -192,8 +164,8 @@ static enum memory_fault fail_there(void *context, const struct memory_call *cal
 }
 
 /* Reads and appends over a store that fails at call `at`. *calls: how many it took. */
-static bool change_with(struct fixture *f, struct faulty *fault, const char *text, uint64_t *calls,
-                        struct err *err)
+static bool change_with(struct doc_vault *f, struct faulty *fault, const char *text,
+                        uint64_t *calls, struct err *err)
 {
     struct store *store AUTO_STORE = memory_store_open(f->bucket);
     struct doclog_vault vault = f->vault;
@@ -210,7 +182,7 @@ static bool change_with(struct fixture *f, struct faulty *fault, const char *tex
 
 static void a_failure_at_any_call_leaves_the_old_or_the_new_document(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     const enum memory_fault faults[] = {MEMORY_FAIL, MEMORY_LOSE_REPLY, MEMORY_DENY};
     unsigned round = 0, failures = 0;
     go_on(&f->vault, 12);
@@ -246,7 +218,7 @@ static enum memory_fault lose_puts(void *context, const struct memory_call *call
 
 static void an_append_whose_answer_was_lost_counts_once(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct doclog l;
     memory_store_hook(f->store, lose_puts, NULL, NULL);
     doclog_begin(&l, &f->vault, "failover");
@@ -265,7 +237,7 @@ static enum memory_fault fail_first_put(void *context, const struct memory_call 
 
 static void a_put_that_did_not_arrive_is_made_again(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     unsigned puts = 0;
     struct doclog l;
     memory_store_hook(f->store, fail_first_put, NULL, &puts);
@@ -279,7 +251,7 @@ static void a_put_that_did_not_arrive_is_made_again(void **state)
 
 static void a_tidied_log_keeps_its_newest(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -292,7 +264,7 @@ static void a_tidied_log_keeps_its_newest(void **state)
 
 static void a_list_that_lags_misleads_nobody(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -308,7 +280,7 @@ static void a_list_that_lags_misleads_nobody(void **state)
 
 static void who_slept_while_the_log_was_tidied_puts_nothing_that_counts(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog empty, early;
@@ -327,7 +299,7 @@ static void who_slept_while_the_log_was_tidied_puts_nothing_that_counts(void **s
 
 static void a_poll_costs_two_reads_and_says_what_is_new(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct store *store AUTO_STORE = memory_store_open(f->bucket);
     struct doclog_vault vault = f->vault;
     struct buf out AUTO_BUF = BUF_NONE;
@@ -349,11 +321,11 @@ static void a_poll_costs_two_reads_and_says_what_is_new(void **state)
     assert_true(span_equal(buf_span(&out), span_of_text("entry 42")));
 }
 
-static void encode(struct fixture *f, const char *name, uint64_t number, struct buf *out);
+static void encode(struct doc_vault *f, const char *name, uint64_t number, struct buf *out);
 
 static void a_log_that_became_shorter_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -367,7 +339,7 @@ static void a_log_that_became_shorter_is_refused(void **state)
 
 static void entries_that_do_not_follow_each_other_are_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf stored AUTO_BUF = BUF_NONE, out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -380,7 +352,7 @@ static void entries_that_do_not_follow_each_other_are_refused(void **state)
 
 static void a_removed_log_is_gone(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     struct doclog l;
@@ -423,7 +395,7 @@ static void a_removal_that_was_cut_off_anywhere_is_begun_again(void **state)
 
 /* --- bytes from a hostile store --- */
 
-static void encode(struct fixture *f, const char *name, uint64_t number, struct buf *out)
+static void encode(struct doc_vault *f, const char *name, uint64_t number, struct buf *out)
 {
     struct err err = ERR_NONE;
     struct seal_salt salt = specimen_salt(0x70);
@@ -434,7 +406,7 @@ static void encode(struct fixture *f, const char *name, uint64_t number, struct 
              err);
 }
 
-static bool decode(struct fixture *f, const char *name, uint64_t number, struct span stored,
+static bool decode(struct doc_vault *f, const char *name, uint64_t number, struct span stored,
                    struct err *err)
 {
     struct buf document AUTO_BUF = BUF_NONE;
@@ -444,7 +416,7 @@ static bool decode(struct fixture *f, const char *name, uint64_t number, struct 
 
 static void no_entry_stands_for_another(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     static const uint8_t other[VM_ID_BYTES] = {1};
     struct buf stored AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
@@ -468,7 +440,7 @@ static bool refused(void *context, struct span damaged)
 
 static void a_cut_or_flipped_entry_is_refused_at_every_position(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf stored AUTO_BUF = BUF_NONE;
     encode(f, "failover", 7, &stored);
     specimen_damage(buf_span(&stored), refused, f);
@@ -476,7 +448,7 @@ static void a_cut_or_flipped_entry_is_refused_at_every_position(void **state)
 
 static void the_golden_document_is_read_as_it_was(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct buf stored AUTO_BUF = BUF_NONE, golden AUTO_BUF = BUF_NONE;
     struct buf document AUTO_BUF = BUF_NONE;
     struct sha256 previous, expected = sha256_of(span_of_text("before"));
@@ -490,7 +462,7 @@ static void the_golden_document_is_read_as_it_was(void **state)
     assert_true(span_equal(buf_span(&document), span_of_text("{\"version\":1}")));
 }
 
-#define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define T(test) cmocka_unit_test_setup_teardown(test, doc_vault_set_up, doc_vault_tear_down)
 
 int main(void)
 {

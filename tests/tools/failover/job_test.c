@@ -2,8 +2,8 @@
 #include "tools/failover/job_internal.h"
 
 #include "tests/support/check.h"
+#include "tests/support/doc_vault.h"
 #include "tests/support/fake_world.h"
-#include "tests/support/memory_store.h"
 #include "tests/support/specimen.h"
 
 #include <stdatomic.h>
@@ -12,10 +12,7 @@
 #include <unistd.h>
 
 struct fixture {
-    struct memory_bucket *bucket;
-    struct store *store;
-    struct keys *keys;
-    struct doclog_vault vault;
+    struct doc_vault in;
     atomic_int failing_puts; /* so many from now on */
 };
 
@@ -31,13 +28,9 @@ static enum memory_fault fail_puts(void *context, const struct memory_call *call
 static int set_up(void **state)
 {
     static struct fixture f;
-    f.bucket = memory_bucket_make();
-    f.store = memory_store_open(f.bucket);
-    f.keys = specimen_keys(0);
-    f.vault = (struct doclog_vault){
-        .world = world_real(), .target = f.store, .keys = f.keys, .vm = "web", .id = specimen_vm};
+    doc_vault_open(&f.in);
     atomic_store(&f.failing_puts, 0);
-    memory_store_hook(f.store, fail_puts, NULL, &f);
+    memory_store_hook(f.in.store, fail_puts, NULL, &f);
     *state = &f;
     return 0;
 }
@@ -45,9 +38,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    store_close(&f->store);
-    memory_bucket_release(&f->bucket);
-    keys_release(&f->keys);
+    doc_vault_close(&f->in);
     return 0;
 }
 
@@ -56,20 +47,20 @@ static const struct job_request for_b = {.verb = "shutdown", .host = "b", .by = 
 static void post(struct fixture *f, char id[JOB_ID_MAX])
 {
     struct err err = ERR_NONE;
-    check_ok(job_post(&f->vault, &for_b, id, &err), err);
+    check_ok(job_post(&f->in.vault, &for_b, id, &err), err);
 }
 
 static void claim(struct fixture *f, const char *id, struct job_run **out)
 {
     struct err err = ERR_NONE;
-    check_ok(job_claim(&f->vault, id, "b", false, out, &err), err);
+    check_ok(job_claim(&f->in.vault, id, "b", false, out, &err), err);
 }
 
 static struct job *load(struct fixture *f, const char *id)
 {
     struct err err = ERR_NONE;
     struct job *j = NULL;
-    check_ok(job_load(&f->vault, id, &j, &err), err);
+    check_ok(job_load(&f->in.vault, id, &j, &err), err);
     return j;
 }
 
@@ -82,7 +73,7 @@ static void a_job_says_what_was_asked_done_and_come_of_it(void **state)
     struct job_request r = {.verb = "failover", .host = "b", .by = "a", .args = args};
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
-    check_ok(job_post(&f->vault, &r, id, &err), err);
+    check_ok(job_post(&f->in.vault, &r, id, &err), err);
     struct job *waiting AUTO_JOB = load(f, id);
     assert_string_equal(job_state(waiting, waiting->posted_ms), "waiting");
     claim(f, id, &run);
@@ -113,7 +104,7 @@ static void a_failure_keeps_its_kind_and_text(void **state)
     struct fixture *f = *state;
     struct job_run *run AUTO_JOB_RUN = NULL;
     struct err err = ERR_NONE, failure = {.kind = ERR_WRONG_KEY, .text = "two\nlines \xff"};
-    check_ok(job_begin(&f->vault, &for_b, &run, &err), err);
+    check_ok(job_begin(&f->in.vault, &for_b, &run, &err), err);
     char id[JOB_ID_MAX];
     memcpy(id, job_run_job(run)->id, sizeof id);
     check_ok(job_finish(run, &failure, NULL, &err), err);
@@ -131,7 +122,7 @@ static void values_are_the_same_here_as_read_elsewhere(void **state)
     struct err err = ERR_NONE;
     uint64_t n = 0;
     check_ok(json_make(&values, &err) && json_add_u64(values, "epoch", 7, &err), err);
-    check_ok(job_begin(&f->vault, &for_b, &run, &err), err);
+    check_ok(job_begin(&f->in.vault, &for_b, &run, &err), err);
     check_ok(job_finish(run, NULL, values, &err), err);
     struct job *here AUTO_JOB = job_run_take(run);
     check_ok(json_u64(here->values, "epoch", &n, &err), err);
@@ -149,13 +140,13 @@ static void a_job_is_claimed_once_and_by_its_host_alone(void **state)
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
     post(f, id);
-    check_fails(job_claim(&f->vault, id, "c", false, &second, &err), err, ERR_INVALID);
+    check_fails(job_claim(&f->in.vault, id, "c", false, &second, &err), err, ERR_INVALID);
     claim(f, id, &run);
-    check_fails(job_claim(&f->vault, id, "b", false, &second, &err), err, ERR_BUSY);
+    check_fails(job_claim(&f->in.vault, id, "b", false, &second, &err), err, ERR_BUSY);
     /* It lives: silence is no proof to the contrary on its own machine. */
-    check_fails(job_claim(&f->vault, id, "b", true, &second, &err), err, ERR_BUSY);
+    check_fails(job_claim(&f->in.vault, id, "b", true, &second, &err), err, ERR_BUSY);
     check_ok(job_finish(run, NULL, NULL, &err), err);
-    check_fails(job_claim(&f->vault, id, "b", true, &second, &err), err, ERR_EXISTS);
+    check_fails(job_claim(&f->in.vault, id, "b", true, &second, &err), err, ERR_EXISTS);
 }
 
 static void a_job_whose_process_died_is_taken_over(void **state)
@@ -177,13 +168,15 @@ static void a_job_whose_process_died_is_taken_over(void **state)
         _exit(0);
     waitpid(child, NULL, 0);
     left->pid = (uint64_t)child;
-    job_log_begin(&l, &f->vault, id);
+    left->alive_ms -= 60000;
+    job_log_begin(&l, &f->in.vault, id);
     struct job *now AUTO_JOB = NULL;
     check_ok(job_log_newest(&l, id, &now, &err), err);
     check_ok(job_log_append(&l, left, &err), err);
     assert_true(job_claimable(left, false));
     claim(f, id, &run);
     assert_int_equal(job_run_job(run)->claims, 2);
+    assert_in_range(job_run_job(run)->silent_ms, 60000, 90000);
     check_ok(job_finish(run, NULL, NULL, &err), err);
 }
 
@@ -193,7 +186,7 @@ static void take_over_elsewhere(struct fixture *f, const char *id)
     struct job *j AUTO_JOB = NULL;
     struct err err = ERR_NONE;
     struct doclog l;
-    job_log_begin(&l, &f->vault, id);
+    job_log_begin(&l, &f->in.vault, id);
     check_ok(job_log_newest(&l, id, &j, &err), err);
     strcpy(j->machine, "elsewhere");
     j->claims++;
@@ -227,8 +220,8 @@ static void a_process_of_another_machine_loses_a_job_by_silence_alone(void **sta
     claim(f, id, &run);
     job_run_close(&run);
     take_over_elsewhere(f, id);
-    check_fails(job_claim(&f->vault, id, "b", false, &run, &err), err, ERR_BUSY);
-    check_ok(job_claim(&f->vault, id, "b", true, &run, &err), err);
+    check_fails(job_claim(&f->in.vault, id, "b", false, &run, &err), err, ERR_BUSY);
+    check_ok(job_claim(&f->in.vault, id, "b", true, &run, &err), err);
     assert_int_equal(job_run_job(run)->claims, 3);
 }
 
@@ -262,7 +255,7 @@ static void answers_that_are_lost_make_no_second_claim(void **state)
     struct job_run *run AUTO_JOB_RUN = NULL;
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
-    memory_store_hook(f->store, lose_puts, NULL, NULL);
+    memory_store_hook(f->in.store, lose_puts, NULL, NULL);
     post(f, id);
     claim(f, id, &run);
     check_ok(job_step(run, "stop", 0, 0, &err, NULL), err);
@@ -282,9 +275,9 @@ static void a_job_that_no_host_takes_is_withdrawn(void **state)
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
     post(f, id);
-    check_fails(job_wait(&f->vault, id, 0, 0, NULL, NULL, &j, &err), err, ERR_TRANSIENT);
+    check_fails(job_wait(&f->in.vault, id, 0, 0, NULL, NULL, &j, &err), err, ERR_TRANSIENT);
     check_says(err, "farshore host b");
-    check_fails(job_claim(&f->vault, id, "b", true, &run, &err), err, ERR_EXISTS);
+    check_fails(job_claim(&f->in.vault, id, "b", true, &run, &err), err, ERR_EXISTS);
     struct job *after AUTO_JOB = load(f, id);
     assert_string_equal(job_state(after, 0), "cancelled");
 }
@@ -297,7 +290,7 @@ static void a_claimed_job_cannot_be_withdrawn(void **state)
     char id[JOB_ID_MAX];
     post(f, id);
     claim(f, id, &run);
-    check_fails(job_withdraw(&f->vault, id, &err), err, ERR_BUSY);
+    check_fails(job_withdraw(&f->in.vault, id, &err), err, ERR_BUSY);
 }
 
 struct seen_steps {
@@ -319,8 +312,8 @@ static void *run_it(void *context)
     struct job_ids ids AUTO_JOB_IDS = {.ids = NULL};
     struct job_run *run AUTO_JOB_RUN = NULL;
     struct err err = ERR_NONE;
-    if (!job_list(&f->vault, NULL, 1, &ids, &err) ||
-        !job_claim(&f->vault, ids.ids[0], "b", false, &run, &err) ||
+    if (!job_list(&f->in.vault, NULL, 1, &ids, &err) ||
+        !job_claim(&f->in.vault, ids.ids[0], "b", false, &run, &err) ||
         !job_step(run, "stop", 0, 0, &err, NULL) || !job_finish(run, NULL, NULL, &err))
         return (void *)"failed";
     return NULL;
@@ -337,7 +330,7 @@ static void who_waits_sees_the_end(void **state)
     char id[JOB_ID_MAX];
     post(f, id);
     assert_int_equal(pthread_create(&thread, NULL, run_it, f), 0);
-    check_ok(job_wait(&f->vault, id, 30, 30, see_step, &seen, &j, &err), err);
+    check_ok(job_wait(&f->in.vault, id, 30, 30, see_step, &seen, &j, &err), err);
     pthread_join(thread, &result);
     assert_null(result);
     assert_true(j->finished);
@@ -353,13 +346,13 @@ static void a_job_that_waited_too_long_is_not_taken_any_more(void **state)
     struct job_request r = for_b;
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
-    f->vault.world = w;
+    f->in.vault.world = w;
     r.claim_s = 30;
-    check_ok(job_post(&f->vault, &r, id, &err), err);
+    check_ok(job_post(&f->in.vault, &r, id, &err), err);
     fake_world_advance(w, (JOB_EXPIRY_S + 31) * 1000000000ull);
-    check_fails(job_claim(&f->vault, id, "b", false, &run, &err), err, ERR_CANCELLED);
+    check_fails(job_claim(&f->in.vault, id, "b", false, &run, &err), err, ERR_CANCELLED);
     struct job *j AUTO_JOB = load(f, id);
-    assert_string_equal(job_state(j, job_now_ms(&f->vault)), "expired");
+    assert_string_equal(job_state(j, job_now_ms(&f->in.vault)), "expired");
     fake_world_release(&w);
 }
 
@@ -372,17 +365,17 @@ static void jobs_are_listed_newest_first_and_as_many_as_asked(void **state)
     struct job_ids ids AUTO_JOB_IDS = {.ids = NULL};
     struct err err = ERR_NONE;
     char made[5][JOB_ID_MAX];
-    f->vault.world = w;
+    f->in.vault.world = w;
     for (size_t i = 0; i < 5; i++) {
         post(f, made[i]);
         fake_world_advance(w, 2000000);
     }
-    check_ok(job_list(&f->vault, NULL, 3, &ids, &err), err);
+    check_ok(job_list(&f->in.vault, NULL, 3, &ids, &err), err);
     assert_int_equal(ids.count, 3);
     for (size_t i = 0; i < 3; i++)
         assert_string_equal(ids.ids[i], made[4 - i]);
     job_ids_release(&ids);
-    check_ok(job_list(&f->vault, made[3], 10, &ids, &err), err);
+    check_ok(job_list(&f->in.vault, made[3], 10, &ids, &err), err);
     assert_int_equal(ids.count, 2); /* with the one that was named */
     fake_world_release(&w);
 }
@@ -394,15 +387,15 @@ static void old_jobs_go_when_they_are_finished(void **state)
     struct job_ids ids AUTO_JOB_IDS = {.ids = NULL};
     struct err err = ERR_NONE;
     char first[JOB_ID_MAX], id[JOB_ID_MAX];
-    f->vault.world = w;
+    f->in.vault.world = w;
     post(f, first); /* never finished */
     for (unsigned i = 0; i < JOBS_KEEP + 10; i++) {
         fake_world_advance(w, 2000000);
         post(f, id);
-        check_ok(job_withdraw(&f->vault, id, &err), err);
+        check_ok(job_withdraw(&f->in.vault, id, &err), err);
     }
-    check_ok(job_tidy(&f->vault, &err), err);
-    check_ok(job_list(&f->vault, NULL, 1000, &ids, &err), err);
+    check_ok(job_tidy(&f->in.vault, &err), err);
+    check_ok(job_list(&f->in.vault, NULL, 1000, &ids, &err), err);
     assert_int_equal(ids.count, JOBS_KEEP + 1);
     assert_string_equal(ids.ids[JOBS_KEEP], first);
     assert_string_equal(ids.ids[0], id);

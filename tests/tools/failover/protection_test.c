@@ -2,39 +2,11 @@
 #include "tools/failover/protection.h"
 
 #include "tests/support/check.h"
-#include "tests/support/memory_store.h"
+#include "tests/support/doc_vault.h"
 #include "tests/support/specimen.h"
 
 #include <pthread.h>
 #include <stdio.h>
-
-struct fixture {
-    struct memory_bucket *bucket;
-    struct store *store;
-    struct keys *keys;
-    struct doclog_vault vault;
-};
-
-static int set_up(void **state)
-{
-    static struct fixture f;
-    f.bucket = memory_bucket_make();
-    f.store = memory_store_open(f.bucket);
-    f.keys = specimen_keys(0);
-    f.vault = (struct doclog_vault){
-        .world = world_real(), .target = f.store, .keys = f.keys, .vm = "web", .id = specimen_vm};
-    *state = &f;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct fixture *f = *state;
-    store_close(&f->store);
-    memory_bucket_release(&f->bucket);
-    keys_release(&f->keys);
-    return 0;
-}
 
 /* Something in every field. */
 static struct protection *full(void)
@@ -79,6 +51,7 @@ static struct protection *full(void)
         .disk_count = 1,
         .disks = {{"root", "/var/lib/farshore/disks/web/root.g0002.img"}},
     };
+    p->leaving = (struct protection_leaving){.host = "c", .job = "20261127t000616123z-1a2c"};
     strcpy(p->successor.cache, "file:///srv/cache2");
     strcpy(p->successor.target, "s3://bucket/target2");
     return p;
@@ -114,6 +87,8 @@ static void a_document_comes_back_with_all_that_it_says(void **state)
     assert_true(back->failover.planned && back->failover.fence_pending);
     assert_string_equal(back->failover.disks[0].path, p->failover.disks[0].path);
     assert_string_equal(target_setting(&back->settings, "hosts"), "b,c");
+    assert_string_equal(back->leaving.host, "c");
+    assert_string_equal(back->leaving.job, p->leaving.job);
     assert_string_equal(back->successor.target, "s3://bucket/target2");
     write_text(back, &again);
     assert_true(span_equal(buf_span(&text), buf_span(&again)));
@@ -153,12 +128,14 @@ static void what_is_not_as_it_should_is_refused_by_name(void **state)
     check_refused("\"name\":\"root\"", "\"name\":\"../root\"", "disk");
     check_refused("\"hosts\":\"b,c\"", "\"hosts\":\"b,,c\"", "hosts");
     check_refused("\"hosts\":", "\"host\":", "did you mean");
+    check_refused("\"leaving\":{\"host\":\"c\"", "\"leaving\":{\"host\":\"C!\"", "host");
+    check_refused("\"job\":\"20261127t000616123z-1a2c\"", "\"job\":\"\"", "leaving");
     check_refused("\"nvram\":\"", "\"nvram\":\"!", "nvram");
 }
 
 static void a_vault_without_a_document_has_the_defaults(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *p AUTO_PROTECTION = NULL;
     struct err err = ERR_NONE;
     check_ok(protection_load(&f->vault, &p, &err), err);
@@ -169,7 +146,7 @@ static void a_vault_without_a_document_has_the_defaults(void **state)
 
 static void what_was_appended_is_loaded(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *p AUTO_PROTECTION = full();
     struct protection *back AUTO_PROTECTION = NULL;
     struct err err = ERR_NONE;
@@ -182,7 +159,7 @@ static void what_was_appended_is_loaded(void **state)
 
 static void who_read_before_another_changed_it_is_refused(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *a AUTO_PROTECTION = NULL;
     struct protection *b AUTO_PROTECTION = NULL;
     struct err err = ERR_NONE;
@@ -196,7 +173,7 @@ static void who_read_before_another_changed_it_is_refused(void **state)
 
 static void nothing_is_put_that_could_not_be_read(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *p AUTO_PROTECTION = full();
     struct err err = ERR_NONE;
     strcpy(p->source_host, "B!");
@@ -220,7 +197,7 @@ static bool add_one(void *context, struct protection *p, bool *same, struct err 
 
 static void *change_often(void *context)
 {
-    struct fixture *f = context;
+    struct doc_vault *f = context;
     for (unsigned i = 0; i < CHANGES; i++) {
         struct err err = ERR_NONE;
         if (!protection_change(&f->vault, add_one, NULL, NULL, &err))
@@ -231,7 +208,7 @@ static void *change_often(void *context)
 
 static void changes_of_several_hosts_are_all_made(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *p AUTO_PROTECTION = NULL;
     pthread_t threads[CHANGERS];
     struct err err = ERR_NONE;
@@ -265,7 +242,7 @@ static bool leave(void *context, struct protection *p, bool *same, struct err *e
 
 static void a_change_that_is_refused_or_none_puts_nothing(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     struct protection *p AUTO_PROTECTION = NULL;
     struct err err = ERR_NONE;
     check_fails(protection_change(&f->vault, refuse, NULL, NULL, &err), err, ERR_INVALID);
@@ -300,7 +277,7 @@ static void drills_carry_the_state(void **state)
     assert_int_equal(p->state, PROTECTION_FAILED_OVER);
 }
 
-#define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define T(test) cmocka_unit_test_setup_teardown(test, doc_vault_set_up, doc_vault_tear_down)
 
 int main(void)
 {

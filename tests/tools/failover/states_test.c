@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-/* Written by hand from what each verb is for, not from the table: `y` yes, `n` no, `d` and `p` only
- * with that fact. States in the order of their enum. */
+/* Written by hand from what each verb is for, not from the table: `y` yes, `n` no, `d`, `p` and
+ * `l` only with that fact. States in the order of their enum. */
 static const struct {
     enum states_verb verb;
     const char *cells;
@@ -19,7 +19,7 @@ static const struct {
     {STATES_FAILOVER_PLANNED, "ynnnpn"},
     {STATES_CHANGE_POINT, "nnynny"},
     {STATES_COMMIT, "nnynny"},
-    {STATES_CANCEL, "nnynny"},
+    {STATES_CANCEL, "llynly"},
     {STATES_REPROTECT, "nnnyyn"},
     {STATES_REVERT, "ynnnnn"},
     {STATES_POINT, "yynnyn"},
@@ -31,7 +31,8 @@ static const struct {
 
 static bool expects(char cell, struct states_facts facts)
 {
-    return cell == 'y' || (cell == 'd' && facts.drills) || (cell == 'p' && facts.points);
+    return cell == 'y' || (cell == 'd' && facts.drills) || (cell == 'p' && facts.points) ||
+           (cell == 'l' && facts.leaving);
 }
 
 /* The words behind "allowed are " are exactly the verbs of this state. */
@@ -55,8 +56,9 @@ static void each_verb_in_each_state_is_allowed_or_refused_as_it_should(void **st
     assert_int_equal(sizeof expected / sizeof *expected, STATES_VERBS);
     for (int v = 0; v < STATES_VERBS; v++)
         for (int s = 0; s < PROTECTION_STATES; s++)
-            for (int facts_bits = 0; facts_bits < 4; facts_bits++) {
-                struct states_facts facts = {.drills = facts_bits & 1, .points = facts_bits & 2};
+            for (int facts_bits = 0; facts_bits < 8; facts_bits++) {
+                struct states_facts facts = {
+                    .drills = facts_bits & 1, .points = facts_bits & 2, .leaving = facts_bits & 4};
                 enum protection_state at = (enum protection_state)s;
                 struct err err = ERR_NONE;
                 assert_int_equal(expected[v].verb, v);
