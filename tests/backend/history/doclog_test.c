@@ -370,7 +370,7 @@ static enum memory_fault fail_from(void *context, const struct memory_call *call
 
 static void a_removal_that_was_cut_off_anywhere_is_begun_again(void **state)
 {
-    struct fixture *f = *state;
+    struct doc_vault *f = *state;
     bool removed = false;
     for (uint64_t at = 1; !removed; at++) {
         struct buf out AUTO_BUF = BUF_NONE;

@@ -292,7 +292,7 @@ static void a_cut_lost_for_want_of_undo_room_is_followed_by_a_pass_and_said(void
     rig_ship_all(r);
     step_times(r, 3);
     assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
-    replica_has(r, 0, 0, 13);
+    rig_replica_has(r, 0, 0, 13);
 }
 
 static void
@@ -911,7 +911,7 @@ static void a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync(void **
     assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
     assert_non_null(strstr(rig_status(r).reason, "put back"));
     rig_ship_all(r);
-    assert_int_equal(replica(r, 0, 7, &has), REPLICA_DATA);
+    assert_int_equal(rig_replica(r, 0, 7, &has), RIG_REPLICA_DATA);
     assert_int_equal(has, 2);
 }
 

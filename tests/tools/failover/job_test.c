@@ -415,23 +415,23 @@ static void tidying_that_was_cut_off_anywhere_goes_on(void **state)
     struct err err = ERR_NONE;
     char id[JOB_ID_MAX];
     bool done = false;
-    f->vault.world = w;
+    f->in.vault.world = w;
     for (unsigned i = 0; i < JOBS_KEEP; i++) {
         fake_world_advance(w, 2000000);
         post(f, id);
-        check_ok(job_withdraw(&f->vault, id, &err), err);
+        check_ok(job_withdraw(&f->in.vault, id, &err), err);
     }
-    size_t objects = memory_bucket_objects(f->bucket);
+    size_t objects = memory_bucket_objects(f->in.bucket);
     for (uint64_t at = 1; !done; at++) {
         fake_world_advance(w, 2000000);
         post(f, id);
-        check_ok(job_withdraw(&f->vault, id, &err), err);
-        uint64_t stop = memory_store_calls(f->store) + at;
-        memory_store_hook(f->store, fail_from, NULL, &stop);
-        done = job_tidy(&f->vault, &err);
-        memory_store_hook(f->store, NULL, NULL, NULL);
-        check_ok(job_tidy(&f->vault, &err), err);
-        assert_int_equal(memory_bucket_objects(f->bucket), objects);
+        check_ok(job_withdraw(&f->in.vault, id, &err), err);
+        uint64_t stop = memory_store_calls(f->in.store) + at;
+        memory_store_hook(f->in.store, fail_from, NULL, &stop);
+        done = job_tidy(&f->in.vault, &err);
+        memory_store_hook(f->in.store, NULL, NULL, NULL);
+        check_ok(job_tidy(&f->in.vault, &err), err);
+        assert_int_equal(memory_bucket_objects(f->in.bucket), objects);
     }
     fake_world_release(&w);
 }
