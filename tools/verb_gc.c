@@ -120,7 +120,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
 const struct verb verb_gc = {
     .name = "gc",
-    .summary = "Thin out points by the policy now, and remove what no point needs",
+    .summary = "Thin out points now, and remove what none needs",
     .operands = "VM",
     .operands_least = 1,
     .operands_most = 1,

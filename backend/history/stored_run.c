@@ -32,10 +32,8 @@ bool stored_run_open(struct history *h, const struct run_place *place, struct st
                                .bytes = place->run.bytes};
     hex_of(place->run.object.bytes, SHA256_BYTES, hex);
     key_segment(out->key, vault->name, hex);
-    struct run_source source = {.fetch = fetch,
-                                .context = out,
-                                .bytes = place->run.bytes,
-                                .digest = &place->run.digest};
+    struct run_source source = {
+        .fetch = fetch, .context = out, .bytes = place->run.bytes, .digest = &place->run.digest};
     if (!run_open(keys, vault->vm, source, &out->run, err))
         return err_wrap(err, "the run of epoch %llu in %s",
                         (unsigned long long)place->run.epoch_last, out->key);

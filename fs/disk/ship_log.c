@@ -132,13 +132,17 @@ static enum numlog_result read_slot(struct shipper *s, uint64_t slot,
     return NUMLOG_DOUBT;
 }
 
-/* Not worth a record of its own: entry 0 stays while nothing is settled. */
+/* Recorded at once: of a mount that found nothing to ship no entry would say that there was one, and
+ * who has not begun does not ask what was done to the disks since the clean stop. */
 static bool begin_log(struct shipper *s, struct err *err)
 {
-    s->state.begun =
-        s->state.begun || history_entry0(s->caches[0], s->vm, s->config.vm_id, s->state.generation,
-                                         s->config.keys, &s->state.digest, err);
-    return s->state.begun;
+    if (s->state.begun)
+        return true;
+    if (!history_entry0(s->caches[0], s->vm, s->config.vm_id, s->state.generation, s->config.keys,
+                        &s->state.digest, err))
+        return false;
+    s->state.begun = true;
+    return ship_state_save(s->config.world, s->folder, &s->state, err);
 }
 
 /* Another's entry has our slot: the fence of who claimed the VM, whose label says where it has

@@ -58,7 +58,7 @@ static bool choose_target(const struct verb_call *call, const struct vm *vm,
     if (given == NULL && is_failover(p)) /* it goes on there, or is done */
         snprintf(out, size, "%s", p->failover.host);
     else if (given == NULL && vm->settings.role == ROLE_TARGET && p->target_host[0] == '\0' &&
-        target_setting(&p->settings, "hosts") == NULL)
+             target_setting(&p->settings, "hosts") == NULL)
         snprintf(out, size, "%s", here);
     else if (given == NULL && back)
         snprintf(out, size, "%s", p->home_host);

@@ -932,6 +932,20 @@ static void a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun(void **st
     rig_replica_has(r, 0, 900, 2);
 }
 
+/* Else a mount that found nothing to ship, and so put no entry, would not be asked at the next one
+ * what was done to the disks since its clean stop. */
+static void that_the_log_was_looked_at_is_recorded_at_once(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct ship_state s;
+    struct err err = ERR_NONE;
+    rig_open(r);
+    step_to(r, SHIP_IDLE);
+    check_ok(ship_state_load(r->world, RIG_FOLDER, r->generation, &s, &err), err);
+    assert_true(s.begun);
+    assert_int_equal(s.epoch, 0);
+}
+
 static void a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later(void **state)
 {
     struct fixture *f = *state;
@@ -1348,6 +1362,7 @@ int main(void)
         T(a_disk_replaced_after_a_crash_ships_by_a_resync),
         T(a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync),
         T(a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun),
+        T_CLOSED(that_the_log_was_looked_at_is_recorded_at_once),
         T_CLOSED(a_clean_stop_before_the_first_epoch_is_no_reason_to_resync_later),
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
         T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
