@@ -66,6 +66,9 @@ struct world *history_world(const struct history *h);
 size_t history_points(struct history *h);
 /* i from 0, oldest first; ms is 0 when there is none (a new generation left points behind). */
 struct history_point history_point(struct history *h, size_t i);
+/* How many of them have an epoch index below `index`: where a walk that had come so far goes on,
+ * though points went meanwhile. */
+size_t history_points_below(struct history *h, size_t index);
 /* Newest point with ms <= at_ms / the point with exactly that id / newest verified or of a kind. */
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
 /* `P` as users write it (design 14): a point id, an RFC 3339 time, now-5m, latest,

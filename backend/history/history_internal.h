@@ -106,6 +106,7 @@ size_t history_epoch_runs_locked(const struct history *h, size_t index, struct r
 /* The runs of the epochs from `from` back to, and without, `until`, the newest first. free() it. */
 bool history_runs_locked(const struct history *h, size_t from, size_t until, struct run_place **out,
                          size_t *count, struct err *err) MUST_CHECK;
+size_t history_points_below_locked(const struct history *h, size_t index);
 /* Says of a record what is wrong with it; returns false. */
 bool history_damaged(const struct history *h, const struct record *r, const char *what,
                      struct err *err);

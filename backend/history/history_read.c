@@ -58,6 +58,12 @@ struct history_point history_point(struct history *h, size_t i)
     return point_locked(h, h->points[i]);
 }
 
+size_t history_points_below(struct history *h, size_t index)
+{
+    LOCK_SCOPE(&h->lock);
+    return history_points_below_locked(h, index);
+}
+
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out)
 {
     LOCK_SCOPE(&h->lock);

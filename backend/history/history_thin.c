@@ -67,19 +67,24 @@ static bool merge_check(const struct history *h, const struct record *r, size_t 
     return true;
 }
 
-/* Points that are gone leave the list; it holds those between `first` and `last` of its own line
- * only when it holds them at all. */
-static void points_forget(struct history *h, size_t first, size_t last)
+size_t history_points_below_locked(const struct history *h, size_t index)
 {
     size_t low = 0, high = h->point_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (h->points[middle] < first)
+        if (h->points[middle] < index)
             low = middle + 1;
         else
             high = middle;
     }
-    size_t kept = low;
+    return low;
+}
+
+/* Points that are gone leave the list; it holds those between `first` and `last` of its own line
+ * only when it holds them at all. */
+static void points_forget(struct history *h, size_t first, size_t last)
+{
+    size_t low = history_points_below_locked(h, first), kept = low;
     for (size_t i = low; i < h->point_count; i++)
         if (h->points[i] > last || !h->epochs[h->points[i]].gone)
             h->points[kept++] = h->points[i];

@@ -145,8 +145,10 @@ void seen_keep(struct seen *s, uint64_t count, const struct sha256 *digest)
     hex_of(digest->bytes, SHA256_BYTES, hex);
     snprintf(line, sizeof line, "%0*llu %s\n", (int)NUMBER_DIGITS, (unsigned long long)count - 1,
              hex);
-    if (!replace(s, span_of_text(line), &why))
+    if (!replace(s, span_of_text(line), &why) && !s->told) {
         log_warning("what was seen of the store is not remembered: %s", why.text);
+        s->told = true;
+    }
     s->known = true;
     s->number = count - 1;
     s->digest = *digest;

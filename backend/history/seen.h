@@ -17,6 +17,7 @@ struct seen {
     struct world *world; /* NULL: nothing is remembered, and every call does nothing */
     char folder[SEEN_PATH_MAX];
     char path[SEEN_PATH_MAX];
+    bool told;  /* that it could not be kept */
     bool known; /* false: this host sees the log for the first time */
     uint64_t number;
     struct sha256 digest;
@@ -32,7 +33,8 @@ bool seen_begin(struct seen *s, struct world *w, const char *folder, const char 
  * another one now. One that was tidied away since is no contradiction. */
 bool seen_check(const struct seen *s, const struct numlog *log, uint64_t count,
                 const struct sha256 *digest, struct err *err) MUST_CHECK;
-/* From now on at least that is known. A failure is logged: it costs the memory, not the work. */
+/* From now on at least that is known. A failure is logged, once: it costs the memory, not the work.
+ */
 void seen_keep(struct seen *s, uint64_t count, const struct sha256 *digest);
 /* The log was begun anew, knowingly. */
 bool seen_forget(struct seen *s, struct err *err) MUST_CHECK;

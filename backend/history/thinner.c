@@ -405,13 +405,25 @@ static enum thinner_result thin(struct thinner *t, bool *waits, struct err *err)
     return left || boot_ms(t) >= t->look_at_ms ? choose(t, err) : THINNER_IDLE;
 }
 
+/* So an idle processor asks the store nothing more. */
+static bool nothing_due(const struct thinner *t, bool leaving)
+{
+    uint64_t now_ms = boot_ms(t);
+    if (thinner_sweeping(&t->sweep) || now_ms >= t->look_at_ms || now_ms >= t->sweep_at_ms)
+        return false;
+    return !leaving || (t->thin.notice.record == history_notice(t->history, RECORD_THIN).record &&
+                        !thinner_ripe(t, &t->thin));
+}
+
 enum thinner_result thinner_step(struct thinner *t, struct err *err)
 {
     struct err own;
-    bool waits = false;
+    bool waits = false, leaving = history_leaving(t->history) > 0;
 
     if (!err)
         err = &own;
+    if (nothing_due(t, leaving))
+        return leaving || t->sweep_waits ? THINNER_WAITS : THINNER_IDLE;
     if (!history_refresh(t->history, err) || (!t->policy_given && boot_ms(t) >= t->look_at_ms &&
                                               !policy_poll(&t->policies, &t->policy, err)))
         return THINNER_FAILED;

@@ -571,8 +571,14 @@ void ship_publish(struct shipper *s)
 
 void shipper_status(struct shipper *s, struct shipper_status *out)
 {
+    struct err why = ERR_NONE;
+    bool failed = uploads_failed(s->uploads, &why);
     LOCK_SCOPE(&s->lock);
     *out = s->status;
+    if (failed && out->state == REPLICATION_PROTECTED) { /* the machine waits for other parts */
+        out->state = REPLICATION_STALLED;
+        snprintf(out->reason, sizeof out->reason, "%s", why.text);
+    }
     judge_ages(s, out);
     judge_pace_locked(s, out);
 }

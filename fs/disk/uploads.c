@@ -188,3 +188,11 @@ struct uploads_done uploads_done(const struct uploads *u)
     return (struct uploads_done){.plain_bytes = atomic_load(&u->plain_done),
                                  .stored_bytes = atomic_load(&u->stored_done)};
 }
+
+bool uploads_failed(struct uploads *u, struct err *why)
+{
+    LOCK_SCOPE(&u->lock);
+    if (u->failed)
+        *why = u->error;
+    return u->failed;
+}

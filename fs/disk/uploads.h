@@ -24,6 +24,10 @@ void uploads_add(struct uploads *u, struct store *s, const char *key, struct buf
 /* Waits for all parts of the batch and starts a new one; false: the first failure. */
 bool uploads_wait(struct uploads *u, struct err *err) MUST_CHECK;
 
+/* Whether a part of this batch has failed already, and why: others of it may wait for their turn
+ * for long. Any thread. */
+bool uploads_failed(struct uploads *u, struct err *why);
+
 /* What is in the store by now: bytes of the disks, and what they were stored as. Only ever rises.
  */
 struct uploads_done {

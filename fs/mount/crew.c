@@ -27,7 +27,7 @@ struct report {
 };
 _Static_assert(sizeof(struct report) <= 4096, "a report must be one atomic write to a pipe");
 
-void report_send(int fd, enum report_kind kind, const struct err *err)
+bool report_send(int fd, enum report_kind kind, const struct err *err)
 {
     struct report r = {.kind = (uint32_t)kind};
     ssize_t sent;
@@ -37,7 +37,8 @@ void report_send(int fd, enum report_kind kind, const struct err *err)
     do
         sent = write(fd, &r, sizeof r);
     while (sent < 0 && errno == EINTR);
-    /* Nobody reads any more: the keeper died, and its successor does not ask. */
+    /* EPIPE: nobody reads any more: the keeper died, and its successor does not ask. */
+    return sent >= 0 || errno == EPIPE;
 }
 
 enum report_kind report_receive(int fd, struct err *err)

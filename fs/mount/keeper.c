@@ -46,6 +46,7 @@ struct keeper {
     int worker_fd; /* pidfd; -1: no worker lives */
     int status_fd; /* what that worker says; -1 */
     bool worker_ready;
+    bool untold; /* who waits for the mount could not be told that it is usable */
     bool usable; /* some worker was ready: the mount stays until it is unmounted */
     struct err worker_err;
 
@@ -232,8 +233,7 @@ static void worker_listen(struct keeper *k)
     case REPORT_READY:
         k->worker_ready = true;
         k->usable = true;
-        if (*k->report_fd >= 0)
-            report_send(*k->report_fd, REPORT_READY, NULL);
+        k->untold = *k->report_fd >= 0 && !report_send(*k->report_fd, REPORT_READY, NULL);
         fd_close(k->report_fd);
         break;
     case REPORT_FAILURE:
@@ -387,14 +387,19 @@ static void keeper_step(struct keeper *k)
         worker_bury(k);
 }
 
+static void end_mount(struct keeper *k)
+{
+    if (k->worker_fd >= 0)
+        syscall(SYS_pidfd_send_signal, k->worker_fd, SIGKILL, NULL, 0);
+    mount_point_end(k->page->mount_point, k->page->mount_id);
+}
+
 /* The mount's connection cannot be served: fail what waits in it rather than freeze the host. */
 static bool give_up(struct keeper *k, struct err *err)
 {
     log_error("%s: no worker could start for %u s: ending the mount", k->page->mount_point,
               k->page->give_up_seconds);
-    if (k->worker_fd >= 0)
-        syscall(SYS_pidfd_send_signal, k->worker_fd, SIGKILL, NULL, 0);
-    mount_point_end(k->page->mount_point, k->page->mount_id);
+    end_mount(k);
     return err_set(err, ERR_IO, "%s: no worker could start for %u s; the mount was ended: %s",
                    k->page->mount_point, k->page->give_up_seconds,
                    k->worker_err.kind != ERR_OK ? k->worker_err.text : "see the log");
@@ -418,6 +423,11 @@ static bool keeper_loop(struct keeper *k, struct err *err)
     for (;;) {
         if (given_up(k, now_ms()))
             return give_up(k, err);
+        if (k->untold) { /* for him it has failed */
+            end_mount(k);
+            return err_set(err, ERR_IO, "%s: nobody could be told that it is usable",
+                           k->page->mount_point);
+        }
         if (!start_if_due(k, err))
             break;
         keeper_step(k);
@@ -507,7 +517,7 @@ static void daemon_live(const struct keeper_config *config, int report_fd)
     daemon_enter(config->log_fd);
     bool ok = keep(config, &report_fd, &err);
     if (!ok && report_fd >= 0)
-        report_send(report_fd, REPORT_FAILURE, &err);
+        (void)report_send(report_fd, REPORT_FAILURE, &err); /* else our death says it */
     _exit(ok ? 0 : 1);
 }
 

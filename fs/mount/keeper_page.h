@@ -49,7 +49,8 @@ _Static_assert(sizeof(struct keeper_page) <= KEEPER_PAGE_BYTES, "the page is too
 /* One message over a pipe, written at once. */
 enum report_kind { REPORT_NONE, REPORT_READY, REPORT_FAILURE };
 
-void report_send(int fd, enum report_kind kind, const struct err *err);
+/* False: somebody waits for it and will not get it. */
+bool report_send(int fd, enum report_kind kind, const struct err *err);
 /* REPORT_NONE at the end of the pipe, or when nothing is there and the pipe does not block. */
 enum report_kind report_receive(int fd, struct err *err);
 

@@ -243,6 +243,21 @@ static bool shown_entry(const struct recovery *r, struct recovery_node folder, u
     return true;
 }
 
+/* Where a listing goes on is said by entry, among points by the last one's index: those that went
+ * meanwhile make it skip none. */
+static uint64_t entry_of_offset(const struct recovery *r, struct recovery_node folder,
+                                uint64_t offset)
+{
+    if (folder.kind != RECOVERY_POINTS || offset < 2)
+        return offset;
+    return 2 + history_points_below(r->tree.vms[folder.vm].view.history, (size_t)(offset - 2));
+}
+
+static uint64_t offset_behind(struct recovery_node folder, uint64_t i, struct recovery_node node)
+{
+    return folder.kind == RECOVERY_POINTS && i >= 2 ? node.point + 1 + 2 : i + 1;
+}
+
 static mode_t type_of(struct recovery_node node)
 {
     if (node.kind == RECOVERY_DISK || node.kind == RECOVERY_JSON)
@@ -264,9 +279,11 @@ static void recovery_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off
         fuse_reply_err(req, out ? ESTALE : ENOMEM);
         return;
     }
-    for (uint64_t i = (uint64_t)offset; shown_entry(r, folder, i, name, &node); i++) {
+    for (uint64_t i = entry_of_offset(r, folder, (uint64_t)offset);
+         shown_entry(r, folder, i, name, &node); i++) {
         struct stat st = {.st_ino = recovery_inode(node), .st_mode = type_of(node)};
-        size_t needs = fuse_add_direntry(req, out + used, size - used, name, &st, (off_t)(i + 1));
+        size_t needs = fuse_add_direntry(req, out + used, size - used, name, &st,
+                                         (off_t)offset_behind(folder, i, node));
         if (needs > size - used)
             break;
         used += needs;

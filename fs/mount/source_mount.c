@@ -70,6 +70,23 @@ static void server_waits(struct source_mount *m, bool waits);
 
 /* ---- one request ---- */
 
+/* An answer that the kernel did not take, while somebody waits for it: as it has no memory for a
+ * moment. He would wait for ever; the next worker answers him, and in the end with an I/O error. */
+static void check_sent(ssize_t sent)
+{
+    /* ENOENT: the asker was killed meanwhile, or has the answer. The others: unmounted. */
+    static const int nobody_waits[] = {ENOENT, ENODEV, ECONNABORTED, ENOTCONN, EPERM};
+    const int errnum = errno;
+
+    if (sent >= 0)
+        return;
+    for (size_t i = 0; i < sizeof nobody_waits / sizeof *nobody_waits; i++)
+        if (errnum == nobody_waits[i])
+            return;
+    log_error("cannot answer a FUSE request, the next worker will: %m");
+    _exit(1);
+}
+
 /* Every answer, libfuse's too, by way of the calling thread's slot. The slot's data are the
  * thread's buffer; the main thread, which answers the replayed FUSE_INIT, has none. */
 static ssize_t reply_send(int fd, struct iovec *iov, int count, void *userdata)
@@ -77,10 +94,12 @@ static ssize_t reply_send(int fd, struct iovec *iov, int count, void *userdata)
     const struct source_ops *ops = userdata;
     uint8_t *buffer = pthread_getspecific(ops->buffer);
 
-    if (buffer == NULL)
-        return writev(fd, iov, count);
-    return slot_answer((struct slot *)(void *)(buffer - offsetof(struct slot, data)), fd, iov,
-                       (size_t)count);
+    ssize_t sent = buffer == NULL
+                       ? writev(fd, iov, count)
+                       : slot_answer((struct slot *)(void *)(buffer - offsetof(struct slot, data)),
+                                     fd, iov, (size_t)count);
+    check_sent(sent);
+    return sent;
 }
 
 /* libfuse wants it and never calls it: the servers read. */
@@ -95,9 +114,7 @@ static void reply_raw(struct server *s, uint64_t unique, int errnum)
     struct fuse_out_header out = {.len = sizeof out, .error = -errnum, .unique = unique};
     struct iovec iov = {.iov_base = &out, .iov_len = sizeof out};
 
-    /* ENOENT: the asker was killed meanwhile. Nothing to do about other errors. */
-    if (reply_send(s->mount->inherited->fuse_fd, &iov, 1, &s->mount->ops) < 0 && errno != ENOENT)
-        log_warning("answering a FUSE request: %m");
+    (void)reply_send(s->mount->inherited->fuse_fd, &iov, 1, &s->mount->ops);
 }
 
 static bool wants_no_reply(uint32_t opcode)
@@ -157,9 +174,7 @@ static void reply_again(struct server *s)
     const struct worker_inheritance *inherited = s->mount->inherited;
     struct span reply = slot_reply(s->slot);
 
-    /* ENOENT: it was sent. */
-    if (write(inherited->fuse_fd, reply.data, reply.length) < 0 && errno != ENOENT)
-        log_warning("answering a FUSE request again: %m");
+    check_sent(write(inherited->fuse_fd, reply.data, reply.length));
     LOCK_SCOPE(&s->mount->quarantine);
     suspects_clear(&inherited->page->suspects, s->slot->in.unique);
 }

@@ -84,12 +84,15 @@ bool worker_inherit(struct worker_inheritance *out, struct err *err)
 
 void worker_report_ready(void)
 {
-    report_send(KEPT_STATUS_FD, REPORT_READY, NULL);
+    if (report_send(KEPT_STATUS_FD, REPORT_READY, NULL))
+        return;
+    log_error("cannot tell the keeper that the mount is usable: %m");
+    _exit(1);
 }
 
 void worker_report_failure(const struct err *err)
 {
-    report_send(KEPT_STATUS_FD, REPORT_FAILURE, err);
+    (void)report_send(KEPT_STATUS_FD, REPORT_FAILURE, err); /* else our death says it */
 }
 
 void worker_report_finished(const struct worker_inheritance *inherited)

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Decisions that meet trouble: two target hosts race for one failover; a planned failover stops the
 # source and cannot go on; one that died is not carried out long after another one was made; the
-# target host is lost in the middle, and comes back.
+# target host is lost in the middle, and comes back. The source is mounted where no setting says.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 counting_hosts a b c
 enable_vm web 16M os >/dev/null
 mount_vm web
-A set web start="$TMP/start-a" stop="$TMP/stop-a" mount="$TMP/src" >/dev/null
+A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
 for host in b c; do
     as $host "$FARSHORE" join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null
     as $host "$FARSHORE" set web start="$TMP/start-$host" stop="$TMP/stop-$host" >/dev/null
@@ -109,7 +109,10 @@ alone_on a
 
 say "and comes back: what it has of the VM is removed, and it is a target again"
 agent b
-removed() { [ "$(B status web --json | jq -r '.vms[0].role')" = target ] && [ -z "$(find "$TMP/b/state/disks" -type f)" ]; }
+removed() {
+    [ "$(B status web --json | jq -r '.vms[0].role')" = target ] &&
+        [ -z "$(find "$TMP/b/state/disks" -type f)" ]
+}
 wait_for 30 removed
 [ -z "$(ls "$TMP/target/web/pins" 2>/dev/null)" ] || fail "holds of points are left: $(ls "$TMP/target/web/pins")"
 alone_on a

@@ -61,6 +61,14 @@ thaw() {
     FROZEN=()
 }
 
+# To the store of tests/servers/faulty.sh, in the place of all that it had.
+give_faults() { # FAULT...
+    local faults=$FARSHORE_TEST_FOLDER/faults
+    printf '%s' "${*/%/$'\n'}" >"$faults"
+    kill -USR2 "$FARSHORE_TEST_FAULTY"
+    wait_for 10 test ! -e "$faults"
+}
+
 say() { printf '== %s (%s s)\n' "$*" "$SECONDS"; }
 fail() { printf 'FAILED: %s\n' "$*" >&2; exit 1; }
 

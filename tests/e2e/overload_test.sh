@@ -101,6 +101,7 @@ A status web | grep -q 'would catch up in' || fail "people are told nothing of i
 made=$(($(status epoch) - epochs)) spent=$((SECONDS - begun))
 echo "$made epochs in $spent s, $((spent / INTERVAL)) cuts were due"
 [ $((made * 2)) -lt $((spent / INTERVAL)) ] || fail "epochs do not merge"
+for process in keeper worker processor; do check_limits $process; done
 
 say "and the store is gone"
 mv "$TMP/cache" "$TMP/cache-away"

@@ -4,7 +4,10 @@
 # oracle, a point that is read or written stays whole, and the space comes back.
 . "$(dirname "$0")/lib.sh" "$@"
 
-enable_vm web 8M os
+mkdir "$TMP/disks"
+truncate -s 8M "$TMP/disks/os.raw" "$TMP/disks/data.raw"
+A enable web --disk "os=$TMP/disks/os.raw" --disk "data=$TMP/disks/data.raw,target=file://$TMP/target2" \
+    --cache "$CACHE" --target "$TARGET"
 A set web cut_interval=1
 mount_vm web
 join_vm web
@@ -17,7 +20,7 @@ B policy web keep=2s:all,6s:3s application=1 grace=1s
 ! B policy web keep=3s 2>"$TMP/err" || fail "a wrong policy was taken"
 grep -q "is no tier" "$TMP/err" || fail "$(cat "$TMP/err")"
 
-"$ORACLE" write "$TMP/log" 60 4 "${SEED:-1}" "$TMP/src/os.img" &
+"$ORACLE" write "$TMP/log" 60 4 "${SEED:-1}" "$TMP/src/os.img" "$TMP/src/data.img" &
 writer=$!
 PIDS+=($writer)
 first=$(A point web --wait)
@@ -29,7 +32,7 @@ start_processor web "$TMP/process.log"
 second=$(A point web --wait=target)
 B recover "$TMP/rec2" --writable drill 9<&-
 echo written | dd of="$TMP/rec2/web/points/$second/os.img" conv=notrunc,fsync status=none
-for _ in $(seq 9); do
+for _ in $(seq 6); do
     A point web --wait >/dev/null
     sleep 0.5
 done
@@ -47,12 +50,12 @@ count=$(point_ids web | wc -l)
 for id in "$first" "$second" "$final"; do
     point_ids web | grep -qx "$id" || fail "$id is gone"
 done
-check_points web "$TMP/rec" "$TMP/log" os
+check_points web "$TMP/rec" "$TMP/log" os data
 cmp "$TMP/rec/web/points/$final/os.img" "$TMP/src/os.img"
 B verify web --point "$first"
 exec 8<"$TMP/rec/web/points/$first/os.img"
 cmp /dev/fd/9 /dev/fd/8 || fail "the open image reads otherwise"
-"$ORACLE" check "$TMP/log" 0 /dev/fd/9 >/dev/null || fail "the open image is no cut"
+"$ORACLE" check "$TMP/log" 0 /dev/fd/9 "$TMP/rec/web/points/$first/data.img" >/dev/null || fail "the open image is no cut"
 exec 8<&- 9<&-
 [ "$(head -c 7 "$TMP/rec2/web/points/$second/os.img")" = written ] || fail "the overlay is lost"
 
@@ -60,24 +63,27 @@ umount "$TMP/rec" # and its leases go
 
 say "a round without changes says what would go, and changes nothing"
 B policy web keep=1s:all application=0
-find "$TMP/target" -type f | sort >"$TMP/before"
+find "$TMP/target" "$TMP/target2" -type f | sort >"$TMP/before"
 B gc web --dry-run --json | tee "$TMP/dry"
-find "$TMP/target" -type f | sort | cmp - "$TMP/before" || fail "--dry-run changed the store"
+find "$TMP/target" "$TMP/target2" -type f | sort | cmp - "$TMP/before" || fail "--dry-run changed the store"
 [ "$(jq .points_leaving "$TMP/dry")" -ge 1 ] || fail "no point would leave"
 
 say "the space comes back"
-blkdiscard -f "$TMP/src/os.img" 2>/dev/null || fallocate -p -o 0 -l 8M "$TMP/src/os.img"
+fallocate -p -o 0 -l 8M "$TMP/src/os.img"
+fallocate -p -o 0 -l 8M "$TMP/src/data.img"
 sleep 1
 A point web --wait >/dev/null
 sleep 1
 A unmount "$TMP/src"
 B process web --once
 umount "$TMP/rec2"
-before=$(du -sb "$TMP/target/web/segments" | cut -f1)
+stored() { du -scb "$TMP"/target*/web/segments | tail -n 1 | cut -f1; }
+before=$(stored)
 B gc web --wait --json >"$TMP/gc"
-after=$(du -sb "$TMP/target/web/segments" | cut -f1)
+after=$(stored)
 [ "$(jq .waiting "$TMP/gc")" = false ] || fail "gc --wait did not wait"
 echo "$before bytes, then $after; $(jq -c . "$TMP/gc")"
+[ -d "$TMP/target2/web/segments" ] || fail "nothing lay in the disk's own store"
 [ "$after" -lt $((before / 2)) ] || fail "no space came back"
 [ "$(B gc web --json | jq '.points_gone + .objects_dropped + .objects_removed')" = 0 ] ||
     fail "a second round finds something"

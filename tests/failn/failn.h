@@ -8,7 +8,8 @@
  * What is a call here:
  *   - malloc, calloc, realloc, aligned_alloc, posix_memalign, strdup, by whomever: allocations
  *     inside OpenSSL, zstd, cJSON, libxml2 and libc count as those of the place of ours that called
- *     the library. One without any frame of ours (libc's and its threads' own) never fails alone.
+ *     the library. One without any frame of ours never fails alone, and what a sanitizer does as a
+ *     thread begins and ends never at all.
  *   - the calls listed in tests/CMakeLists.txt, by farshore itself (-Wl,--wrap).
  *   - store_put, _get, _size, _list, _remove, _load, by whom they are called, wrappers of stores
  *     among them: the innermost call, which is tried again, and the outermost, which is not.

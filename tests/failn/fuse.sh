@@ -22,7 +22,7 @@ on_b() { b gated "$@"; }
 finding() {
     findings=$((findings + 1))
     echo "FINDING fuse.sh SOURCE BINARY $mode:$hash:$what ($operation): $*"
-    tail -5 "$TMP/gated.log" "$TMP/a/state/vms/web/"*.log "$TMP/b/state/"*.log 2>/dev/null || :
+    tail -n 5 "$TMP/gated.log" "$TMP/a/state/vms/web/"*.log "$TMP/b/state/"*.log 2>/dev/null || :
 }
 mounted() { findmnt -rno TARGET "$1" >/dev/null 2>&1; }
 # What a crash of a process of ours says anywhere.
@@ -34,8 +34,8 @@ judge() { # NAME STATUS
 forget_logs() { : >"$TMP/gated.log"; rm -f "$TMP/a/state/vms/web/"*.log "$TMP/b/state/"*.log; }
 # Ends what still stands; a mount that was refused stands nowhere.
 clear_away() { # DIR
-    local n
-    for n in 1 2 3 4 5 6 7 8 9 10; do
+    local end=$((SECONDS + 60))
+    while [ $SECONDS -lt $end ]; do
         mounted "$1" || return 0
         timeout 20 umount "$1" 2>/dev/null || sleep 0.3
     done
@@ -45,7 +45,7 @@ clear_away() { # DIR
 
 # Block 5 is written anew each time; what of it was answered must be there.
 new_block() { head -c 4096 /dev/urandom >"$TMP/new"; }
-write_block() { timeout -k 5 30 dd if="$TMP/new" of="$1" bs=4096 seek=5 count=1 conv=notrunc,fsync status=none 2>/dev/null; }
+write_block() { { timeout -k 2 15 dd if="$TMP/new" of="$1" bs=4096 seek=5 count=1 conv=notrunc,fsync status=none; } 2>/dev/null; }
 block_of() { dd if="$1" bs=4096 skip=5 count=1 status=none; }
 check_block() { # FILE: the new block; or, when it was not answered, the old one
     if block_of "$1" | cmp -s - "$TMP/new"; then
@@ -90,7 +90,12 @@ operation_recover() {
     rm -rf "$TMP/b/state/scratch"
 }
 afterwards() { # everything once more, nothing fails
-    A mount web "$TMP/src" >>"$TMP/gated.log" 2>&1 || { finding "afterwards: mount"; return; }
+    local end=$((SECONDS + 60))
+    until A mount web "$TMP/src" >>"$TMP/gated.log" 2>&1; do
+        # The last cut of a mount that has ended may still be under way.
+        grep -q 'try again' "$TMP/gated.log" && [ $SECONDS -lt $end ] || { finding "afterwards: mount"; return; }
+        sleep 1
+    done
     cmp -s "$TMP/src/os.img" "$TMP/disks/os.raw" || finding "afterwards: the mount shows other data"
     A unmount "$TMP/src" --wait --timeout 60 >>"$TMP/gated.log" 2>&1 || finding "afterwards: unmount"
     B process web --once >>"$TMP/gated.log" 2>&1 || finding "afterwards: process"

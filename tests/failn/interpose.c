@@ -27,9 +27,19 @@
 #include <unistd.h>
 #include <unwind.h>
 
-#define NS_PER_S    1000000000ull
-#define NS_PER_MS   1000000ull
-#define PAGE_OFFSET 0xfffu
+#define NS_PER_S  1000000000ull
+#define NS_PER_MS 1000000ull
+
+#if defined(__SANITIZE_ADDRESS__)
+#define SANITIZED true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define SANITIZED true
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED false
+#endif
 
 const char *const failn_class_names[FAILN_CLASSES] = {"alloc", "call", "store"};
 const char *const failn_mode_names[] = {"record", "once", "ever", "open"};
@@ -40,6 +50,8 @@ static struct failn_gate *the_gate;
 static atomic_bool armed;
 static uintptr_t the_root;
 static _Thread_local bool inside; /* the gate's own work passes */
+/* So does what a sanitizer does before a thread is the program's, and after. */
+static _Thread_local bool ours = !SANITIZED;
 
 static void *shared(size_t bytes, int flags, int fd)
 {
@@ -72,6 +84,7 @@ void failn_use(struct failn_gate *gate)
 void failn_arm(uintptr_t root)
 {
     the_root = root;
+    ours = true;
     atomic_store(&armed, true);
 }
 
@@ -150,7 +163,7 @@ static bool stack_fails(struct failn_gate *g, enum failn_class kind, const char 
 static bool gate(enum failn_class kind, const char *name)
 {
     struct failn_gate *g = the_gate;
-    if (!atomic_load_explicit(&armed, memory_order_relaxed) || g == NULL || inside ||
+    if (!atomic_load_explicit(&armed, memory_order_relaxed) || g == NULL || inside || !ours ||
         g->mode == FAILN_OPEN)
         return false;
     bool fails = false;
@@ -167,15 +180,7 @@ static bool gate(enum failn_class kind, const char *name)
 
 /* --- allocations --- */
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED
-#endif
-#endif
-
-#ifdef SANITIZED
+#if SANITIZED
 #define BELOW(name) __interceptor_##name
 #else
 #define BELOW(name) __libc_##name
@@ -302,9 +307,6 @@ CALL(int, posix_spawn,
       const posix_spawnattr_t *a, char *const *argv, char *const *env),
      (pid, p, files, a, argv, env), EAGAIN, EAGAIN)
 CALL(ssize_t, pread64, (int fd, void *out, size_t n, off_t at), (fd, out, n, at), -1, EIO)
-CALL(int, pthread_create,
-     (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *context),
-     (t, a, run, context), EAGAIN, EAGAIN)
 CALL(ssize_t, pwrite64, (int fd, const void *in, size_t n, off_t at), (fd, in, n, at), -1, ENOSPC)
 CALL(ssize_t, read, (int fd, void *out, size_t n), (fd, out, n), -1, EIO)
 CALL(struct dirent *, readdir64, (DIR * d), (d), NULL, EIO)
@@ -344,6 +346,40 @@ CALL(ssize_t, writev, (int fd, const struct iovec *in, int n), (fd, in, n), -1, 
 CALL_MORE(open64, mode_t, flags, (const char *p, int flags, ...), (p, flags, more), EMFILE)
 CALL_MORE(fcntl64, void *, what, (int fd, int what, ...), (fd, what, more), ENOLCK)
 CALL_MORE(ioctl, void *, what, (int fd, unsigned long what, ...), (fd, what, more), EIO)
+
+struct thread {
+    void *(*run)(void *);
+    void *context;
+};
+
+static void *run_thread(void *argument)
+{
+    struct thread t = *(struct thread *)argument;
+    free(argument);
+    ours = true;
+    void *result = t.run(t.context);
+    ours = !SANITIZED;
+    return result;
+}
+
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *a, void *(*run)(void *),
+                          void *context);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *a, void *(*run)(void *),
+                          void *context);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *a, void *(*run)(void *),
+                          void *context)
+{
+    if (gate(FAILN_CALL, "pthread_create"))
+        return EAGAIN;
+    struct thread *t = BELOW(malloc)(sizeof *t);
+    if (t == NULL)
+        return EAGAIN;
+    *t = (struct thread){run, context};
+    int failed = __real_pthread_create(thread, a, run_thread, t);
+    if (failed != 0)
+        free(t);
+    return failed;
+}
 
 /* --- calls of stores --- */
 

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct buf once AUTO_BUF = BUF_NONE, twice AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
 
-    FUZZ_CHECK(plan_make("p", &p, &err) && plan_make("q", &q, &err));
+    FUZZ_CHECK(plan_make("all", &p, &err) && plan_make("all", &q, &err));
     if (!json_parse(span_of(data, size), &j, &err) || !plan_read(j, p, &err)) {
         FUZZ_CHECK(err.kind != ERR_OK && err.text[0] != '\0');
         return 0;

@@ -28,15 +28,15 @@ static void read_run(struct world *w, struct span bytes)
     struct buf once AUTO_BUF = BUF_NONE, twice AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
     char path[PATH_BYTES_MAX];
-    plan_run_path(&paths, "p", "json", path);
+    plan_run_path(&paths, "all", "json", path);
     put_file(w, path, bytes);
-    if (!plan_run_load(&x, "p", &r, &err)) {
+    if (!plan_run_load(&x, "all", &r, &err)) {
         fuzz_check_refusal(&err);
         return;
     }
     FUZZ_CHECK(r->row_count <= PLAN_ROWS_MAX && memchr(r->point, 0, sizeof r->point) != NULL);
     FUZZ_CHECK(plan_run_save(&x, r, &err) && file_load(w, path, 1u << 22, &once, &err));
-    FUZZ_CHECK(plan_run_load(&x, "p", &again, &err) && plan_run_save(&x, again, &err) &&
+    FUZZ_CHECK(plan_run_load(&x, "all", &again, &err) && plan_run_save(&x, again, &err) &&
                file_load(w, path, 1u << 22, &twice, &err));
     FUZZ_CHECK(span_equal(buf_span(&once), buf_span(&twice)));
 }

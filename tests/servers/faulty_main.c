@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The HTTP store as a process, for scripts and benchmarks: prints its port, then serves until it
  * gets SIGTERM or SIGINT. With --record, SIGUSR1 prints what was asked since the last one, a line
- * each: METHOD TARGET STATUS. Credentials are ignored. Faults are written KIND=N for the next N
+ * each: METHOD TARGET STATUS BEGUN, in ms. Credentials are ignored. Faults are written KIND=N for the next N
  * requests, KIND=N@K for those after K that go well, KIND=N% for so many of a hundred, with
  * METHOD[,METHOD]: before them when they do not concern all. With --faults, SIGUSR2 puts those of
  * FILE, one a line, in the place of all that were there, and removes FILE. */
@@ -34,6 +34,7 @@ static const char usage[] =
     "                    [--unchecked] [--tell] [--faults FILE]\n"
     "                    [--status N] [--retry-after TEXT] [--to-port N]   of faults behind them\n"
     "                    [--fault [METHOD[,...]:]KIND=N[%|@K]] ...\n"
+    "A status of 0: 503, 429 or 500 by chance.\n"
     "KIND: lose-reply refuse cut-up cut-down flip-up flip-down redirect stall stall-down trickle\n"
     "      endless-headers endless-body\n";
 
@@ -246,7 +247,8 @@ static void print_records(struct http_store *store, size_t *printed)
 {
     struct http_record r;
     for (; http_store_record(store, *printed, &r); ++*printed) {
-        fprintf(stderr, "%s %s %u\n", r.method, r.target, r.status);
+        fprintf(stderr, "%s %s %u %llu\n", r.method, r.target, r.status,
+                (unsigned long long)r.begun_ms);
         http_record_release(&r);
     }
     fputs("end\n", stderr);

@@ -8,14 +8,7 @@
 . "$(dirname "$0")/../e2e/lib.sh" "$@"
 . "$SOURCE/tests/servers/client.sh"
 FIRST=${FIRST:-0}
-faults=$FARSHORE_TEST_FOLDER/faults told=$FARSHORE_TEST_FOLDER/faulty.log
-
-# From now on the store has these.
-give_faults() { # FAULT...
-    printf '%s' "${*/%/$'\n'}" >"$faults"
-    kill -USR2 "$FARSHORE_TEST_FAULTY"
-    wait_for 10 test ! -e "$faults"
-}
+told=$FARSHORE_TEST_FOLDER/faulty.log
 
 ship() { # BYTES: an epoch that ends with the disk as it is now
     head -c "$1" /dev/urandom >"$TMP/content"

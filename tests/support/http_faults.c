@@ -150,7 +150,8 @@ void fault_prepare(struct exchange *x)
 {
     struct http_store *s = x->store;
     if (x->fault == HTTP_REFUSE) {
-        x->status = x->rule.status;
+        static const unsigned busy[] = {503, 429, 500};
+        x->status = x->rule.status != 0 ? x->rule.status : busy[x->chance % 3];
         answer_add(x, "%s",
                    x->rule.text != NULL
                        ? x->rule.text

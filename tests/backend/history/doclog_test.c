@@ -368,6 +368,32 @@ static enum memory_fault fail_from(void *context, const struct memory_call *call
     return call->number >= *(const uint64_t *)context ? MEMORY_FAIL : MEMORY_PASS;
 }
 
+/* Whatever a list shows: slot 0 is empty and was used. */
+static void a_log_whose_tidying_was_cut_off_never_looks_empty(void **state)
+{
+    struct doc_vault *f = *state;
+    bool tidied = false;
+    for (uint64_t at = 1; !tidied; at++) {
+        struct buf out AUTO_BUF = BUF_NONE;
+        struct err err = ERR_NONE;
+        struct doclog l, fresh;
+        doclog_begin(&l, &f->vault, "failover");
+        for (unsigned i = 0; i < DOCLOG_KEEP + 3; i++)
+            append(&l, "some");
+        uint64_t stop = memory_store_calls(f->store) + at;
+        memory_store_hook(f->store, fail_from, NULL, &stop);
+        tidied = doclog_tidy(&l, &err);
+        memory_store_hook(f->store, NULL, NULL, NULL);
+        memory_bucket_lag_lists(f->bucket, 1000);
+        doclog_begin(&fresh, &f->vault, "failover");
+        err = ERR_NONE;
+        if (!doclog_newest(&fresh, &out, &err))
+            assert_int_equal(err.kind, ERR_TRANSIENT);
+        memory_bucket_lag_lists(f->bucket, 0);
+        check_ok(doclog_remove(&l, &err), err);
+    }
+}
+
 static void a_removal_that_was_cut_off_anywhere_is_begun_again(void **state)
 {
     struct doc_vault *f = *state;
@@ -481,6 +507,7 @@ int main(void)
         T(a_log_that_became_shorter_is_refused),
         T(entries_that_do_not_follow_each_other_are_refused),
         T(a_removed_log_is_gone),
+        T(a_log_whose_tidying_was_cut_off_never_looks_empty),
         T(a_removal_that_was_cut_off_anywhere_is_begun_again),
         T(no_entry_stands_for_another),
         T(a_cut_or_flipped_entry_is_refused_at_every_position),

@@ -112,6 +112,17 @@ static void a_merge_leaves_its_last_point_with_what_all_of_them_shipped(void **s
     assert_int_equal(count, 1); /* that of epoch 1: the merge names none */
 }
 
+static void a_walk_over_points_goes_on_where_it_was(void **state)
+{
+    struct fixture *f = *state;
+    struct record r = merge_of(1, 4);
+    size_t done = at(f, 5).index + 1;
+    assert_int_equal(history_points_below(f->history, done), 4);
+    must_append(f, &r);
+    assert_int_equal(history_points_below(f->history, done), 2);
+    assert_int_equal(history_point(f->history, 2).epoch, 7);
+}
+
 static void merges_join(void **state)
 {
     struct fixture *f = *state;
@@ -254,6 +265,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_merge_leaves_its_last_point_with_what_all_of_them_shipped),
+        TEST(a_walk_over_points_goes_on_where_it_was),
         TEST(merges_join),
         TEST(a_merge_from_the_middle_of_one_is_refused),
         TEST(a_merge_into_what_is_no_point_is_refused),

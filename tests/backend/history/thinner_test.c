@@ -9,11 +9,13 @@
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_thinner.h"
+#include "tests/support/specimen.h"
 
 #define BLOCKS      4096u
 #define POINTS      12u
 #define KILL_POINTS 7u /* one merge, one object that goes */
 #define GRACE_MS    5000u
+#define LARGE       1100u
 #define HOUR_MS     3600000ull
 
 /* Of POINTS points a second apart the newest 3, and of the others the first in 4 s. */
@@ -493,6 +495,16 @@ static void an_unreadable_pin_stops_thinning_and_removal(void **state)
     made_thinner_close(&t);
 }
 
+/* Over half a segment: a part of it is one of its own. The same each time. */
+static void write_large(struct fixture *f)
+{
+    uint8_t *data AUTO_FREE = malloc(LARGE * BLOCK_BYTES);
+    assert_non_null(data);
+    for (size_t i = 0; i < LARGE; i++)
+        specimen_noise(data + i * BLOCK_BYTES, BLOCK_BYTES, i + 1);
+    epoch_maker_write(&f->vm.maker, 0, 0, LARGE, data);
+}
+
 /* Frames that are not encrypted repeat their bytes, so a large part repeats its name. */
 static void a_dropped_name_is_not_used_again(void **state)
 {
@@ -505,9 +517,9 @@ static void a_dropped_name_is_not_used_again(void **state)
     made_vm_init(&f.vm, 1, BLOCKS);
     f.vm.maker.encrypt = false;
     f.target = memory_store_open(f.vm.target_bucket);
-    epoch_maker_write_noise(&f.vm.maker, 0, 1100); /* over half a segment: one of its own */
+    write_large(&f);
     epoch_maker_cut(&f.vm.maker);
-    epoch_maker_hole(&f.vm.maker, 0, 0, 1100);
+    epoch_maker_hole(&f.vm.maker, 0, 0, LARGE);
     f.vm.maker.clock_ms += HOUR_MS;
     epoch_maker_cut(&f.vm.maker);
     made_vm_apply(&f.vm);
@@ -522,13 +534,14 @@ static void a_dropped_name_is_not_used_again(void **state)
         if (result == THINNER_IDLE)
             thinner_hurry(t.thinner);
     }
+    step_until_waiting(&t);
     /* It has looked at all runs, and is about to remove. */
     fake_world_advance(f.vm.world, GRACE_MS * 1000000ull);
     thinner_hurry(t.thinner);
     assert_int_equal(thinner_step(t.thinner, &err), THINNER_WORKED);
     assert_int_equal(thinner_step(t.thinner, &err), THINNER_WORKED);
     assert_int_equal(thinner_report(t.thinner).removed, 0);
-    epoch_maker_write_noise(&f.vm.maker, 0, 1100);
+    write_large(&f);
     epoch_maker_cut(&f.vm.maker);
     made_vm_apply(&f.vm);
     struct sha256 before = made_vm_frames_digest(&f.vm);

@@ -29,7 +29,9 @@ struct far {
     _Atomic bool away;         /* nothing can be read */
     _Atomic uint64_t bad;      /* this block of disk 0 cannot be read, ever; none: UINT64_MAX */
     _Atomic uint64_t reads;
-    sem_t *hang; /* a read waits for this; NULL: none does */
+    sem_t *hang;                        /* a read waits for this; NULL: none does */
+    void (*_Atomic act)(void *context); /* within the next read of block 7 of disk 0 */
+    void *context;
 };
 
 static size_t room(size_t disk)
@@ -52,6 +54,11 @@ static bool far_read(void *context, uint16_t disk, uint64_t offset, struct mspan
     f->reads++;
     if (f->hang)
         sem_wait(f->hang);
+    void (*act)(void *) = NULL;
+    if (i == 0 && e.first <= 7 && extent_end(e) > 7)
+        act = atomic_exchange(&f->act, act);
+    if (act)
+        act(f->context);
     assert_true(offset + out.length <= room(i));
     if (f->away)
         return err_set(err, ERR_TRANSIENT, "the store is away");
@@ -685,6 +692,16 @@ static void a_sync_before_the_data_is_there_records_nothing_of_it(void **state)
     }
 }
 
+static void hydration_looks_again_at_what_it_has_fetched(void **state)
+{
+    struct far_rig *r = *state;
+    r->far.context = r;
+    r->far.act = write_block_seven;
+    hydrate_all(r->rig);
+    assert_null(r->far.act);
+    check_shows(r->rig, r->now);
+}
+
 static _Atomic bool wrote;
 static pthread_t writer_of_seven;
 
@@ -1136,6 +1153,7 @@ int main(void)
         property(a_sync_under_writes_records_no_block_without_its_data),
         property(a_block_written_behind_a_sync_of_the_data_is_not_recorded_by_it),
         property(a_sync_before_the_data_is_there_records_nothing_of_it),
+        property(hydration_looks_again_at_what_it_has_fetched),
         property(hydration_never_overwrites_a_write_that_came_after_its_look),
         property(hydration_after_a_power_cut_changes_nothing_that_was_read),
         property(hydration_makes_the_disk_whole_and_nothing_dirty),

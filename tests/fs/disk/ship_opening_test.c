@@ -7,10 +7,10 @@
 #include "tests/support/check.h"
 #include "tests/support/engine_rig.h"
 
+#include <errno.h>
 #include <fcntl.h>
 
 #define CALLS_MAX 400u
-#define SEEDS     3u
 
 /* One block is shipped and nothing is left to do. */
 static int set_up(void **state)
@@ -75,21 +75,33 @@ static void replaced_after_a_crash(struct rig *r, uint8_t fill)
     rig_write_raw(r, 0, 900, fill);
 }
 
+/* At that call the power goes, or the worker alone; false: there is no such call. */
+static bool dies_at(struct rig *r, uint64_t call, bool power)
+{
+    struct err err = ERR_NONE;
+    if (!power) {
+        fake_world_fail(r->world, FAKE_ANY, call, EIO, true);
+        bool died = !rig_try_open(r, &err);
+        fake_world_fail(r->world, FAKE_ANY, 0, 0, false);
+        rig_kill(r);
+        return died;
+    }
+    fake_world_stop(r->world, call);
+    bool opened = rig_try_open(r, &err), died = fake_world_stopped(r->world);
+    assert_true(opened || died);
+    rig_power_cut(r, call);
+    return died;
+}
+
 static void no_difference_is_forgotten(struct rig *r, prepare_fn *prepare)
 {
-    bool died = true;
-    for (uint64_t call = 1; died; call++) {
-        assert_true(call < CALLS_MAX);
-        died = false;
-        for (uint64_t seed = 1; seed <= SEEDS; seed++) {
-            struct err err = ERR_NONE;
-            uint8_t fill = (uint8_t)(1 + (call * SEEDS + seed) % 250);
+    for (unsigned power = 0; power < 2; power++) {
+        bool died = true;
+        for (uint64_t call = 1; died; call++) {
+            uint8_t fill = (uint8_t)(1 + (2 * call + power) % 250);
+            assert_true(call < CALLS_MAX);
             prepare(r, fill);
-            fake_world_stop(r->world, call);
-            bool opened = rig_try_open(r, &err);
-            died |= fake_world_stopped(r->world);
-            assert_true(opened || fake_world_stopped(r->world));
-            rig_power_cut(r, call * SEEDS + seed);
+            died = dies_at(r, call, power == 1);
             rig_open(r);
             rig_ship_all(r);
             rig_replica_has(r, 0, 900, fill);
@@ -111,6 +123,18 @@ static void what_differs_from_adopted_digests_ships_though_the_power_goes(void *
 static void a_disk_that_was_replaced_ships_though_the_power_goes(void **state)
 {
     no_difference_is_forgotten(*state, replaced_after_a_crash);
+}
+
+static void a_disk_that_was_replaced_is_the_one_that_is_held_from_then_on(void **state)
+{
+    struct rig *r = *state;
+    replaced_after_a_crash(r, 5);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    rig_ship_all(r);
+    rig_reboot(r);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
 }
 
 static void a_power_cut_after_a_clean_stop_and_a_mount_costs_no_resync(void **state)
@@ -169,6 +193,8 @@ static void a_resync_that_was_asked_for_is_marked_before_it_is_recorded(void **s
     for (uint64_t call = 1; died; call++) {
         struct err err = ERR_NONE;
         assert_true(call < CALLS_MAX);
+        stop_clean(r);
+        rig_open(r);                                   /* no mark is set now */
         rig_write_raw(r, 0, 900, (uint8_t)(1 + call)); /* seen by nobody until it is compared */
         check_ok(shipper_resync(r->shipper, &err), err);
         fake_world_stop(r->world, call);
@@ -192,6 +218,7 @@ int main(void)
         T(what_was_written_behind_our_back_ships_though_the_power_goes),
         T(what_differs_from_adopted_digests_ships_though_the_power_goes),
         T(a_disk_that_was_replaced_ships_though_the_power_goes),
+        T(a_disk_that_was_replaced_is_the_one_that_is_held_from_then_on),
         T(a_power_cut_after_a_clean_stop_and_a_mount_costs_no_resync),
         T(a_clean_record_is_not_believed_after_another_worker_went_on),
         T(a_power_cut_after_a_clean_stop_loses_nothing),

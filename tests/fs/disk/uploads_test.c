@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define THREADS 3u
 
@@ -146,8 +147,14 @@ static void the_first_failure_is_reported_once_and_the_next_batch_is_clean(void 
     struct err err = ERR_NONE;
     r->faults = 1;
     r->fault = MEMORY_DENY;
+    assert_false(uploads_failed(r->uploads, &err));
     add(r, "bad");
+    for (unsigned i = 0; i < 10000 && !uploads_failed(r->uploads, &err); i++)
+        usleep(1000);
+    assert_true(uploads_failed(r->uploads, &err)); /* before anybody waits */
+    assert_int_equal(err.kind, ERR_DENIED);
     check_fails(uploads_wait(r->uploads, &err), err, ERR_DENIED);
+    assert_false(uploads_failed(r->uploads, &err));
     check_ok(uploads_wait(r->uploads, &err), err);
     add(r, "good");
     check_ok(uploads_wait(r->uploads, &err), err);

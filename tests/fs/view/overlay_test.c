@@ -603,6 +603,7 @@ static void a_power_cut_at_any_call_keeps_what_was_flushed(void **state)
 }
 
 struct failing {
+    uint64_t seed; /* what is lost */
     struct world *world;
     struct view view;
     struct overlay *overlay;
@@ -612,7 +613,7 @@ static void failing_open(struct failing *f)
 {
     struct overlay_point point = some_point();
     struct err err = ERR_NONE;
-    f->world = fake_world_make(1);
+    f->world = fake_world_make(f->seed);
     f->view = some_view(DISK_BYTES);
     check_ok(dir_make(f->world, "/scratch", 0700, &err), err);
     check_ok(overlay_open(f->world, "/scratch", &point, &f->view, 0, &f->overlay, &err), err);
@@ -636,7 +637,7 @@ static void failing_close(struct failing *f)
 
 static void after_a_failed_sync_nothing_is_promised_until_it_is_opened_again(void **state)
 {
-    struct failing f = {.world = NULL};
+    struct failing f = {.seed = 1};
     struct err err = ERR_NONE;
     uint8_t bytes[BLOCK_BYTES] = {0xaa};
     (void)state;
@@ -658,7 +659,7 @@ static void a_record_that_could_not_be_written_is_written_by_the_next_flush(void
     enum fake_call calls[] = {FAKE_PWRITE, FAKE_SYNC};
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        struct failing f = {.world = NULL};
+        struct failing f = {.seed = 1};
         struct err err = ERR_NONE;
         uint8_t bytes[BLOCK_BYTES], seen = 0;
         memset(bytes, 0xaa, sizeof bytes);
@@ -704,7 +705,7 @@ static void flush_it(void *context)
 
 static void a_block_written_behind_the_sync_of_the_data_is_not_recorded(void **state)
 {
-    struct failing f = {.world = NULL};
+    struct failing f = {.seed = 1};
     struct err err = ERR_NONE;
     (void)state;
     failing_open(&f);
@@ -718,7 +719,7 @@ static void a_block_written_behind_the_sync_of_the_data_is_not_recorded(void **s
 
 static void a_flush_before_the_data_is_there_records_nothing_of_it(void **state)
 {
-    struct failing f = {.world = NULL};
+    struct failing f = {.seed = 1};
     (void)state;
     failing_open(&f);
     moment_begin(f.world, MOMENT_BEFORE_WRITE, "/scratch/root.data", flush_it, &f);
@@ -733,7 +734,7 @@ static void bits_that_were_written_and_not_synced_are_recorded_by_the_next_opene
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 8; seed++) {
-        struct failing f = {.world = NULL};
+        struct failing f = {.seed = seed};
         struct overlay_point point = some_point();
         struct err err = ERR_NONE;
         uint8_t seen = 0;

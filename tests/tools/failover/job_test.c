@@ -149,6 +149,40 @@ static void a_job_is_claimed_once_and_by_its_host_alone(void **state)
     check_fails(job_claim(&f->in.vault, id, "b", true, &second, &err), err, ERR_EXISTS);
 }
 
+struct other_claimer {
+    struct doclog_vault vault;
+    const char *id;
+    struct job_run *run;
+};
+
+/* Another process claims what we have read as free and are about to claim. */
+static enum memory_fault other_is_faster(void *context, const struct memory_call *call)
+{
+    struct other_claimer *o = context;
+    struct err err = ERR_NONE;
+    if (call->op == MEMORY_PUT && o->run == NULL)
+        check_ok(job_claim(&o->vault, o->id, "b", false, &o->run, &err), err);
+    return MEMORY_PASS;
+}
+
+static void of_two_who_claim_a_job_at_once_one_runs_it(void **state)
+{
+    struct fixture *f = *state;
+    struct job_run *run AUTO_JOB_RUN = NULL;
+    struct store *store AUTO_STORE = memory_store_open(f->in.bucket);
+    struct err err = ERR_NONE;
+    char id[JOB_ID_MAX];
+    post(f, id);
+    struct other_claimer o = {.vault = f->in.vault, .id = id};
+    o.vault.target = store;
+    memory_store_hook(f->in.store, other_is_faster, NULL, &o);
+    bool ours = job_claim(&f->in.vault, id, "b", false, &run, &err);
+    memory_store_hook(f->in.store, fail_puts, NULL, f);
+    job_run_close(&o.run);
+    assert_false(ours);
+    assert_int_equal(err.kind, ERR_BUSY);
+}
+
 static void a_job_whose_process_died_is_taken_over(void **state)
 {
     struct fixture *f = *state;
@@ -481,6 +515,7 @@ int main(void)
         T(a_failure_keeps_its_kind_and_text),
         T(values_are_the_same_here_as_read_elsewhere),
         T(a_job_is_claimed_once_and_by_its_host_alone),
+        T(of_two_who_claim_a_job_at_once_one_runs_it),
         T(a_job_whose_process_died_is_taken_over),
         T(who_was_taken_over_is_told_at_the_next_step),
         T(a_process_of_another_machine_loses_a_job_by_silence_alone),

@@ -1,0 +1,77 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A host short of memory: a dirty ext4 on a loop device over the mount, written by more than the
+# memory of a control group that mount and writers share. No deadlock, and the load finishes; keeper
+# and worker are locked in memory and, where this process may arrange that, spared.
+. "$(dirname "$0")/lib.sh" "$@"
+command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
+: "${STRESS_SECONDS:=40}"
+if [ "$STRESS_SECONDS" -gt 300 ]; then MIB=320 DISK=3G FILES=8 FILE=250; else MIB=288 DISK=512M FILES=2 FILE=130; fi
+status() { A status web --json | jq -r ".vms[0].$1"; }
+
+# A group of its own, in either version of control groups.
+GROUP=
+bounded_group() { # MIB
+    local root=/sys/fs/cgroup limit=memory.limit_in_bytes
+    if [ -f $root/cgroup.controllers ]; then
+        limit=memory.max
+        echo +memory 2>/dev/null >$root/cgroup.subtree_control || true
+    else
+        root=$root/memory
+    fi
+    mkdir "$root/farshore-test.$$" 2>/dev/null || return 1
+    GROUP=$root/farshore-test.$$
+    echo $(($1 << 20)) 2>/dev/null >"$GROUP/$limit"
+}
+leave_group() {
+    [ -n "$GROUP" ] || return 0
+    while read -r pid; do echo "$pid" >"${GROUP%/*}/cgroup.procs"; done <"$GROUP/cgroup.procs" 2>/dev/null
+    rmdir "$GROUP"
+}
+trap 'status=$?; set +e; leave_group; (exit $status); cleanup' EXIT
+bounded_group $MIB || { echo "SKIP: no control group with bounded memory can be made here"; exit 77; }
+inside() { bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP" "$@"; }
+
+say "a mount in a group of $MIB MiB"
+enable_vm web $DISK os >/dev/null
+mkdir "$TMP/src"
+a inside "$FARSHORE" mount web "$TMP/src" --cut-interval 1
+grep -q . "$GROUP/cgroup.procs" || fail "the mount is not in the group"
+for who in pid worker_pid; do
+    pid=$(status $who)
+    locked=$(sed -n 's/^VmLck:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$pid/status")
+    [ "$locked" -gt 1024 ] || fail "the memory of $who is not locked: $locked KiB"
+    # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE are what PR_SET_IO_FLUSHER sets.
+    flags=$(awk '{print $9}' "/proc/$pid/stat")
+    score=$(cat "/proc/$pid/oom_score_adj")
+    if [ $((0x$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status) >> 24 & 1)) -eq 1 ]; then # CAP_SYS_RESOURCE
+        [ "$score" -eq -1000 ] || fail "$who is not spared by the OOM killer: $score"
+        [ $((flags & 0x180000)) -eq $((0x180000)) ] || fail "$who is no I/O flusher: $flags"
+    else
+        echo "$who: OOM score $score, flags $(printf %x "$flags"); without CAP_SYS_RESOURCE neither can be arranged"
+    fi
+done
+
+say "an ext4 on a loop device over it"
+mkfs.ext4 -q -F "$TMP/src/os.img"
+mkdir "$TMP/fs"
+mount -o loop "$TMP/src/os.img" "$TMP/fs"
+writers=()
+for i in $(seq $FILES); do
+    inside timeout $((STRESS_SECONDS * 15)) dd if=/dev/urandom of="$TMP/fs/file-$i" bs=1M count=$FILE status=none & writers+=($!)
+done
+for pid in "${writers[@]}"; do wait "$pid" || fail "a writer failed or hung (exit $?)"; done
+timeout $((STRESS_SECONDS * 15)) sync -f "$TMP/fs" || fail "the sync hangs"
+sha256sum "$TMP"/fs/file-* >"$TMP/sums"
+[ "$(status worker_restarts)" = 0 ] || fail "the worker was restarted"
+for file in memory.peak memory.max_usage_in_bytes; do
+    [ ! -f "$GROUP/$file" ] || echo "peak of the group: $(($(cat "$GROUP/$file") >> 20)) MiB of $MIB"
+done
+
+say "and what was written is what is there"
+umount "$TMP/fs"
+mount -o loop "$TMP/src/os.img" "$TMP/fs"
+sha256sum -c --quiet "$TMP/sums" || fail "files differ"
+umount "$TMP/fs"
+A unmount "$TMP/src" --wait --timeout 120
+say "passed"
