@@ -285,8 +285,8 @@ static bool hold_locked(struct open_point *point, struct err *err)
     }
     if (!pin_place(point, &pin, err))
         return err_wrap(err, "cannot place a hold on the point");
-    atomic_store(&point->held,
-                 true); /* a lease that was put before stays until the point is shut */
+    /* A lease that was put before stays until the point is shut. */
+    atomic_store(&point->held, true);
     return true;
 }
 
