@@ -31,7 +31,7 @@ struct backing {
     /* --- with an origin --- */
     struct presence_head head;
     const struct origin *origin;
-    struct far_wait far;
+    struct long_wait far;
     struct world_file *record;
     struct kept *kept;
     _Atomic uint64_t *touched;  /* kept: pages with bits */
@@ -238,7 +238,7 @@ void backing_close(struct backing **backing)
     free(b);
 }
 
-void backing_on_wait(struct backing *b, struct far_wait wait)
+void backing_on_wait(struct backing *b, struct long_wait wait)
 {
     b->far = wait;
 }
@@ -268,18 +268,18 @@ void backing_raise(struct backing *b, uint64_t block)
 
 static bool read_origin(struct backing *b, uint64_t offset, struct mspan out, struct err *err)
 {
-    far_wait_begin(&b->far);
+    long_wait_begin(&b->far);
     bool good = b->origin->read(b->origin->context, b->disk, offset, out, err);
-    far_wait_end(&b->far);
+    long_wait_end(&b->far);
     return good;
 }
 
 static bool next_in_origin(struct backing *b, uint64_t from, struct extent *out, bool *found,
                            struct err *err)
 {
-    far_wait_begin(&b->far);
+    long_wait_begin(&b->far);
     bool good = b->origin->next_data(b->origin->context, b->disk, from, out, found, err);
-    far_wait_end(&b->far);
+    long_wait_end(&b->far);
     return good;
 }
 

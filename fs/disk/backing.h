@@ -16,6 +16,7 @@
 #ifndef FS_DISK_BACKING_H
 #define FS_DISK_BACKING_H
 
+#include "fs/disk/long_wait.h"
 #include "fs/disk/origin.h"
 #include "fs/view/presence_record.h"
 
@@ -40,7 +41,7 @@ bool backing_open(const struct backing_config *config, struct backing **out,
                   struct err *err) MUST_CHECK;
 void backing_close(struct backing **b); /* stores nothing */
 /* Before others use it: whom its readers and writers tell that they wait for the origin. */
-void backing_on_wait(struct backing *b, struct far_wait wait);
+void backing_on_wait(struct backing *b, struct long_wait wait);
 struct world_file *backing_file(const struct backing *b);
 /* Whether anything may still be read from the origin. */
 bool backing_partial(const struct backing *b);

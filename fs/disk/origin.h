@@ -21,23 +21,4 @@ struct origin {
                       struct err *err);
 };
 
-/* Told by a thread right before and after it waits for what is far away, or for another one that
- * does: who answers many with few threads answers others meanwhile. Not nested. */
-struct far_wait {
-    void (*tell)(void *context, bool waits);
-    void *context;
-};
-
-static inline void far_wait_begin(const struct far_wait *w)
-{
-    if (w->tell != NULL)
-        w->tell(w->context, true);
-}
-
-static inline void far_wait_end(const struct far_wait *w)
-{
-    if (w->tell != NULL)
-        w->tell(w->context, false);
-}
-
 #endif

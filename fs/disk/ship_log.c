@@ -132,8 +132,8 @@ static enum numlog_result read_slot(struct shipper *s, uint64_t slot,
     return NUMLOG_DOUBT;
 }
 
-/* Recorded at once: of a mount that found nothing to ship no entry would say that there was one, and
- * who has not begun does not ask what was done to the disks since the clean stop. */
+/* Recorded at once: of a mount that found nothing to ship no entry would say that there was one,
+ * and who has not begun does not ask what was done to the disks since the clean stop. */
 static bool begin_log(struct shipper *s, struct err *err)
 {
     if (s->state.begun)

@@ -67,7 +67,7 @@ int source_disk_fd(const struct source *s, size_t disk);
 
 /* Before the first I/O, and with no `tell` after the last: whom threads of the I/O functions tell
  * that they wait for an origin. */
-void source_on_wait(struct source *s, struct far_wait wait);
+void source_on_wait(struct source *s, struct long_wait wait);
 
 /* The range lies inside the disk (asserted): the mount clips. */
 bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan out,

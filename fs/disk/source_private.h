@@ -45,7 +45,7 @@ struct source {
     struct gate gate;
     struct dirty *dirty;
     struct undo *undo;
-    struct far_wait far;
+    struct long_wait far;
     _Atomic uint64_t changed_bytes; /* written and zeroed, also over and over */
     /* Boot time of the first write of the active epoch and of the open cut's, by the epoch's lowest
      * bit like the maps; 0: none. */

@@ -29,8 +29,10 @@
 #include <stdatomic.h>
 #include <sys/uio.h>
 
-/* So many threads serve requests; those that wait for an origin do not count, up to a number. */
+/* So many threads serve requests; those that wait for long do not count, up to a number. Some more
+ * stay when they are back, so that a short wait needs no new thread. */
 #define SERVERS_MAX     4u
+#define SERVERS_SPARE   4u
 #define WAITING_MAX     64u
 #define SLOT_COUNT      (SERVERS_MAX + WAITING_MAX)
 #define SLOT_HEAD_BYTES 4096u

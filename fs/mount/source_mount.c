@@ -63,7 +63,7 @@ struct source_mount {
 
     pthread_mutex_t crew_lock; /* guards the servers' lives, and: */
     unsigned running;
-    unsigned waiting; /* of them, for an origin */
+    unsigned waiting; /* of them, for long (long_wait.h) */
 };
 
 static void server_waits(struct source_mount *m, bool waits);
@@ -135,7 +135,7 @@ static void execute_suspect(struct server *s, const struct fuse_in_header *in, s
     struct suspects *suspects = &s->mount->inherited->page->suspects;
     uint64_t unique = in->unique & ~MOUNT_UNIQUE_RESENT;
 
-    server_waits(s->mount, true); /* the one before may wait for an origin */
+    server_waits(s->mount, true); /* the one before may wait for long */
     LOCK_SCOPE(&s->mount->quarantine);
     server_waits(s->mount, false);
     if (deaths >= SUSPECT_DEATHS_MAX) {
@@ -236,7 +236,7 @@ static bool server_goes_on(struct server *s)
     struct source_mount *m = s->mount;
 
     LOCK_SCOPE(&m->crew_lock);
-    if (!atomic_load(&m->stopping) && m->running - m->waiting <= SERVERS_MAX)
+    if (!atomic_load(&m->stopping) && m->running - m->waiting <= SERVERS_MAX + SERVERS_SPARE)
         return true;
     s->life = SERVER_ENDED;
     m->running--;
@@ -307,7 +307,7 @@ static int server_start_locked(struct source_mount *m, struct server *s)
     return 0;
 }
 
-/* Another one serves while a server waits for an origin, as long as there are slots. */
+/* Another one serves while a server waits for long, as long as there are slots. */
 static void server_waits(struct source_mount *m, bool waits)
 {
     LOCK_SCOPE(&m->crew_lock);
@@ -552,7 +552,7 @@ bool source_mount_open(struct source *source, const struct worker_inheritance *i
     if (!mount_prepare(m, err) || !disks_lock(source, first_start, err) || !session_make(m, err) ||
         !requests_recover(m, err))
         return false;
-    source_on_wait(source, (struct far_wait){.tell = thread_waits, .context = m});
+    source_on_wait(source, (struct long_wait){.tell = thread_waits, .context = m});
     *out = TAKE(m);
     return true;
 }
@@ -564,7 +564,7 @@ void source_mount_close(struct source_mount **mount)
     if (m == NULL)
         return;
     assert(m->running == 0);
-    source_on_wait(m->ops.source, (struct far_wait){.tell = NULL});
+    source_on_wait(m->ops.source, (struct long_wait){.tell = NULL});
     if (m->session != NULL)
         fuse_session_destroy(m->session);
     if (m->key_made)

@@ -10,8 +10,8 @@ enable_vm web 16M os >/dev/null
 mount_vm web
 A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
 for host in b c; do
-    as $host "$FARSHORE" join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null
-    as $host "$FARSHORE" set web start="$TMP/start-$host" stop="$TMP/stop-$host" >/dev/null
+    on $host "$FARSHORE" join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null
+    on $host "$FARSHORE" set web start="$TMP/start-$host" stop="$TMP/stop-$host" >/dev/null
 done
 start_counter a web "$TMP/src"
 wait_for 20 counts a-web 20
@@ -41,7 +41,7 @@ for round in 1 2; do
     tail -1 "$TMP/err-$second" | grep -q "host $first" || fail "$second is not told of $first"
     alone_on $first
     [ ! -e "$TMP/pid-$second-web" ] || fail "it was started on $second too"
-    as $first "$FARSHORE" cancel web >/dev/null
+    on $first "$FARSHORE" cancel web >/dev/null
     alone_on a
     [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
 done

@@ -24,7 +24,7 @@ arm() {
     echo "$2" >"$TMP/armed-$1"
 }
 killer() { # HOST VERB ARMED COMMAND...: in place of this shell
-    as "$1" exec env LD_PRELOAD="$TMP/kill_step.so" KILL_VERB="$2" KILL_ARMED="$TMP/armed-$3" \
+    on "$1" exec env LD_PRELOAD="$TMP/kill_step.so" KILL_VERB="$2" KILL_ARMED="$TMP/armed-$3" \
         KILL_LOG="$TMP/steps" "${@:4}"
 }
 killable_agent() { # HOST

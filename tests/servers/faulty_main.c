@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  * The HTTP store as a process, for scripts and benchmarks: prints its port, then serves until it
  * gets SIGTERM or SIGINT. With --record, SIGUSR1 prints what was asked since the last one, a line
- * each: METHOD TARGET STATUS BEGUN, in ms. Credentials are ignored. Faults are written KIND=N for the next N
- * requests, KIND=N@K for those after K that go well, KIND=N% for so many of a hundred, with
- * METHOD[,METHOD]: before them when they do not concern all. With --faults, SIGUSR2 puts those of
- * FILE, one a line, in the place of all that were there, and removes FILE. */
+ * each: METHOD TARGET STATUS BEGUN, in ms. Credentials are ignored. Faults are written KIND=N for
+ * the next N requests, KIND=N@K for those after K that go well, KIND=N% for so many of a hundred,
+ * with METHOD[,METHOD]: before them when they do not concern all. With --faults, SIGUSR2 puts those
+ * of FILE, one a line, in the place of all that were there, and removes FILE. */
 #include "tests/support/http_store.h"
 
 #include <getopt.h>

@@ -64,12 +64,12 @@ enum http_fault {
 #define HTTP_ANYWHERE UINT64_MAX /* `at`: by chance */
 
 struct http_rule {
-    const char *method; /* one or more with commas between them; NULL: all */
-    const char *path;   /* in the request's path or query; NULL: all. Outlives the rule */
-    uint32_t skip;      /* the next so many that match go well; after them */
-    uint32_t next;      /* the next so many that match */
-    uint32_t per_mille; /* and of the others so many in a thousand */
-    unsigned status;    /* 0, of HTTP_REFUSE: 503, 429 or 500 by chance */
+    const char *method;      /* one or more with commas between them; NULL: all */
+    const char *path;        /* in the request's path or query; NULL: all. Outlives the rule */
+    uint32_t skip;           /* the next so many that match go well; after them */
+    uint32_t next;           /* the next so many that match */
+    uint32_t per_mille;      /* and of the others so many in a thousand */
+    unsigned status;         /* 0, of HTTP_REFUSE: 503, 429 or 500 by chance */
     const char *retry_after; /* NULL: no such header. Outlives the rule */
     const char *text;        /* of HTTP_REFUSE; NULL: an error without a code. Outlives the rule */
     uint16_t port;

@@ -414,7 +414,7 @@ static void wait_for_number(const _Atomic int *number, int wanted)
     assert_int_equal(*number, wanted);
 }
 
-static void who_waits_for_the_origin_or_for_one_who_does_tells(void **state)
+static void who_waits_for_the_origin_a_sync_or_for_one_who_does_tells(void **state)
 {
     struct far_rig *r = *state;
     struct err err = ERR_NONE;
@@ -424,17 +424,20 @@ static void who_waits_for_the_origin_or_for_one_who_does_tells(void **state)
     bool found;
     pthread_t some, around;
     sem_t hang;
-    source_on_wait(r->rig->source, (struct far_wait){.tell = note_wait, .context = &told});
+    source_on_wait(r->rig->source, (struct long_wait){.tell = note_wait, .context = &told});
+    rig_write(r->rig, 0, 9, 1, 7); /* its region is marked from now on */
+    told.times = 0;
     rig_write(r->rig, 0, 9, 1, 7);
     check_ok(source_read(r->rig->source, 0, 9 * BLOCK_BYTES, mspan_of(block, sizeof block), &err),
              err);
+    assert_int_equal(told.times, 0); /* all that is local and short */
     check_ok(source_flush(r->rig->source, 0, &err), err);
-    assert_int_equal(told.times, 0); /* all that is local */
+    assert_int_equal(told.times, 1);
     check_ok(source_read(r->rig->source, 0, 8 * BLOCK_BYTES, mspan_of(block, sizeof block), &err),
              err);
-    assert_int_equal(told.times, 1);
-    check_ok(source_next_data(r->rig->source, 0, 0, &start, &end, &found, &err), err);
     assert_int_equal(told.times, 2);
+    check_ok(source_next_data(r->rig->source, 0, 0, &start, &end, &found, &err), err);
+    assert_int_equal(told.times, 3);
 
     sem_init(&hang, 0, 0);
     r->far.hang = &hang;
@@ -1052,8 +1055,8 @@ static void hydration_is_quiet_when_its_last_write_has_ended(void **state)
     sem_init(&done, 0, 0);
     sem_init(&hang, 0, 0);
     r->far.hang = &hang; /* until the moment can know of it */
-    check_ok(hydrate_start(r->rig->source, hydrated, &done, &q.hydrate, &err), err);
     moment_begin(r->rig->world, MOMENT_BEFORE_WRITE, rig_disk_path(0), ask_for_quiet, &q);
+    check_ok(hydrate_start(r->rig->source, hydrated, &done, &q.hydrate, &err), err);
     for (unsigned i = 0; i < 1000; i++)
         sem_post(&hang);
     while (!moment_came())
@@ -1144,7 +1147,7 @@ int main(void)
         property(a_record_of_another_point_is_refused),
         property(what_is_present_needs_no_origin),
         property(half_a_block_out_of_reach_is_not_written),
-        property(who_waits_for_the_origin_or_for_one_who_does_tells),
+        property(who_waits_for_the_origin_a_sync_or_for_one_who_does_tells),
         property(a_sync_without_room_for_the_record_fails_and_the_next_one_makes_up_for_it),
         property(a_sync_of_the_data_that_fails_for_want_of_room_stays_failed),
         property(hydration_without_room_waits_for_some_and_then_is_complete),

@@ -27,7 +27,7 @@ struct source {
     } disks[VM_DISKS_MAX];
     uint64_t deadly_offset, stuck_offset, far_offset;
     const char *sync_fails, *stuck, *far;
-    struct far_wait wait;
+    struct long_wait wait;
 };
 
 size_t source_memory_bytes(const uint64_t *disk_bytes, size_t disk_count)
@@ -112,7 +112,7 @@ static void wait_while(const char *path)
         usleep(1000);
 }
 
-void source_on_wait(struct source *s, struct far_wait wait)
+void source_on_wait(struct source *s, struct long_wait wait)
 {
     s->wait = wait;
 }
@@ -121,9 +121,9 @@ bool source_read(struct source *s, size_t disk, uint64_t offset, struct mspan ou
 {
     assert(offset <= s->disks[disk].bytes && out.length <= s->disks[disk].bytes - offset);
     if (offset == s->far_offset && s->far != NULL) {
-        far_wait_begin(&s->wait);
+        long_wait_begin(&s->wait);
         wait_while(s->far);
-        far_wait_end(&s->wait);
+        long_wait_end(&s->wait);
     }
     if (pread(s->disks[disk].fd, out.data, out.length, (off_t)offset) == (ssize_t)out.length)
         return true;
