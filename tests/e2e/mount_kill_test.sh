@@ -184,6 +184,7 @@ sleep 1
 # Stopped first: the one that dies later would replace the other.
 both="$(ours farshore-keeper "$WORKER") $(ours farshore-worker "$WORKER")"
 kill -STOP $both
+for pid in $both; do wait_for 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status"; done
 kill -KILL $both
 ! wait "$writer" || fail "the mount outlived its processes"
 ! stat "$TMP/src/c.img" 2>"$TMP/err" || fail "the mount outlived its processes"
