@@ -109,7 +109,7 @@ wait_for 60 state_is stalled
 sleep $((STRESS_SECONDS / 20))
 state_is stalled || fail "it says $(status state) while the store is gone"
 mv "$TMP/cache-away" "$TMP/cache"
-wait_for 60 state_is_not stalled
+wait_for 150 state_is_not stalled # when an epoch has gone up: at this rate that takes a while
 
 say "the load stops"
 kill -INT $fio
