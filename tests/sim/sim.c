@@ -185,7 +185,7 @@ static void choose(struct sim *s)
     s->disk_bytes[0] =
         large ? (1u << 20) + 3072 : BLOCK_BYTES * (1 + sim_below(s, 40)) + 512 * sim_below(s, 8);
     s->disk_bytes[1] = large ? 2u << 20 : BLOCK_BYTES * (1 + sim_below(s, 20));
-    s->steps = 60 + (unsigned)sim_below(s, sim_chance(s, 10) ? 800 : 160);
+    s->steps = 40 + (unsigned)sim_below(s, sim_chance(s, 10) ? 600 : 110);
     s->copies = sim_chance(s, 40);
     s->claims = sim_chance(s, 40);
     s->undo_memory_bytes = (1 + sim_below(s, 16)) * BLOCK_BYTES;
