@@ -32,7 +32,7 @@ start_processor web "$TMP/process.log"
 second=$(A point web --wait=target)
 B recover "$TMP/rec2" --writable drill 9<&-
 echo written | dd of="$TMP/rec2/web/points/$second/os.img" conv=notrunc,fsync status=none
-for _ in $(seq 6); do
+for _ in $(seq 18); do
     A point web --wait >/dev/null
     sleep 0.5
 done
