@@ -292,9 +292,10 @@ static void writer_release(struct writer *w)
     digests_release(&w->digests);
 }
 
-/* A copy of one log entry, where it is not yet. */
+/* A copy of the log entry of that digest, where it is not yet. A bit flipped on the way there would
+ * stay for good: an entry is never replaced. */
 static bool entry_copy(const struct writer *w, struct store *from, struct store *to, uint64_t epoch,
-                       struct err *err)
+                       const struct sha256 *digest, struct err *err)
 {
     struct buf body AUTO_BUF = BUF_NONE, there AUTO_BUF = BUF_NONE;
     char key[KEY_MAX];
@@ -302,6 +303,10 @@ static bool entry_copy(const struct writer *w, struct store *from, struct store 
     w->log.log.key(w->log.log.context, epoch, key);
     if (!store_load(from, key, EPOCH_BYTES_MAX, &body, err))
         return false;
+    struct sha256 read = sha256_of(buf_span(&body));
+    if (!digests_equal(&read, digest, sizeof read))
+        return err_set(err, ERR_TRANSIENT, "%s in %s does not read as what was put there", key,
+                       from->url);
     if (store_put(to, key, buf_span(&body), err))
         return true;
     if (err->kind != ERR_EXISTS || !store_load(to, key, EPOCH_BYTES_MAX, &there, err))
@@ -494,7 +499,7 @@ static bool writer_open(struct writer *w, const char *folder, struct err *err)
     struct history_head head = history_head(w->history);
     epoch_log_init(&w->log, w->staging, c->vm, head.generation);
     if (head.epoch == 0 && (!head_entry(c, w->history, &w->entry0, err) ||
-                            !entry_copy(w, c->cache, w->staging, 0, err)))
+                            !entry_copy(w, c->cache, w->staging, 0, &w->entry0, err)))
         return false;
     return uploads_make(c->world, 0, &w->uploads, err) &&
            processor_open(&processor, &w->processor, err) && apply(w, err) &&
@@ -512,7 +517,7 @@ static bool hand_over(struct writer *w, struct err *err)
         return err_set(err, ERR_INVALID,
                        "the copies hold nothing but zeros: enable %s without --seed",
                        w->config->vm);
-    return entry_copy(w, w->staging, w->config->cache, head.epoch, err);
+    return entry_copy(w, w->staging, w->config->cache, head.epoch, &head.entry, err);
 }
 
 bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,

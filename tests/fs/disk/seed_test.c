@@ -29,6 +29,7 @@ struct fixture {
     struct memory_bucket *staging_bucket;
     struct store *cache, *target, *staging; /* with hooks */
     uint64_t fail_at, calls;
+    enum memory_fault fault;
 };
 
 static void make_copy(struct world *w)
@@ -49,7 +50,7 @@ static enum memory_fault fail_once(void *context, const struct memory_call *call
 {
     struct fixture *f = context;
     (void)call;
-    return ++f->calls == f->fail_at ? MEMORY_LOSE_REPLY : MEMORY_PASS;
+    return ++f->calls == f->fail_at ? f->fault : MEMORY_PASS;
 }
 
 static void begin(struct fixture *f)
@@ -167,9 +168,8 @@ static void a_source_learns_what_the_seed_holds_and_where_its_log_goes_on(void *
     end(&f);
 }
 
-static void a_reply_lost_at_any_call_is_made_good_by_the_next_try(void **state)
+static void check_fault_at_any_call(enum memory_fault fault)
 {
-    (void)state;
     bool failed = true;
     uint64_t tried = 0;
     for (; failed; tried++) {
@@ -177,6 +177,7 @@ static void a_reply_lost_at_any_call_is_made_good_by_the_next_try(void **state)
         struct err err = ERR_NONE;
         begin(&f);
         f.fail_at = tried + 1;
+        f.fault = fault;
         failed = !write_seed(&f, &err) || f.calls >= f.fail_at;
         f.fail_at = 0;
         check_ok(write_seed(&f, &err), err);
@@ -186,6 +187,19 @@ static void a_reply_lost_at_any_call_is_made_good_by_the_next_try(void **state)
         end(&f);
     }
     assert_true(tried > 20); /* calls there are */
+}
+
+static void a_reply_lost_at_any_call_is_made_good_by_the_next_try(void **state)
+{
+    (void)state;
+    check_fault_at_any_call(MEMORY_LOSE_REPLY);
+}
+
+/* Nothing that was read wrong is put where it would stay. */
+static void a_bit_flipped_at_any_call_is_made_good_by_the_next_try(void **state)
+{
+    (void)state;
+    check_fault_at_any_call(MEMORY_DAMAGE);
 }
 
 /* It may run ahead of this vault: blocks would be left out that the replica lacks. */
@@ -260,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_source_learns_what_the_seed_holds_and_where_its_log_goes_on),
         cmocka_unit_test(a_reply_lost_at_any_call_is_made_good_by_the_next_try),
+        cmocka_unit_test(a_bit_flipped_at_any_call_is_made_good_by_the_next_try),
         cmocka_unit_test(a_digest_file_of_before_is_not_believed),
         cmocka_unit_test(a_history_that_a_source_went_on_with_is_no_seed),
         cmocka_unit_test(a_seed_whose_log_did_not_come_to_the_cache_is_not_ready),
