@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define CLAIM_HOLD "hold-claim"
+#define TRIES_MAX  2000u /* of one claim, while stores get better: more means that it never can */
 
 static struct claim_config claim_config_of(struct sim *s)
 {
@@ -24,6 +25,7 @@ static struct claim_config claim_config_of(struct sim *s)
 static void meanwhile(struct sim *s)
 {
     must(s, s->fault_percent > 0 || s->sum->nested > 0);
+    must(s, ++s->tries < TRIES_MAX);
     for (unsigned i = 0; i < 4; i++)
         sim_life(s);
     if (sim_chance(s, 25))
@@ -157,6 +159,7 @@ void sim_claim(struct sim *s)
         return;
     }
     s->claiming = true;
+    s->tries = 0;
     s->sum->claims++;
     must_ok(s, claim_generation(history, &claim.generation, &err), err);
     claim.parent = p.generation;

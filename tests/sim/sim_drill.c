@@ -144,7 +144,8 @@ static void drill_dies(struct sim *s, struct drill *d)
     for (size_t i = 0; i < SIM_DISKS; i++)
         overlay_close(&d->overlays[i]);
     fake_world_stop(d->world, 0);
-    if (sim_chance(s, 50))
+    bool power = sim_chance(s, 50);
+    if (power)
         fake_world_power_cut(d->world, sim_next(s));
     open_overlays(s, d);
     for (size_t i = 0; i < SIM_DISKS; i++) {
@@ -155,7 +156,9 @@ static void drill_dies(struct sim *s, struct drill *d)
         free(d->model[i]);
         d->model[i] = now;
     }
-    memset(d->unsynced, 0, sizeof d->unsynced);
+    /* What only a process's death left may still go with the power. */
+    if (power)
+        memset(d->unsynced, 0, sizeof d->unsynced);
 }
 
 static void act(struct sim *s, struct drill *d)

@@ -95,6 +95,7 @@ struct sim {
     bool rivals; /* the newest generation had more than one writer */
     bool lost;   /* one of them went, which may have been the one that goes on */
     bool claiming;
+    unsigned tries; /* of that claim */
     struct shot *shots;
     size_t shot_count;
     struct ended ended[SIM_ENDED_MAX];
