@@ -361,7 +361,9 @@ bool backing_write(struct backing *b, uint64_t offset, struct span data, struct 
 
 static bool punch(struct backing *b, uint64_t offset, uint64_t length, struct err *err)
 {
+    long_wait_begin(&b->far);
     int rc = b->file->world->ops->punch(b->file, offset, length);
+    long_wait_end(&b->far);
     return rc == 0 || err_errno(err, -rc, "cannot punch a hole into %s", b->file->path);
 }
 
@@ -472,7 +474,7 @@ static bool batch_put(struct backing *b, const struct batch *x, struct err *err)
     return x->count == 0 || sync_file(b->record, err);
 }
 
-bool backing_sync(struct backing *b, struct err *err)
+static bool sync_all(struct backing *b, struct err *err)
 {
     struct batch x CLEANUP(batch_release) = {.count = 0};
     if (b->origin == NULL)
@@ -485,6 +487,14 @@ bool backing_sync(struct backing *b, struct err *err)
     for (size_t i = 0; i < x.count; i++)
         bit_set(b->unstored, x.pages[i]);
     return false;
+}
+
+bool backing_sync(struct backing *b, struct err *err)
+{
+    long_wait_begin(&b->far);
+    bool good = sync_all(b, err);
+    long_wait_end(&b->far);
+    return good;
 }
 
 bool backing_seal(struct backing *b, struct err *err)

@@ -40,7 +40,8 @@ size_t backing_memory_bytes(uint64_t disk_bytes);
 bool backing_open(const struct backing_config *config, struct backing **out,
                   struct err *err) MUST_CHECK;
 void backing_close(struct backing **b); /* stores nothing */
-/* Before others use it: whom its readers and writers tell that they wait for the origin. */
+/* Before others use it: whom its readers and writers tell that they wait, for the origin, a sync or
+ * a hole. */
 void backing_on_wait(struct backing *b, struct long_wait wait);
 struct world_file *backing_file(const struct backing *b);
 /* Whether anything may still be read from the origin. */

@@ -43,6 +43,7 @@ struct request {
 struct marks {
     struct world *world;
     struct world_file *file;
+    struct long_wait far;
     uint64_t regions;
     size_t words;
     _Atomic uint64_t *durable;
@@ -282,6 +283,11 @@ bool marks_open(struct world *w, const char *path, uint64_t disk_bytes, struct m
     return true;
 }
 
+void marks_on_wait(struct marks *m, struct long_wait wait)
+{
+    m->far = wait;
+}
+
 void marks_close(struct marks **marks)
 {
     struct marks *m = *marks;
@@ -438,7 +444,9 @@ bool marks_ensure(struct marks *m, struct extent extent, struct err *err)
         return true;
     struct request mine = {.first = first, .end = end, .ahead = mark_until(m, extent, end)};
     note(m, end, mine.ahead); /* or the next sweep would clear them before the stream comes */
+    long_wait_begin(&m->far);
     request_serve(m, &mine);
+    long_wait_end(&m->far);
     if (!mine.failed)
         return true;
     if (err)

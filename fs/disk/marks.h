@@ -11,6 +11,7 @@
 #include "common/err.h"
 #include "common/extent.h"
 #include "common/world.h"
+#include "fs/disk/long_wait.h"
 
 #define MARKS_QUIET_MS 60000u /* a region written in this time keeps its mark */
 #define MARKS_AHEAD    8u     /* regions marked ahead of a sequential stream */
@@ -24,6 +25,8 @@ struct marks;
 bool marks_open(struct world *w, const char *path, uint64_t disk_bytes, struct marks **out,
                 struct err *err) MUST_CHECK;
 void marks_close(struct marks **m);
+/* Before others use it: whom marks_ensure tells that it waits for a sync. */
+void marks_on_wait(struct marks *m, struct long_wait wait);
 
 /* Returns when every region of `extent` is durably marked. Any thread; concurrent callers share
  * one sync. The caller has set its dirty bits before (marks_sweep relies on it). */

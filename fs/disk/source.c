@@ -248,8 +248,10 @@ int source_disk_fd(const struct source *s, size_t disk)
 void source_on_wait(struct source *s, struct long_wait wait)
 {
     s->far = wait;
-    for (size_t i = 0; i < s->disk_count; i++)
+    for (size_t i = 0; i < s->disk_count; i++) {
         backing_on_wait(s->disks[i].backing, wait);
+        marks_on_wait(s->disks[i].marks, wait);
+    }
 }
 
 /* An origin that is out of reach was waited for: what is left is an I/O error. */
@@ -332,21 +334,6 @@ static void lock_range(struct source *s, struct source_disk *d, struct extent ex
     long_wait_end(&s->far);
 }
 
-/* Mark before writing. A crash between the two ships an unchanged block and costs bandwidth; the
- * other order forgets a changed one and costs data. */
-static bool mark(struct source *s, struct source_disk *d, struct extent extent, struct err *err)
-{
-    bool marked = true;
-    for (uint64_t r = extent.first / REGION_BLOCKS; r * REGION_BLOCKS < extent_end(extent); r++)
-        marked = marked && marks_test(d->marks, r);
-    if (!marked) /* that takes a sync */
-        long_wait_begin(&s->far);
-    bool good = marks_ensure(d->marks, extent, err);
-    if (!marked)
-        long_wait_end(&s->far);
-    return good || err_wrap(err, "disk %s", d->name);
-}
-
 /* Everything that must have happened before bytes of the disk may change. Ends with the range
  * locked and the write counted, also when it fails. */
 static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_t length,
@@ -362,8 +349,10 @@ static bool change_begin(struct source *s, size_t disk, uint64_t offset, uint64_
      * region, in which newer writes went in unprotected: such a cut shows no single moment. */
     if (dirty_set(s->dirty, c->epoch & 1, disk, extent) && c->epoch != gate_epoch(&s->gate))
         atomic_store(&s->cut_lost, true);
-    if (!mark(s, d, extent, err))
-        return false;
+    /* Mark before writing. A crash between the two ships an unchanged block and costs bandwidth;
+     * the other order forgets a changed one and costs data. */
+    if (!marks_ensure(d->marks, extent, err))
+        return err_wrap(err, "disk %s", d->name);
     copy_before_write(s, c->epoch, disk, extent);
     return true;
 }
@@ -387,18 +376,6 @@ bool source_write(struct source *s, size_t disk, uint64_t offset, struct span da
     return ok;
 }
 
-/* Over an origin the backing tells of its own waits. */
-static bool zero(struct source *s, const struct source_disk *d, uint64_t offset, uint64_t length,
-                 struct err *err)
-{
-    if (backing_partial(d->backing))
-        return backing_zero(d->backing, offset, length, err);
-    long_wait_begin(&s->far);
-    bool good = backing_zero(d->backing, offset, length, err);
-    long_wait_end(&s->far);
-    return good;
-}
-
 bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length, struct err *err)
 {
     const struct source_disk *d = disk_at(s, disk);
@@ -407,17 +384,9 @@ bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length
         return true;
     struct change c;
     bool ok = change_begin(s, disk, offset, length, &c, err);
-    ok = ok && (zero(s, d, offset, length, err) || guest_error(d, err));
+    ok = ok && (backing_zero(d->backing, offset, length, err) || guest_error(d, err));
     change_end(s, &c);
     return ok;
-}
-
-static bool sync_told(struct source *s, const struct source_disk *d, struct err *err)
-{
-    long_wait_begin(&s->far);
-    bool good = backing_sync(d->backing, err);
-    long_wait_end(&s->far);
-    return good;
 }
 
 bool source_flush(struct source *s, size_t disk, struct err *err)
@@ -425,7 +394,7 @@ bool source_flush(struct source *s, size_t disk, struct err *err)
     const struct source_disk *d = disk_at(s, disk);
     _Atomic bool *failed = &s->kept->sync_failed[disk];
     struct err why = ERR_NONE;
-    if (!atomic_load(failed) && !sync_told(s, d, &why)) {
+    if (!atomic_load(failed) && !backing_sync(d->backing, &why)) {
         if (why.kind != ERR_FULL)
             atomic_store(failed, true);
         if (err != NULL)

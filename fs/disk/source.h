@@ -66,7 +66,7 @@ uint64_t source_disk_bytes(const struct source *s, size_t disk);
 int source_disk_fd(const struct source *s, size_t disk);
 
 /* Before the first I/O, and with no `tell` after the last: whom threads of the I/O functions tell
- * that they wait for an origin. */
+ * that they wait for long (long_wait.h). */
 void source_on_wait(struct source *s, struct long_wait wait);
 
 /* The range lies inside the disk (asserted): the mount clips. */

@@ -61,9 +61,9 @@ struct source_mount {
     pthread_mutex_t quarantine;
     struct server servers[SLOT_COUNT];
 
-    pthread_mutex_t crew_lock; /* guards the servers' lives, and: */
-    unsigned running;
-    unsigned waiting; /* of them, for long (long_wait.h) */
+    pthread_mutex_t crew_lock; /* guards the servers' lives, and changes of: */
+    _Atomic unsigned running;
+    _Atomic unsigned waiting; /* of them, for long (long_wait.h) */
 };
 
 static void server_waits(struct source_mount *m, bool waits);
@@ -230,13 +230,21 @@ static void wake(struct source_mount *m)
         log_error("waking the mount's main thread: %m");
 }
 
-/* Whether this server may go on. It ends when others that had to wait are back, and are enough. */
+static bool server_is_wanted(const struct source_mount *m)
+{
+    return !atomic_load(&m->stopping) && m->running - m->waiting <= SERVERS_MAX + SERVERS_SPARE;
+}
+
+/* Whether this server may go on. It ends when others that had to wait are back, and are enough.
+ * Asked before each request: without the lock, which decides only that one is too many. */
 static bool server_goes_on(struct server *s)
 {
     struct source_mount *m = s->mount;
 
+    if (server_is_wanted(m))
+        return true;
     LOCK_SCOPE(&m->crew_lock);
-    if (!atomic_load(&m->stopping) && m->running - m->waiting <= SERVERS_MAX + SERVERS_SPARE)
+    if (server_is_wanted(m))
         return true;
     s->life = SERVER_ENDED;
     m->running--;
@@ -311,7 +319,10 @@ static int server_start_locked(struct source_mount *m, struct server *s)
 static void server_waits(struct source_mount *m, bool waits)
 {
     LOCK_SCOPE(&m->crew_lock);
-    m->waiting += waits ? 1u : -1u;
+    if (waits)
+        m->waiting++;
+    else
+        m->waiting--;
     if (!waits || m->running - m->waiting >= SERVERS_MAX || atomic_load(&m->stopping))
         return;
     for (unsigned i = 0; i < SLOT_COUNT; i++) {
