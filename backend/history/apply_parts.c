@@ -8,16 +8,6 @@
 
 /* --- its run --- */
 
-static bool run_memory_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct span *run = context;
-    if (offset > run->length || out.length > run->length - offset)
-        return err_set(err, ERR_CORRUPT, "the run is shorter than its root says");
-    if (out.length > 0)
-        memcpy(out.data, run->data + offset, out.length);
-    return true;
-}
-
 static bool bad_epoch(const struct epoch_entry *e, const char *what, struct err *err)
 {
     return err_set(err, ERR_CORRUPT, "epoch %llu: %s", (unsigned long long)e->epoch, what);
@@ -29,9 +19,7 @@ bool apply_run_open(const struct packer *p, const struct epoch_entry *e, struct 
     *run = NULL;
     if (e->run.length == 0)
         return e->part_count == 0 || bad_epoch(e, "it has parts and no run", err);
-    struct run_source source = {
-        .fetch = run_memory_fetch, .context = (void *)&e->run, .bytes = e->run.length};
-    if (!run_open(p->config->keys, e->vm, source, run, err))
+    if (!run_open(p->config->keys, e->vm, run_in_memory(&e->run), run, err))
         return err_wrap(err, "epoch %llu: its run", (unsigned long long)e->epoch);
     const struct run_head *head = run_head(*run);
     bool fits = head->generation_id == e->generation.id && head->epoch_first == e->epoch &&

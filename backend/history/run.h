@@ -74,6 +74,9 @@ struct run_source {
     const struct sha256 *digest; /* read by run_open alone */
 };
 
+/* One that lies in memory; `encoded` and its bytes are borrowed and outlive the run. */
+struct run_source run_in_memory(const struct span *encoded);
+
 struct run; /* an open run: its root in memory, and decoded pages, cached up to a bound */
 
 /* Reads and checks the root. Any thread may look up in one run at once. `keys` and what `source`

@@ -474,6 +474,22 @@ static bool run_load(struct run *r, const uint8_t vm[VM_ID_BYTES], struct err *e
     return true;
 }
 
+static bool span_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
+{
+    const struct span *run = context;
+    if (offset > run->length || out.length > run->length - offset)
+        return err_set(err, ERR_CORRUPT, "the run is shorter than its root says");
+    if (out.length > 0)
+        memcpy(out.data, run->data + offset, out.length);
+    return true;
+}
+
+struct run_source run_in_memory(const struct span *encoded)
+{
+    return (struct run_source){
+        .fetch = span_fetch, .context = (void *)encoded, .bytes = encoded->length};
+}
+
 bool run_open(const struct keys *keys, const uint8_t vm[VM_ID_BYTES], struct run_source source,
               struct run **out, struct err *err)
 {

@@ -251,16 +251,6 @@ static bool merging_open(struct thinner *t, const struct merge_range *range, str
     return true;
 }
 
-static bool memory_fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct buf *b = context;
-    if (offset > b->length || out.length > b->length - offset)
-        return err_set(err, ERR_CORRUPT, "the run is shorter than its root says");
-    if (out.length > 0)
-        memcpy(out.data, b->data + offset, out.length);
-    return true;
-}
-
 /* What was put opens and can be read to its end. */
 static bool merged_check(struct thinner *t, const char *hex, const struct sha256 *digest,
                          size_t bytes, struct err *err)
@@ -274,13 +264,13 @@ static bool merged_check(struct thinner *t, const char *hex, const struct sha256
     key_segment(key, t->vault.vm, hex);
     if (!store_load(t->config->targets[0], key, STORE_OBJECT_MAX, &there, err))
         return err_wrap(err, "reading back a merged run");
-    struct sha256 back =
-        sha256_of(span_part(buf_span(&there), 0, bytes < there.length ? bytes : there.length));
+    struct span stored =
+        span_part(buf_span(&there), 0, bytes < there.length ? bytes : there.length);
+    struct sha256 back = sha256_of(stored);
     if (!digests_equal(&back, digest, sizeof back))
         return err_set(err, ERR_CORRUPT, "%s in %s is not what was put there", key,
                        t->config->targets[0]->url);
-    struct run_source source = {.fetch = memory_fetch, .context = &there, .bytes = bytes};
-    if (!run_open(t->config->keys, t->vault.id, source, &run, err))
+    if (!run_open(t->config->keys, t->vault.id, run_in_memory(&stored), &run, err))
         return err_wrap(err, "a merged run");
     struct run_cursor cursor = {.run = run};
     while (found)

@@ -131,6 +131,15 @@ check_points() {
     echo "$n points are good"
 }
 
+# Unmounts VM, and compares a disk with what the point shows of it.
+point_is_the_disk() { # VM POINT DISK
+    A unmount "$TMP/src" --wait
+    mkdir "$TMP/rec"
+    B recover "$TMP/rec" --vm "$1"
+    cmp "$TMP/rec/$1/points/$2/$3.img" "$TMP/disks/$3.raw"
+    umount "$TMP/rec"
+}
+
 wait_for() { # SECONDS COMMAND...: until it succeeds
     local end=$((SECONDS + $1))
     shift

@@ -143,9 +143,5 @@ awk -v limit=$((1024 + 16)) '
 [ "$(status worker_restarts)" = 0 ] || fail "the worker was restarted"
 
 say "the point is the disk"
-A unmount "$TMP/src" --wait
-mkdir "$TMP/rec"
-B recover "$TMP/rec" --vm web
-cmp "$TMP/rec/web/points/$point/os.img" "$TMP/disks/os.raw"
-umount "$TMP/rec"
+point_is_the_disk web "$point" os
 say "passed"

@@ -286,15 +286,6 @@ bool rig_entry(struct rig *r, uint64_t epoch, struct epoch_decoded *out)
     return true;
 }
 
-static bool fetch_memory(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct span *s = context;
-    if (offset > s->length || out.length > s->length - offset)
-        return err_set(err, ERR_CORRUPT, "past the end");
-    memcpy(out.data, s->data + offset, out.length);
-    return true;
-}
-
 static enum rig_replica in_epoch(struct rig *r, const struct epoch_decoded *d, size_t disk,
                                  uint64_t block, uint8_t *fill)
 {
@@ -305,8 +296,7 @@ static enum rig_replica in_epoch(struct rig *r, const struct epoch_decoded *d, s
     bool found;
     if (bytes.length == 0)
         return RIG_REPLICA_NOTHING;
-    struct run_source source = {.fetch = fetch_memory, .context = &bytes, .bytes = bytes.length};
-    check_ok(run_open(r->keys, r->vm_id, source, &run, &err), err);
+    check_ok(run_open(r->keys, r->vm_id, run_in_memory(&bytes), &run, &err), err);
     check_ok(run_find(run, source_disk_number(r->source, disk), block, &e, &found, &err), err);
     if (!found || !run_entry_clip(&e, block, 1))
         return RIG_REPLICA_NOTHING;

@@ -75,9 +75,8 @@ static struct history_point at(struct fixture *f, uint64_t epoch)
     return p;
 }
 
-static void begin_generation_at(struct fixture *f, uint64_t epoch)
+static bool begin_generation(struct fixture *f, uint64_t parent_epoch, struct err *err)
 {
-    struct err err = ERR_NONE;
     struct claim_result result;
     struct claim_config config = {.world = f->vm.world,
                                   .target = f->vm.target,
@@ -87,8 +86,14 @@ static void begin_generation_at(struct fixture *f, uint64_t epoch)
     struct claim claim = {.generation = {.number = 2, .id = 0x22},
                           .ends = f->vm.maker.generation,
                           .parent = f->vm.maker.generation,
-                          .parent_epoch = epoch};
-    check_ok(history_begin_generation(&config, &claim, &result, &err), err);
+                          .parent_epoch = parent_epoch};
+    return history_begin_generation(&config, &claim, &result, err);
+}
+
+static void begin_generation_at(struct fixture *f, uint64_t epoch)
+{
+    struct err err = ERR_NONE;
+    check_ok(begin_generation(f, epoch, &err), err);
     check_ok(history_refresh(f->history, &err), err);
 }
 
@@ -194,19 +199,9 @@ static void no_generation_begins_where_an_epoch_is_gone(void **state)
 {
     struct fixture *f = *state;
     struct err err = ERR_NONE;
-    struct claim_result result;
     struct record r = merge_of(2, 5);
-    struct claim_config config = {.world = f->vm.world,
-                                  .target = f->vm.target,
-                                  .cache = f->vm.cache,
-                                  .vm = MADE_VM,
-                                  .keys = f->vm.maker.keys};
-    struct claim claim = {.generation = {.number = 2, .id = 0x22},
-                          .ends = f->vm.maker.generation,
-                          .parent = f->vm.maker.generation,
-                          .parent_epoch = 4};
     must_append(f, &r);
-    check_fails(history_begin_generation(&config, &claim, &result, &err), err, ERR_NOT_FOUND);
+    check_fails(begin_generation(f, 4, &err), err, ERR_NOT_FOUND);
     check_says(err, "gone");
 }
 

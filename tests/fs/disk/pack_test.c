@@ -127,15 +127,6 @@ static void add(struct fixture *f, size_t disk, uint64_t first, uint64_t count, 
     add_mask(f, disk, first, count, kind, 0);
 }
 
-static bool fetch(void *context, uint64_t offset, struct mspan out, struct err *err)
-{
-    const struct span *s = context;
-    if (offset > s->length || out.length > s->length - offset)
-        return err_set(err, ERR_CORRUPT, "past the end");
-    memcpy(out.data, s->data + offset, out.length);
-    return true;
-}
-
 /* Finishes the pack and reads it back as whoever finds it in the store. */
 static void finish(struct fixture *f)
 {
@@ -157,9 +148,8 @@ static void finish(struct fixture *f)
              err);
     if (f->decoded.entry.run.length == 0)
         return;
-    struct run_source source = {
-        .fetch = fetch, .context = &f->decoded.entry.run, .bytes = f->decoded.entry.run.length};
-    check_ok(run_open(f->keys, specimen_vm, source, &f->run, &err), err);
+    check_ok(run_open(f->keys, specimen_vm, run_in_memory(&f->decoded.entry.run), &f->run, &err),
+             err);
 }
 
 /* The stored bytes of the part that the entry's segment names. */

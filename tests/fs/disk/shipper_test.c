@@ -855,16 +855,22 @@ static void what_was_written_behind_our_back_ships_by_a_resync(void **state)
     assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_BYTES);
 }
 
+/* A clean stop between: no mark is set now. */
+static void ship_and_mount_again(struct rig *r)
+{
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    stop_clean(r);
+    rig_open(r);
+}
+
 static void a_disk_replaced_after_a_crash_ships_by_a_resync(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
     struct world_file *copy AUTO_FILE = NULL;
     struct err err = ERR_NONE;
     uint8_t has = 0;
-    rig_write(r, 0, 7, 1, 1);
-    rig_ship_all(r);
-    stop_clean(r);
-    rig_open(r); /* no mark is set now */
+    ship_and_mount_again(r);
     rig_reboot(r);
     check_ok(file_open(r->world, "/backup", O_RDWR | O_CREAT, 0600, &copy, &err), err);
     assert_int_equal(r->world->ops->truncate(copy, rig_disk_bytes[0]), 0);
@@ -898,10 +904,7 @@ static void a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync(void **
     struct rig *r = ((struct fixture *)*state)->rig;
     struct err err = ERR_NONE;
     uint8_t has = 0;
-    rig_write(r, 0, 7, 1, 1);
-    rig_ship_all(r);
-    stop_clean(r);
-    rig_open(r); /* no mark is set now */
+    ship_and_mount_again(r);
     check_ok(dir_make(r->world, "/copy", 0700, &err), err);
     copy_state(r, RIG_FOLDER, "/copy");
     rig_write(r, 0, 7, 1, 2);
