@@ -2,7 +2,7 @@
  * The worker's side of a source mount: serves FUSE requests from a `struct source`, one file
  * NAME.img per disk. Several threads read one shared /dev/fuse descriptor (never clone_fd) into the
  * slots of slots.h, which are mapped in and locked beforehand, so that a kill costs the guest
- * nothing. While one waits for an origin (source_on_wait) another serves in its stead, with a slot
+ * nothing. While one waits for long (source_on_wait) another serves in its stead, with a slot
  * of its own, so that up to WAITING_MAX such requests hold up no local I/O.
  * Nothing of ours is allocated on the write path (libfuse takes a small request head from the heap,
  * which is locked).
