@@ -398,7 +398,7 @@ bool settings_change(struct world *w, const struct paths *p, const char *vm,
            (!change(context, &now) || settings_save_locked(w, p, &now, err));
 }
 
-void settings_take_choices(struct settings *s, const struct settings *now)
+static void take_choices(struct settings *s, const struct settings *now)
 {
     struct settings_machine *m = s->machine;
     const struct settings_machine *n = now->machine;
@@ -409,6 +409,15 @@ void settings_take_choices(struct settings *s, const struct settings *now)
     memcpy(m->stop, n->stop, sizeof m->stop);
     memcpy(m->freeze, n->freeze, sizeof m->freeze);
     memcpy(m->thaw, n->thaw, sizeof m->thaw);
+}
+
+bool settings_retake(struct world *w, const struct paths *p, struct settings *s,
+                     struct settings *now, int *lock, struct err *err)
+{
+    if (!settings_lock(p, s->name, lock, err) || !settings_load(w, p, s->name, now, err))
+        return false;
+    take_choices(s, now);
+    return true;
 }
 
 bool settings_save_locked(struct world *w, const struct paths *p, const struct settings *s,

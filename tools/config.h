@@ -134,9 +134,11 @@ typedef bool settings_change_fn(void *context, struct settings *s);
 bool settings_change(struct world *w, const struct paths *p, const char *vm,
                      settings_change_fn *change, void *context, struct err *err) MUST_CHECK;
 
-/* What a person sets at any time, from `now`: interval, bandwidth, commands, mount. For who saves
- * settings that were read before something long. */
-void settings_take_choices(struct settings *s, const struct settings *now);
+/* For who saves settings that were read before something long: takes the lock, loads what the
+ * settings are now (the caller's to release), and takes from it what a person sets at any time:
+ * interval, bandwidth, commands, mount. */
+bool settings_retake(struct world *w, const struct paths *p, struct settings *s,
+                     struct settings *now, int *lock, struct err *err) MUST_CHECK;
 
 /* The VMs known here, in byte order. */
 struct vm_names {

@@ -171,10 +171,8 @@ static bool write_settings(struct reprotect *r, struct err *err)
     struct settings *s = &r->other.settings;
     struct settings now AUTO_SETTINGS = {.disks = NULL};
     int lock AUTO_FD = -1;
-    if (!settings_lock(call->paths, s->name, &lock, err) ||
-        !settings_load(call->world, call->paths, s->name, &now, err))
+    if (!settings_retake(call->world, call->paths, s, &now, &lock, err))
         return false;
-    settings_take_choices(s, &now);
     s->generation = r->generation;
     s->replicate = true;
     if (now.origin.generation.number == 0)

@@ -101,10 +101,8 @@ static bool become_target(struct seeding *s, struct err *err)
     const struct verb_call *call = s->flow->call;
     struct settings now AUTO_SETTINGS = {.disks = NULL};
     int lock AUTO_FD = -1;
-    if (!settings_lock(call->paths, t->name, &lock, err) ||
-        !settings_load(call->world, call->paths, t->name, &now, err))
+    if (!settings_retake(call->world, call->paths, t, &now, &lock, err))
         return false;
-    settings_take_choices(t, &now);
     t->role = ROLE_TARGET;
     t->generation = (struct generation){.number = 0};
     t->replicate = true;

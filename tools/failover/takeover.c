@@ -89,10 +89,8 @@ static bool settings_apply(struct flow *f, const struct history_point *point, bo
     const char *given = target_setting(&f->protection->settings, "mount");
     bool home = strcmp(f->host.name, f->protection->home_host) == 0;
 
-    if (!settings_lock(f->call->paths, s->name, &lock, err) ||
-        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
+    if (!settings_retake(f->call->world, f->call->paths, s, &now, &lock, err))
         return false;
-    settings_take_choices(s, &now);
     s->role = ROLE_SOURCE;
     s->generation = w->generation;
     s->replicate = replicate;
@@ -236,10 +234,8 @@ static bool settings_target(struct flow *f, struct err *err)
     struct settings *s = &f->vm->settings;
     struct settings now AUTO_SETTINGS = {.disks = NULL};
     int lock AUTO_FD = -1;
-    if (!settings_lock(f->call->paths, s->name, &lock, err) ||
-        !settings_load(f->call->world, f->call->paths, s->name, &now, err))
+    if (!settings_retake(f->call->world, f->call->paths, s, &now, &lock, err))
         return false;
-    settings_take_choices(s, &now);
     s->role = ROLE_TARGET;
     s->generation = (struct generation){.number = 0};
     s->replicate = true;
