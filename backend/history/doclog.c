@@ -298,15 +298,21 @@ bool doclog_poll(struct doclog *l, struct buf *out, bool *changed, struct err *e
     return doclog_newest(l, out, err);
 }
 
-bool doclog_read(struct doclog *l, uint64_t number, struct buf *out, struct err *err)
+static bool load_entry(struct doclog *l, uint64_t n, struct sha256 *previous, struct buf *out,
+                       struct err *err)
 {
     struct buf stored AUTO_BUF = BUF_NONE;
-    struct sha256 previous;
     char key[KEY_MAX];
 
-    entry_key(l, number, key);
+    entry_key(l, n, key);
     return store_load(l->vault->target, key, DOCLOG_BYTES_MAX, &stored, err) &&
-           doclog_decode(l->vault, l->name, number, buf_span(&stored), &previous, out, err);
+           doclog_decode(l->vault, l->name, n, buf_span(&stored), previous, out, err);
+}
+
+bool doclog_read(struct doclog *l, uint64_t number, struct buf *out, struct err *err)
+{
+    struct sha256 previous;
+    return load_entry(l, number, &previous, out, err);
 }
 
 static bool lost_race(const struct doclog *l, uint64_t n, struct err *err)
@@ -316,17 +322,41 @@ static bool lost_race(const struct doclog *l, uint64_t n, struct err *err)
 }
 
 /* Entry n is in its slot and counts. */
-static bool appended(struct doclog *l, uint64_t n, struct span stored, struct err *err)
+static bool appended(struct doclog *l, uint64_t n, struct span stored)
 {
-    bool tidied = false;
-    if (n == 0 && !is_tidied(l, &tidied, err))
-        return err_wrap(err, "beginning %s of %s", l->name, l->vault->vm);
-    if (tidied)
-        return lost_race(l, n, err);
     l->newest = n;
     l->digest = sha256_of(stored);
     remember(l);
     return true;
+}
+
+/* Entry n was put, and what stood before it is tidied away: others have gone on for long. It counts
+ * if the next one follows it. A stray in a slot that was used stands before others or alone, as
+ * entries go in order. When it and the next one are gone, nobody can tell any more. */
+static bool settle_overtaken(struct doclog *l, uint64_t n, struct span stored, struct err *err)
+{
+    struct sha256 ours = sha256_of(stored), previous;
+    struct buf document AUTO_BUF = BUF_NONE;
+    struct err why = ERR_NONE;
+
+    if (load_entry(l, n + 1, &previous, &document, &why))
+        return digests_equal(&previous, &ours, sizeof ours) ? appended(l, n, stored)
+                                                            : lost_race(l, n, err);
+    if (why.kind == ERR_NOT_FOUND && load_entry(l, n, &previous, &document, &why))
+        return lost_race(l, n, err);
+    return err_set(err, ERR_TRANSIENT,
+                   "whether entry %llu of %s/%s counted is not known, others have gone on: read it "
+                   "again",
+                   (unsigned long long)n, l->vault->vm, l->name);
+}
+
+/* Slot 0 has no entry before it to look back at. */
+static bool settle_put(struct doclog *l, uint64_t n, struct span stored, struct err *err)
+{
+    bool tidied = false;
+    if (n == 0 && !is_tidied(l, &tidied, err))
+        return err_wrap(err, "beginning %s of %s", l->name, l->vault->vm);
+    return tidied ? settle_overtaken(l, n, stored, err) : appended(l, n, stored);
 }
 
 /* A put in doubt is made again with the same bytes: what came of the first is found there. */
@@ -335,10 +365,11 @@ static bool put_settled(struct doclog *l, uint64_t n, struct span stored, struct
     for (unsigned tries = 1;; tries++) {
         switch (numlog_put(&l->log, n, stored, n > 0 ? &l->digest : NULL, NULL, err)) {
         case NUMLOG_DONE:
-            return appended(l, n, stored, err);
+            return settle_put(l, n, stored, err);
         case NUMLOG_TAKEN:
-        case NUMLOG_OVERTAKEN:
             return lost_race(l, n, err);
+        case NUMLOG_OVERTAKEN:
+            return settle_overtaken(l, n, stored, err);
         case NUMLOG_DOUBT:
             if (tries < PUT_TRIES)
                 break;

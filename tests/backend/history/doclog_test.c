@@ -100,52 +100,118 @@ static void of_two_writers_the_second_is_told_to_read_on(void **state)
 #define WRITERS 4
 #define ADDED   12
 
-/* Adds one to the number in the newest document, again and again. */
+struct adder {
+    struct doc_vault *vault;
+    size_t own; /* which digit of the document */
+};
+
+/* Counts its own digit up, again and again. Whoever hears of a race or of doubt reads on. */
 static void *add(void *context)
 {
-    struct doc_vault *f = context;
-    struct store *store AUTO_STORE = memory_store_open(f->bucket);
-    struct doclog_vault vault = f->vault;
+    const struct adder *a = context;
+    struct store *store AUTO_STORE = memory_store_open(a->vault->bucket);
+    struct doclog_vault vault = a->vault->vault;
     struct doclog l;
     vault.target = store;
     doclog_begin(&l, &vault, "failover");
-    for (unsigned done = 0; done < ADDED;) {
+    for (;;) {
         struct buf out AUTO_BUF = BUF_NONE;
         struct err err = ERR_NONE;
-        char text[32];
-        unsigned long n = 0;
-        if (doclog_newest(&l, &out, &err)) {
-            buf_put_u8(&out, 0);
-            n = strtoul((const char *)out.data, NULL, 10);
-        } else if (err.kind != ERR_NOT_FOUND) {
-            return err.kind == ERR_TRANSIENT ? (void *)"transient" : (void *)"failed";
-        }
-        snprintf(text, sizeof text, "%lu", n + 1);
-        if (doclog_append(&l, span_of_text(text), &err))
-            done++;
-        else if (err.kind != ERR_EXISTS)
-            return (void *)"append";
+        char text[WRITERS + 1] = "aaaa";
+        if (doclog_newest(&l, &out, &err))
+            memcpy(text, out.data, WRITERS);
+        else if (err.kind != ERR_NOT_FOUND)
+            return "reading";
+        if (text[a->own]++ == 'a' + ADDED)
+            return NULL;
+        if (!doclog_append(&l, span_of_text(text), &err) && err.kind != ERR_EXISTS &&
+            err.kind != ERR_TRANSIENT)
+            return "appending";
         if (!doclog_tidy(&l, &err))
-            return (void *)"tidy";
+            return "tidying";
     }
-    return NULL;
 }
 
 static void writers_that_race_lose_no_change(void **state)
 {
-    struct doc_vault *f = *state;
     pthread_t threads[WRITERS];
-    char text[32];
-    for (size_t i = 0; i < WRITERS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, add, f), 0);
+    struct adder adders[WRITERS];
+    for (size_t i = 0; i < WRITERS; i++) {
+        adders[i] = (struct adder){.vault = *state, .own = i};
+        assert_int_equal(pthread_create(&threads[i], NULL, add, &adders[i]), 0);
+    }
     for (size_t i = 0; i < WRITERS; i++) {
         void *result;
         pthread_join(threads[i], &result);
         if (result != NULL)
             fail_msg("a writer: %s", (const char *)result);
     }
-    snprintf(text, sizeof text, "%d", WRITERS * ADDED);
-    check_newest(&f->vault, text);
+    check_newest(&((struct doc_vault *)*state)->vault, "mmmm");
+}
+
+/* Others who go on as soon as an entry has been put, before its writer looks back. */
+struct meanwhile {
+    const struct doclog_vault *vault;
+    unsigned entries;
+};
+
+static void go_on_then(void *context, const struct memory_call *call, bool ok)
+{
+    struct meanwhile *m = context;
+    if (!ok || call->op != MEMORY_PUT || strstr(call->key, "tidied") != NULL || m->entries == 0)
+        return;
+    unsigned entries = m->entries;
+    m->entries = 0;
+    go_on(m->vault, entries);
+}
+
+/* Appends "ours" as entry `n`, and others `entries` behind it before the append returns. */
+static bool overtaken_append(struct doc_vault *f, unsigned n, unsigned entries, struct err *err)
+{
+    struct store *store AUTO_STORE = memory_store_open(f->bucket);
+    struct meanwhile m = {.vault = &f->vault, .entries = entries};
+    struct doclog_vault vault = f->vault;
+    struct buf out AUTO_BUF = BUF_NONE;
+    struct doclog l;
+    go_on(&f->vault, n);
+    vault.target = store;
+    doclog_begin(&l, &vault, "failover");
+    if (n > 0)
+        check_ok(doclog_newest(&l, &out, err), *err);
+    memory_store_hook(store, NULL, go_on_then, &m);
+    bool good = doclog_append(&l, span_of_text("ours"), err);
+    assert_int_equal(m.entries, 0);
+    if (good)
+        assert_int_equal(l.newest, n);
+    return good;
+}
+
+static void forget_all(const struct doclog_vault *v)
+{
+    struct err err = ERR_NONE;
+    struct doclog l;
+    doclog_begin(&l, v, "failover");
+    check_ok(doclog_remove(&l, &err), err);
+}
+
+/* Its writer must not hear that it lost a race, and decide and add once more. */
+static void an_entry_that_others_went_on_from_counts_however_late_its_writer_looks(void **state)
+{
+    struct doc_vault *f = *state;
+    struct err err = ERR_NONE;
+    char last[32];
+    for (unsigned first = 0; first < 2; first++)
+        for (unsigned entries = 1; entries < 3 * DOCLOG_KEEP; entries++) {
+            bool kept = entries <= DOCLOG_KEEP; /* the one behind it is there */
+            unsigned n = first == 0 ? 0 : 5;
+            if (kept)
+                check_ok(overtaken_append(f, n, entries, &err), err);
+            else
+                check_fails(overtaken_append(f, n, entries, &err), err, ERR_TRANSIENT);
+            snprintf(last, sizeof last, "entry %u", n + entries);
+            check_newest(&f->vault, last);
+            forget_all(&f->vault);
+        }
 }
 
 /* --- stores that fail --- */
@@ -497,6 +563,7 @@ int main(void)
         T(a_document_of_the_largest_size_is_taken_and_no_larger_one),
         T(of_two_writers_the_second_is_told_to_read_on),
         T(writers_that_race_lose_no_change),
+        T(an_entry_that_others_went_on_from_counts_however_late_its_writer_looks),
         T(a_failure_at_any_call_leaves_the_old_or_the_new_document),
         T(an_append_whose_answer_was_lost_counts_once),
         T(a_put_that_did_not_arrive_is_made_again),
