@@ -181,8 +181,9 @@ done
 fallocate --punch-hole --length 16M "$TMP/src/c.img" # of what the oracle wrote before
 "$ORACLE" write "$TMP/last" 60 4 "$SEED" "$TMP/src/c.img" 2>"$TMP/oracle.err" & writer=$!
 sleep 1
-# Stopped first: the one that dies later would replace the other.
-both="$(ours farshore-keeper "$WORKER") $(ours farshore-worker "$WORKER")"
+# Stopped first: the one that dies later would replace the other. The worker dies before the keeper,
+# whose death wakes what is stopped in its session.
+both="$(ours farshore-worker "$WORKER") $(ours farshore-keeper "$WORKER")"
 kill -STOP $both
 for pid in $both; do wait_for 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status"; done
 kill -KILL $both
