@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
- * disk: a disk of an enabled VM is added, taken out, or grown, while the VM is not mounted. From
- * the next mount on its points have it so; older points show what there was. */
+ * disk: a disk of an enabled VM is added, taken out, or grown; it grows in use as well, the rest
+ * waits until the VM is not mounted. Points have it so from then on; older points show what there
+ * was. */
 #include "tools/disk_lock.h"
 #include "tools/enable_disk.h"
 #include "tools/failover/drain.h"
@@ -12,6 +13,8 @@
 #include <sys/stat.h>
 
 #define APPLY_S 300u
+#define SEEN_S  60u /* that long a mount may be without a worker */
+#define SEEN_US 50000u
 
 static const struct option_spec options[] = {
     OPTIONS_END,
@@ -140,17 +143,72 @@ static bool grow(struct vm *vm, const char *name, const char *size, struct err *
     return true;
 }
 
+static bool set_size(void *context, struct settings *now)
+{
+    const struct settings_disk *grown = context;
+    struct settings_disk *d = find(now, grown->name);
+    if (d == NULL || d->size_bytes >= grown->size_bytes)
+        return false;
+    d->size_bytes = grown->size_bytes;
+    return true;
+}
+
+/* Whether a guest sees the size by now. */
+static bool seen(const char *image, const struct settings_disk *d, bool *out, struct err *err)
+{
+    struct stat st;
+    if (stat(image, &st) != 0)
+        return err_errno(err, errno, "%s", image);
+    *out = (uint64_t)st.st_size >= d->size_bytes;
+    return true;
+}
+
+/* Until the next worker has told the kernel, which keeps what it knows for a moment. */
+static bool wait_until_seen(const char *image, const struct settings_disk *d, struct err *err)
+{
+    bool is = false;
+    for (unsigned waited_us = 0; waited_us < SEEN_S * 1000000u; waited_us += SEEN_US) {
+        if (!seen(image, d, &is, err) || is)
+            return is;
+        usleep(SEEN_US);
+    }
+    return err_set(err, ERR_TRANSIENT, "%s: its mount has not taken up the new size: see its log",
+                   image);
+}
+
+/* In use: the worker is replaced by one that finds the new size in the settings. */
+static bool grow_mounted(struct vm *vm, const char *point, struct err *err)
+{
+    const struct options *o = vm->call->options;
+    struct settings *s = &vm->settings;
+    char image[PATH_MAX];
+    bool is = false;
+    if (!grow(vm, o->operands[2], o->operands[3], err))
+        return false;
+    struct settings_disk *d = find(s, o->operands[2]);
+    snprintf(image, sizeof image, "%.*s/%s.img", (int)(sizeof image - DISK_NAME_MAX - 6), point,
+             d->name);
+    if (!settings_change(vm->call->world, vm->call->paths, s->name, set_size, d, err) ||
+        !seen(image, d, &is, err) ||
+        !(is || (vm_restart(vm->call, s->name, err) && wait_until_seen(image, d, err))))
+        return false;
+    printf("%s has %llu bytes; tell who has it open: virsh blockresize, losetup -c\n", image,
+           (unsigned long long)d->size_bytes);
+    return true;
+}
+
 /* --- the verb --- */
+
+static bool grows(const struct options *o)
+{
+    return strcmp(o->operands[1], "grow") == 0;
+}
 
 static bool change(struct vm *vm, struct err *err)
 {
     const struct options *o = vm->call->options;
     const char *what = o->operands[1], *name = o->operands[2];
-    bool grows = strcmp(what, "grow") == 0;
-    if (grows != (o->operand_count == 4))
-        return err_set(err, ERR_INVALID, "disk %s: farshore disk VM %s %s", what, what,
-                       grows ? "NAME SIZE" : "NAME");
-    if (grows)
+    if (grows(o))
         return grow(vm, name, o->operands[3], err);
     if (strcmp(what, "add") == 0)
         return add(vm, name, err);
@@ -162,15 +220,22 @@ static bool change(struct vm *vm, struct err *err)
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
+    const struct options *o = call->options;
     struct settings *s = &vm.settings;
-    const char *what = call->options->operands[1], *name = call->options->operands[2];
+    const char *what = o->operands[1], *name = o->operands[2];
     char point[PATH_MAX];
     int lock AUTO_FD = -1;
+    if (grows(o) != (o->operand_count == 4))
+        return err_set(err, ERR_INVALID, "disk %s: farshore disk VM %s %s", what, what,
+                       grows(o) ? "NAME SIZE" : "NAME");
     if (!vm_load(call, call->options->operands[0], &vm, err))
         return false;
     if (s->role != ROLE_SOURCE)
         return err_set(err, ERR_INVALID, "the disks of %s are on another host", s->name);
-    if (vm_locked(call->paths, s->name, point))
+    bool mounted = vm_locked(call->paths, s->name, point);
+    if (mounted && point[0] != '\0' && grows(o))
+        return grow_mounted(&vm, point, err);
+    if (mounted)
         return err_set(err, ERR_BUSY, "%s is mounted at %s: stop the VM and farshore unmount %s",
                        s->name, point, point);
     if (!vm_lock(call->paths, s->name, "", &lock, err) || !change(&vm, err))

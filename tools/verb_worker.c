@@ -197,13 +197,12 @@ static bool answer_simple(struct worker *w, const char *command, struct control_
     return true;
 }
 
-/* As a kill would: the next worker takes up whatever was in hand, requests that wait for a store
- * among them, which a stop by the book would have to fail. */
-static bool answer_restart(struct control_peer *peer)
+static bool answer_restart(struct worker *w, struct control_peer *peer)
 {
     control_answer(peer, NULL);
     log_info("restarts, to take up its settings anew");
-    _exit(0);
+    source_mount_restart(w->mount);
+    return true;
 }
 
 static bool check_shipping(const struct worker *w, const char *command, struct err *err)
@@ -224,7 +223,7 @@ static void handle(void *context, const char *command, const cJSON *request,
     struct worker *w = context;
     struct err err = ERR_NONE;
     bool good = !check_shipping(w, command, &err) ? false
-                : strcmp(command, "restart") == 0 ? answer_restart(peer)
+                : strcmp(command, "restart") == 0 ? answer_restart(w, peer)
                 : strcmp(command, "status") == 0  ? answer_status(w, peer, &err)
                 : strcmp(command, "point") == 0   ? answer_point(w, request, peer, &err)
                 : strcmp(command, "set") == 0     ? answer_set(w, request, peer, &err)
@@ -307,6 +306,16 @@ static void forget_origin(void *context)
         log_warning("it is looked at again at the next mount: %s", err.text);
 }
 
+/* A disk may have grown since the mount began; of a VM that lies over an origin none does. */
+static bool take_memory(struct worker *w, struct err *err)
+{
+    const struct settings *s = &w->vm.settings;
+    uint64_t sizes[VM_DISKS_MAX];
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        sizes[i] = s->disks[i].size_bytes;
+    return worker_memory_grow(&w->inherited, source_memory_bytes(sizes, s->disk_count), err);
+}
+
 static bool open_disks(struct worker *w, const char *state, struct err *err)
 {
     const struct settings *s = &w->vm.settings;
@@ -339,7 +348,8 @@ static bool start(struct worker *w, const struct verb_call *call, struct err *er
     w->told_interval = option_given(call->options, "cut-interval");
     if (!option_number(call->options, "cut-interval", s->cut_interval_s, 1, CUT_INTERVAL_MAX_S,
                        &w->cut_interval_s, err) ||
-        !open_disks(w, state, err) || !source_mount_open(w->source, &w->inherited, &w->mount, err))
+        !take_memory(w, err) || !open_disks(w, state, err) ||
+        !source_mount_open(w->source, &w->inherited, &w->mount, err))
         return false;
     return start_threads(w, err) &&
            control_serve(call->paths->run, s->name, handle, w, &w->control, err);
@@ -405,8 +415,6 @@ static bool run(const struct verb_call *call, struct err *err)
     worker_report_ready();
     if (!source_mount_serve(w.mount, err))
         return false;
-    if (!source_mount_unmounted(w.mount))
-        return true; /* stopped: the keeper starts the next worker */
     finish(&w);
     worker_close(&w);
     worker_report_finished(&w.inherited);

@@ -12,6 +12,7 @@
 /* Somebody waits for a table of which this is one row. */
 #define GLANCE_DEADLINE_MS 10000u
 #define CONNECT_TRIES      50u
+#define RESTART_MS         60000u
 #define CONNECT_PAUSE_MS   100
 
 bool vm_load(const struct verb_call *call, const char *name, struct vm *out, struct err *err)
@@ -191,4 +192,11 @@ bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, 
     struct control_client *c AUTO_CONTROL = NULL;
     return vm_connect(call, vm, &c, err) && control_send(c, request, err) &&
            control_receive(c, timeout_ms, out, err);
+}
+
+bool vm_restart(const struct verb_call *call, const char *vm, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL;
+    return command_make("restart", &request, err) &&
+           vm_ask(call, vm, request, RESTART_MS, NULL, err);
 }

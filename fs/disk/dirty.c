@@ -477,6 +477,22 @@ static bool adopt(struct dirty *d, const uint64_t *disk_bytes, struct err *err)
     return true;
 }
 
+bool dirty_outgrown(const void *memory, const uint64_t *disk_bytes, size_t disk_count)
+{
+    const struct head *head = memory;
+    bool grown = false;
+
+    if (atomic_load(&head->magic) != DIRTY_MAGIC || head->version != DIRTY_VERSION ||
+        head->disk_count != disk_count)
+        return false;
+    for (size_t i = 0; i < disk_count; i++) {
+        if (head->disk_bytes[i] > disk_bytes[i])
+            return false;
+        grown = grown || head->disk_bytes[i] < disk_bytes[i];
+    }
+    return grown;
+}
+
 bool dirty_attach(void *memory, size_t bytes, const uint64_t *disk_bytes, size_t disk_count,
                   size_t leaves, bool fresh, struct dirty **out, struct err *err)
 {

@@ -83,7 +83,7 @@ static bool open_disk(struct source *s, struct source_disk *d,
     return true;
 }
 
-/* The keeper's memory is gone or new: the durable marks are all that is believed. */
+/* The keeper's memory is gone, new, or of smaller disks: the durable marks are what is believed. */
 static void dirty_from_marks(struct source *s)
 {
     for (size_t i = 0; i < s->disk_count; i++) {
@@ -100,7 +100,8 @@ static void dirty_from_marks(struct source *s)
     }
 }
 
-/* A worker that died before its maps were complete served nobody: this one is the first. */
+/* A worker that died before its maps were complete served nobody: this one is the first. When a
+ * disk has grown the files were held all the time: only the maps are new. */
 static bool attach_maps(struct source *s, const struct source_config *config, const uint64_t *sizes,
                         struct err *err)
 {
@@ -109,7 +110,8 @@ static bool attach_maps(struct source *s, const struct source_config *config, co
     if (config->memory_bytes < SOURCE_KEPT_BYTES + maps_bytes)
         return err_set(err, ERR_CORRUPT, "the kept memory is another VM's or another version's");
     s->kept = config->memory;
-    if (s->adopted) {
+    bool outgrown = s->adopted && dirty_outgrown(maps, sizes, s->disk_count);
+    if (s->adopted && !outgrown) {
         struct err why = ERR_NONE;
         if (dirty_attach(maps, maps_bytes, sizes, s->disk_count, DIRTY_LEAVES_DEFAULT, false,
                          &s->dirty, &why))
@@ -121,7 +123,7 @@ static bool attach_maps(struct source *s, const struct source_config *config, co
         }
         s->adopted = false;
     }
-    for (size_t i = 0; i < VM_DISKS_MAX; i++)
+    for (size_t i = 0; i < VM_DISKS_MAX && config->memory_fresh; i++)
         atomic_store(&s->kept->sync_failed[i], false);
     if (!dirty_attach(maps, maps_bytes, sizes, s->disk_count, DIRTY_LEAVES_DEFAULT, true, &s->dirty,
                       err))

@@ -64,6 +64,8 @@ struct worker_inheritance {
  * process's memory, and does not return when this process is to be the next keeper. ERR_INVALID
  * when not started by a keeper. */
 bool worker_inherit(struct worker_inheritance *out, struct err *err) MUST_CHECK;
+/* Before the memory is used: makes it at least `bytes` long. What is new is zeros. */
+bool worker_memory_grow(struct worker_inheritance *w, size_t bytes, struct err *err) MUST_CHECK;
 /* Tells the keeper (and so the waiting `mount`) that the mount is usable, or why not. */
 void worker_report_ready(void);
 void worker_report_failure(const struct err *err);

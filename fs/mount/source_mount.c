@@ -50,10 +50,11 @@ struct source_mount {
     struct fuse_session *session;
     bool key_made;
 
-    int wake_fd;        /* eventfd: a server ended, or stop was called */
+    int wake_fd;        /* eventfd: a server ended, or one of these was set: */
     int keeper_fd;      /* pidfd of the keeper; -1: none could be started */
     pid_t keeper_child; /* the keeper is ours to reap; 0: it is not */
     atomic_bool stopping;
+    atomic_bool restarting;
     atomic_bool unmounted;
     _Atomic int failed; /* errno of a read() that nobody expected */
 
@@ -424,6 +425,14 @@ static void serve_wait(struct source_mount *m)
         return;
     if (m->keeper_fd < 0 || (ready > 0 && fds[1].revents))
         keeper_lost(m);
+    if (atomic_load(&m->restarting) && m->keeper_fd >= 0) /* else nobody would start the next */
+        _exit(0);
+}
+
+static void serve_stop(struct source_mount *m)
+{
+    atomic_store(&m->stopping, true);
+    wake(m);
 }
 
 bool source_mount_serve(struct source_mount *m, struct err *err)
@@ -431,11 +440,11 @@ bool source_mount_serve(struct source_mount *m, struct err *err)
     bool ok = servers_start(m, err);
 
     if (!ok)
-        source_mount_stop(m);
+        serve_stop(m);
     while (!servers_ended(m)) {
         serve_wait(m);
         if (atomic_load(&m->failed) != 0)
-            source_mount_stop(m);
+            serve_stop(m);
     }
     servers_join(m);
     int failed = atomic_load(&m->failed);
@@ -444,15 +453,10 @@ bool source_mount_serve(struct source_mount *m, struct err *err)
     return ok;
 }
 
-void source_mount_stop(struct source_mount *m)
+void source_mount_restart(struct source_mount *m)
 {
-    atomic_store(&m->stopping, true);
+    atomic_store(&m->restarting, true);
     wake(m);
-}
-
-bool source_mount_unmounted(const struct source_mount *m)
-{
-    return atomic_load(&m->unmounted);
 }
 
 /* ---- adopting the connection ---- */

@@ -8,8 +8,8 @@
  * which is locked).
  *
  * A worker calls, in this order: worker_inherit, source_open on the inherited memory,
- * source_mount_open, worker_report_ready, source_mount_serve, source_mount_close, source_close, and
- * when source_mount_unmounted said so worker_report_finished. */
+ * source_mount_open, worker_report_ready, source_mount_serve, source_mount_close, source_close,
+ * worker_report_finished. */
 #ifndef FS_MOUNT_SOURCE_MOUNT_H
 #define FS_MOUNT_SOURCE_MOUNT_H
 
@@ -25,12 +25,13 @@ struct source_mount;
  * must outlive the mount. */
 bool source_mount_open(struct source *source, const struct worker_inheritance *inherited,
                        struct source_mount **out, struct err *err) MUST_CHECK;
-/* Serves until the file system is unmounted or source_mount_stop is called. Meanwhile it replaces a
- * keeper that died. One thread, once. */
+/* Serves until the file system is unmounted. Meanwhile it replaces a keeper that died. One thread,
+ * once. */
 bool source_mount_serve(struct source_mount *m, struct err *err) MUST_CHECK;
-void source_mount_stop(struct source_mount *m); /* any thread; serve returns soon */
-/* After serve: the file system is gone (else: stopped, and a next worker may go on). */
-bool source_mount_unmounted(const struct source_mount *m);
+/* Ends this process soon, as a kill would, while it serves and a keeper lives: the next worker
+ * takes up whatever is in hand, requests that wait for a store among them, which a stop by the book
+ * would have to fail. Any thread; returns. */
+void source_mount_restart(struct source_mount *m);
 void source_mount_close(struct source_mount **m);
 
 #endif

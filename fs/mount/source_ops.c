@@ -187,7 +187,7 @@ static void source_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *wanted, 
     if ((to_set & FUSE_SET_ATTR_SIZE) &&
         (uint64_t)wanted->st_size != source_disk_bytes(source, disk)) {
         log_warning("disk %s: refused to change its size from %" PRIu64 " to %jd bytes; `farshore "
-                    "set` grows a disk",
+                    "disk VM grow` does it",
                     source_disk_name(source, disk), source_disk_bytes(source, disk),
                     (intmax_t)wanted->st_size);
         return reply_errno(req, EPERM);

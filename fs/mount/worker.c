@@ -23,7 +23,7 @@ static bool page_valid(const struct keeper_page *page, uint64_t file_bytes, stru
                        "the keeper of this mount is of another version of farshore: unmount, then "
                        "mount again");
     if (page->lock_count > KEEPER_LOCKS_MAX || page->init_bytes > sizeof page->init ||
-        page->memory_bytes > file_bytes || file_bytes - page->memory_bytes != KEPT_MEMORY_OFFSET)
+        page->memory_bytes > file_bytes || file_bytes - page->memory_bytes < KEPT_MEMORY_OFFSET)
         return err_set(err, ERR_CORRUPT, "the keeper's memory is damaged");
     return true;
 }
@@ -55,6 +55,13 @@ static bool close_on_exec(size_t lock_count, struct err *err)
     return true;
 }
 
+static void memory_at(struct worker_inheritance *w, struct keeper_page *page)
+{
+    w->page = page;
+    w->memory = (uint8_t *)page + KEPT_MEMORY_OFFSET;
+    w->memory_bytes = page->memory_bytes;
+}
+
 bool worker_inherit(struct worker_inheritance *out, struct err *err)
 {
     enum crew_role role = crew_role_take();
@@ -71,14 +78,29 @@ bool worker_inherit(struct worker_inheritance *out, struct err *err)
         _exit(keeper_continue(page));
     prctl(PR_SET_NAME, "farshore-worker");
     *out = (struct worker_inheritance){.fuse_fd = KEPT_FUSE_FD,
-                                       .memory = (uint8_t *)page + KEPT_MEMORY_OFFSET,
-                                       .memory_bytes = page->memory_bytes,
                                        .memory_fresh = atomic_load(&page->starts) <= 1,
                                        .restarts = atomic_load(&page->starts) - 1,
-                                       .lock_count = page->lock_count,
-                                       .page = page};
+                                       .lock_count = page->lock_count};
+    memory_at(out, page);
     for (size_t i = 0; i < out->lock_count; i++)
         out->lock_fds[i] = KEPT_LOCK_FD + (int)i;
+    return true;
+}
+
+/* The file first: a worker killed in between leaves one that is longer than the page says. */
+bool worker_memory_grow(struct worker_inheritance *w, size_t bytes, struct err *err)
+{
+    struct keeper_page *page;
+
+    if (bytes <= w->memory_bytes)
+        return true;
+    if (ftruncate(KEPT_MEMORY_FD, (off_t)(KEPT_MEMORY_OFFSET + bytes)) < 0)
+        return err_errno(err, errno, "growing the kept memory to %zu bytes", bytes);
+    w->page->memory_bytes = bytes;
+    if (!map_kept(&page, err))
+        return false;
+    munmap(w->page, KEPT_MEMORY_OFFSET + w->memory_bytes);
+    memory_at(w, page);
     return true;
 }
 

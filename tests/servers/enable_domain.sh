@@ -153,6 +153,13 @@ wait_for 60 has_counted live $(($(counted live) + 20))
 state_is live protected || wait_for 20 state_is live protected
 expect_exit 8 'shut it down' A disable live
 
+say "its disk grows while it runs"
+! virsh blockresize live "$(disk_path live vda)" 96M 2>/dev/null || fail "libvirt grew it by itself"
+A disk live grow vda 96M | grep -q blockresize
+virsh blockresize live "$(disk_path live vda)" 96M
+virsh domblkinfo live vda | grep -q "^Capacity: *$((96 << 20))$" || fail "$(virsh domblkinfo live vda)"
+wait_for 60 has_counted live $(($(counted live) + 20))
+
 say "a point with the guest quiet"
 agent_answers() { virsh qemu-agent-command live '{"execute":"guest-ping"}' >/dev/null 2>&1; }
 wait_for 60 agent_answers

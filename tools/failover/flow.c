@@ -8,8 +8,7 @@
 
 #include <unistd.h>
 
-#define RESTART_MS 60000u
-#define TURN_MS    30000u
+#define TURN_MS 30000u
 
 bool flow_open(const struct verb_call *call, struct vm *vm, struct job_run *job, struct flow *out,
                struct err *err)
@@ -208,13 +207,6 @@ bool flow_unmount(struct flow *f, bool ship, struct err *err)
     return ship ? self_run((const char *const[]){"unmount", at, "--wait", "--timeout", "600", NULL},
                            err)
                 : self_run((const char *const[]){"unmount", at, "--timeout", "5", NULL}, err);
-}
-
-bool flow_restart(struct flow *f, struct err *err)
-{
-    cJSON *request AUTO_JSON = NULL;
-    return command_make("restart", &request, err) &&
-           vm_ask(f->call, f->vm->settings.name, request, RESTART_MS, NULL, err);
 }
 
 bool flow_machine_open(struct flow *f, struct flow_machine *out, struct err *err)

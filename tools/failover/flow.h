@@ -71,8 +71,6 @@ bool flow_folder_make(struct flow *f, const char *folder, struct err *err) MUST_
 /* Mounts unless it is; unmounts if it is, waiting for what is dirty when `ship`. */
 bool flow_mount(struct flow *f, struct err *err) MUST_CHECK;
 bool flow_unmount(struct flow *f, bool ship, struct err *err) MUST_CHECK;
-/* The mount's worker begins anew, with the settings as they are now; the guest does not notice. */
-bool flow_restart(struct flow *f, struct err *err) MUST_CHECK;
 /* The machine that runs on the mount, under the name that it has or gets here. */
 struct flow_machine {
     struct runner runner;

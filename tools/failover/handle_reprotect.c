@@ -189,7 +189,7 @@ static bool ship(struct reprotect *r, struct err *err)
         return true; /* an earlier try came so far */
     return flow_step(f, "adopt", err, "what the other vault has of the disks") && adopt(r, err) &&
            write_settings(r, err) && flow_step(f, "ship", err, "what differs") &&
-           flow_restart(f, err);
+           vm_restart(f->call, f->vm->settings.name, err);
 }
 
 /* The generation whose first point ends it, in the vault that has it. */
@@ -280,8 +280,8 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
 {
     struct settings *s = &f->vm->settings;
     bool old;
-    if (!flow_alone(f, err) || !worker_is_old(f, &old, err) || (old && !flow_restart(f, err)) ||
-        !flow_history(f, err))
+    if (!flow_alone(f, err) || !worker_is_old(f, &old, err) ||
+        (old && !vm_restart(f->call, f->vm->settings.name, err)) || !flow_history(f, err))
         return false;
     flow_let_go(f);
     struct waiting w = {

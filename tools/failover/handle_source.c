@@ -113,7 +113,8 @@ static bool start_guest(struct flow *f, struct err *err)
 static bool restart_worker(struct flow *f, struct err *err)
 {
     char at[PATH_MAX];
-    return !vm_locked(f->call->paths, f->vm->settings.name, at) || flow_restart(f, err);
+    return !vm_locked(f->call->paths, f->vm->settings.name, at) ||
+           vm_restart(f->call, f->vm->settings.name, err);
 }
 
 /* The job may have waited for this host long: what it was posted for must be what the document says

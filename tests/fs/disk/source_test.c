@@ -346,6 +346,59 @@ static void a_killed_worker_leaves_its_dirty_blocks_to_the_next(void **state)
     assert_int_equal(source_dirty_blocks(r->source), 3);
 }
 
+#define GROWN_BYTES (8u << 20)
+
+/* The next worker of the same memory, disk 0 enabled with `bytes`. */
+static bool open_with(struct rig *r, uint64_t bytes, struct err *err)
+{
+    const struct source_disk_config disks[] = {
+        {.name = "a", .path = rig_disk_path(0), .number = rig_disk_number(0), .size_bytes = bytes},
+        {.name = "b",
+         .path = rig_disk_path(1),
+         .number = rig_disk_number(1),
+         .size_bytes = rig_disk_bytes[1]}};
+    const struct source_config config = {.world = r->world,
+                                         .state_folder = RIG_FOLDER,
+                                         .disks = disks,
+                                         .disk_count = 2,
+                                         .undo_memory_bytes = RIG_UNDO_BYTES,
+                                         .key_id = keys_id(r->keys),
+                                         .memory = r->memory,
+                                         .memory_bytes = r->memory_bytes};
+    rig_kill(r);
+    return source_open(&config, &r->source, err);
+}
+
+static void a_disk_that_grew_in_use_is_dirty_where_it_was_and_where_it_is_new(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    clear_marks(r);
+    rig_write(r, 0, 5, 2, 1);
+    rig_write(r, 1, 9, 1, 1);
+    source_cut(r->source, true);
+    rig_write(r, 0, 300, 1, 1); /* besides what the open cut has */
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    check_fails(source_flush(r->source, 1, &err), err, ERR_IO);
+    struct world_file *f AUTO_FILE = NULL;
+    check_ok(file_open(r->world, rig_disk_path(0), O_RDWR, 0, &f, &err), err);
+    assert_int_equal(r->world->ops->truncate(f, GROWN_BYTES), 0);
+    for (unsigned life = 0; life < 2; life++) {
+        check_ok(open_with(r, GROWN_BYTES, &err), err);
+        source_checked(r->source);
+        assert_true(source_adopted(r->source)); /* nobody else wrote meanwhile */
+        const struct dirty *d = r->source->dirty;
+        const uint64_t dirty[] = {5, 6, 300, rig_disk_bytes[0] / BLOCK_BYTES,
+                                  GROWN_BYTES / BLOCK_BYTES - 1};
+        for (size_t i = 0; i < sizeof dirty / sizeof *dirty; i++)
+            assert_true(dirty_test(d, dirty_active(d), 0, dirty[i]));
+        assert_true(dirty_test(d, dirty_active(d), 1, 9));
+        assert_false(dirty_test(d, dirty_active(d), 0, 3 * REGION_BLOCKS));
+        check_fails(source_flush(r->source, 1, &err), err, ERR_IO); /* not forgotten either */
+    }
+    check_fails(open_with(r, rig_disk_bytes[0], &err), err, ERR_CORRUPT);
+}
+
 static void the_next_data_ends_with_the_disk(void **state)
 {
     struct rig *r = *state;
@@ -445,6 +498,7 @@ int main(void)
         T(after_a_failed_sync_marked_regions_are_dirty_and_unknown),
         T(a_shrunk_file_is_refused_by_name),
         T(a_killed_worker_leaves_its_dirty_blocks_to_the_next),
+        T(a_disk_that_grew_in_use_is_dirty_where_it_was_and_where_it_is_new),
         T(the_next_data_ends_with_the_disk),
         T(overlapping_writers_leave_the_write_of_one),
     };

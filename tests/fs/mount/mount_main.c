@@ -42,8 +42,7 @@ static bool worker_serve(struct source *source, struct worker_inheritance *inher
     worker_report_ready();
     if (!source_mount_serve(m, err))
         return false;
-    if (source_mount_unmounted(m))
-        worker_report_finished(inherited);
+    worker_report_finished(inherited);
     return true;
 }
 
