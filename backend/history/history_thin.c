@@ -323,6 +323,21 @@ bool history_merge_next(struct history *h, const struct thin_pins *pins, struct 
            history_runs_locked(h, out->newest, out->before, &out->runs, &out->run_count, err);
 }
 
+bool history_epoch_own(struct history *h, size_t index, struct merge_range *out, bool *replaceable,
+                       struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    const struct held_epoch *e = &h->epochs[index];
+    bool same = e->before != HISTORY_NONE && h->epochs[e->before].line == e->line;
+    *out = (struct merge_range){.generation = h->lines[e->line].generation,
+                                .first = (same ? h->epochs[e->before].epoch : 0) + 1,
+                                .last = e->epoch,
+                                .newest = index,
+                                .before = e->before};
+    *replaceable = e->kind == EPOCH_CUT && !e->gone && !e->leaving;
+    return e->gone || history_runs_locked(h, index, e->before, &out->runs, &out->run_count, err);
+}
+
 bool history_live_runs(struct history *h, struct run_place **out, size_t *count, struct err *err)
 {
     LOCK_SCOPE(&h->lock);

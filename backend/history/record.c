@@ -46,7 +46,7 @@ static bool merge_valid(const struct record *r)
 {
     if (r->kind != RECORD_MERGE)
         return r->run_count == 0 && r->merge_first == 0 && r->merge_last == 0;
-    if (r->run_count > RECORD_RUNS_MAX || r->merge_first == 0 || r->merge_first >= r->merge_last)
+    if (r->run_count > RECORD_RUNS_MAX || r->merge_first == 0 || r->merge_first > r->merge_last)
         return false;
     uint64_t below = r->merge_last;
     for (uint32_t i = 0; i < r->run_count; i++) {

@@ -48,6 +48,11 @@ struct merge_range {
 bool history_merge_next(struct history *h, const struct thin_pins *pins, struct merge_range *out,
                         bool *found, struct err *err) MUST_CHECK;
 
+/* The runs of the epoch `index` alone, none when it is gone. *replaceable: it is a point, so that a
+ * record may give it others. */
+bool history_epoch_own(struct history *h, size_t index, struct merge_range *out, bool *replaceable,
+                       struct err *err) MUST_CHECK;
+
 /* The runs of all epochs that are not gone, on every line: what is needed. free() it. */
 bool history_live_runs(struct history *h, struct run_place **out, size_t *count,
                        struct err *err) MUST_CHECK;

@@ -37,6 +37,7 @@ bool thinner_open(const struct processor_config *config, struct history *h,
     policy_log_begin(&t->policies, &t->vault);
     t->look_at_ms = 0;
     t->sweep_at_ms = boot_ms(t) + THINNER_SWEEP_GRACES * t->policy.grace_ms;
+    t->compact_at_ms = boot_ms(t) + THINNER_COMPACT_MS;
     *out = TAKE(t);
     return true;
 }
@@ -46,6 +47,7 @@ void thinner_close(struct thinner **t)
     if (!*t)
         return;
     thinner_sweep_release(&(*t)->sweep);
+    thinner_compact_release(&(*t)->compact);
     free((*t)->pins.list);
     free(*t);
     *t = NULL;
@@ -53,7 +55,7 @@ void thinner_close(struct thinner **t)
 
 void thinner_hurry(struct thinner *t)
 {
-    t->look_at_ms = t->sweep_at_ms = 0;
+    t->look_at_ms = t->sweep_at_ms = t->compact_at_ms = 0;
 }
 
 void thinner_only_look(struct thinner *t)
@@ -252,8 +254,8 @@ static bool merging_open(struct thinner *t, const struct merge_range *range, str
 }
 
 /* What was put opens and can be read to its end. */
-static bool merged_check(struct thinner *t, const char *hex, const struct sha256 *digest,
-                         size_t bytes, struct err *err)
+static bool run_check(struct thinner *t, const char *hex, const struct sha256 *digest, size_t bytes,
+                      struct err *err)
 {
     struct buf there AUTO_BUF = BUF_NONE;
     struct run *run AUTO_RUN = NULL;
@@ -263,7 +265,7 @@ static bool merged_check(struct thinner *t, const char *hex, const struct sha256
 
     key_segment(key, t->vault.vm, hex);
     if (!store_load(t->config->targets[0], key, STORE_OBJECT_MAX, &there, err))
-        return err_wrap(err, "reading back a merged run");
+        return err_wrap(err, "reading back a run");
     struct span stored =
         span_part(buf_span(&there), 0, bytes < there.length ? bytes : there.length);
     struct sha256 back = sha256_of(stored);
@@ -271,12 +273,36 @@ static bool merged_check(struct thinner *t, const char *hex, const struct sha256
         return err_set(err, ERR_CORRUPT, "%s in %s is not what was put there", key,
                        t->config->targets[0]->url);
     if (!run_open(t->config->keys, t->vault.id, run_in_memory(&stored), &run, err))
-        return err_wrap(err, "a merged run");
+        return err_wrap(err, "a run that was put");
     struct run_cursor cursor = {.run = run};
     while (found)
         if (!run_next(&cursor, &entry, &found, err))
-            return err_wrap(err, "a merged run");
+            return err_wrap(err, "a run that was put");
     return true;
+}
+
+bool thinner_run_put(struct thinner *t, struct run_builder *b, const struct run_head *head,
+                     const struct sha256 *salt, struct record_run *out, struct err *err)
+{
+    struct buf bytes AUTO_BUF = BUF_NONE;
+    struct seal_salt seal;
+    char hex[2 * SHA256_BYTES + 1];
+
+    if (!salt_make(t->config->keys, SEAL_HISTORY, t->world, head->generation_id, head->epoch_last,
+                   t->at, salt, &seal, err) ||
+        !run_builder_finish(b, t->config->keys, &seal, &bytes, err))
+        return false;
+    if (bytes.length > APPLY_OBJECT_BYTES)
+        return err_set(err, ERR_CORRUPT,
+                       "the run of epochs %llu to %llu is too large for an object",
+                       (unsigned long long)head->epoch_first, (unsigned long long)head->epoch_last);
+    *out = (struct record_run){.epoch_first = head->epoch_first,
+                               .epoch_last = head->epoch_last,
+                               .bytes = bytes.length,
+                               .digest = sha256_of(buf_span(&bytes))};
+    return apply_object_put(t->config, t->history, 0, &bytes, hex, err) &&
+           run_check(t, hex, &out->digest, (size_t)out->bytes, err) &&
+           hex_parse(hex, out->object.bytes, SHA256_BYTES);
 }
 
 /* Writes the newest `m->count` runs as one. */
@@ -284,31 +310,15 @@ static bool merged_put(struct thinner *t, const struct merge_range *range, struc
                        struct record_run *out, struct err *err)
 {
     struct run_builder *b AUTO_RUN_BUILDER = NULL;
-    struct buf bytes AUTO_BUF = BUF_NONE;
-    struct seal_salt salt;
-    char hex[2 * SHA256_BYTES + 1];
     struct run_head head = {.generation_id = range->generation.id,
                             .epoch_first = range->runs[m->count - 1].run.epoch_first,
                             .epoch_last = range->runs[0].run.epoch_last};
-    struct sha256 content = sha256_of(span_of(&range->last, sizeof range->last));
+    struct sha256 salt = sha256_of(span_of(&range->last, sizeof range->last));
 
     memcpy(head.vm, t->vault.id, VM_ID_BYTES);
-    if (!merging_open(t, range, m, err) || !run_builder_make(&head, &b, err) ||
-        !run_merge(m->inputs, (uint32_t)m->count, b, err) ||
-        !salt_make(t->config->keys, SEAL_HISTORY, t->world, range->generation.id, range->last,
-                   t->at, &content, &salt, err) ||
-        !run_builder_finish(b, t->config->keys, &salt, &bytes, err))
-        return false;
-    if (bytes.length > APPLY_OBJECT_BYTES)
-        return err_set(err, ERR_CORRUPT, "what %zu runs become is too large for an object",
-                       m->count);
-    *out = (struct record_run){.epoch_first = head.epoch_first,
-                               .epoch_last = head.epoch_last,
-                               .bytes = bytes.length,
-                               .digest = sha256_of(buf_span(&bytes))};
-    return apply_object_put(t->config, t->history, 0, &bytes, hex, err) &&
-           merged_check(t, hex, &out->digest, (size_t)out->bytes, err) &&
-           hex_parse(hex, out->object.bytes, SHA256_BYTES);
+    return merging_open(t, range, m, err) && run_builder_make(&head, &b, err) &&
+           run_merge(m->inputs, (uint32_t)m->count, b, err) &&
+           thinner_run_put(t, b, &head, &salt, out, err);
 }
 
 /* The runs that the range has from now on: one, and those that stay as they are. When some cannot
@@ -399,7 +409,8 @@ static enum thinner_result thin(struct thinner *t, bool *waits, struct err *err)
 static bool nothing_due(const struct thinner *t, bool leaving)
 {
     uint64_t now_ms = boot_ms(t);
-    if (thinner_sweeping(&t->sweep) || now_ms >= t->look_at_ms || now_ms >= t->sweep_at_ms)
+    if (thinner_sweeping(&t->sweep) || thinner_compacting(&t->compact) || now_ms >= t->look_at_ms ||
+        now_ms >= t->sweep_at_ms || now_ms >= t->compact_at_ms)
         return false;
     return !leaving || (t->thin.notice.record == history_notice(t->history, RECORD_THIN).record &&
                         !thinner_ripe(t, &t->thin));
@@ -425,5 +436,8 @@ enum thinner_result thinner_step(struct thinner *t, struct err *err)
     enum thinner_result result = thin(t, &waits, err);
     if (result == THINNER_IDLE && (thinner_sweeping(&t->sweep) || boot_ms(t) >= t->sweep_at_ms))
         result = thinner_sweep_step(t, err);
+    if (result == THINNER_IDLE && !t->only_looks &&
+        (thinner_compacting(&t->compact) || boot_ms(t) >= t->compact_at_ms))
+        result = thinner_compact_step(t, err);
     return result == THINNER_IDLE && (waits || t->sweep_waits) ? THINNER_WAITS : result;
 }

@@ -37,6 +37,11 @@
  * grace periods after a merge. */
 #define THINNER_EVERY_MS     60000u
 #define THINNER_SWEEP_GRACES 6u
+#define THINNER_COMPACT_MS   3600000u
+/* An object of which this part or less is needed gives up what is, when all of them together give
+ * back that part of all bytes or more. */
+#define COMPACT_LIVE_PART 2u
+#define COMPACT_GAIN_PART 8u
 
 enum thinner_result {
     THINNER_WORKED, /* step again */
@@ -50,6 +55,7 @@ enum thinner_result {
 struct thinner_report {
     uint64_t leaving; /* points that a record of ours let go */
     uint64_t points, merges;
+    uint64_t compacted, moved_bytes; /* runs that were rewritten, frames that moved for that */
     uint64_t dropped, dropped_bytes; /* objects */
     uint64_t removed, removed_bytes;
     uint64_t locked; /* that the store would not remove, when last looked at */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT
- * Private to thinner.c (which points go, merging) and thinner_sweep.c (which objects go). */
+ * Private to thinner.c (which points go, merging), thinner_sweep.c (which objects go) and
+ * thinner_compact.c (what moves out of objects that are mostly dead). */
 #ifndef BACKEND_HISTORY_THINNER_INTERNAL_H
 #define BACKEND_HISTORY_THINNER_INTERNAL_H
 
@@ -25,6 +26,7 @@ struct thinner_sweep {
     enum thinner_sweep_phase phase;
     struct run_place *live; /* sorted by place: their roots are read, up to `marked` */
     size_t live_count, marked;
+    uint64_t began_at;            /* the number of the record that was next then */
     struct object_set needed;
     size_t store;                 /* that is being listed */
     char after[KEY_MAX];          /* the last key that was looked at; "": none */
@@ -32,6 +34,27 @@ struct thinner_sweep {
     size_t unneeded_count;
     uint64_t locked;   /* the store, or a pin, keeps them */
     bool dropped_left; /* some that were dropped are there still, before their time */
+};
+
+enum thinner_compact_phase { COMPACT_NOT, COMPACT_WEIGH, COMPACT_LIST, COMPACT_MOVE };
+
+struct weight {
+    struct sha256 object;
+    uint64_t live, bytes; /* of it that runs refer to, and runs in it; its size, 0: not seen */
+    bool known;           /* the slot is in use */
+    bool fixed;           /* a run that cannot be replaced refers to it */
+    bool leaves;          /* chosen: what is live of it moves */
+};
+
+/* One look at what all runs refer to. */
+struct thinner_compact {
+    enum thinner_compact_phase phase;
+    size_t at, end;         /* the next epoch, and where that ends: indices of the history */
+    struct weight *weights; /* a hash table */
+    size_t count, room;     /* a power of two, or 0 */
+    size_t store;           /* that is being listed */
+    char after[KEY_MAX];    /* the last key that was looked at; "": none */
+    bool moved;
 };
 
 struct thinner {
@@ -46,8 +69,8 @@ struct thinner {
 
     uint64_t at; /* the number of the next record, as of this step */
     struct watched thin, drop;
-    uint64_t look_at_ms, sweep_at_ms; /* boot time */
-    struct sha256 chosen;             /* of the epochs that were let go last */
+    uint64_t look_at_ms, sweep_at_ms, compact_at_ms; /* boot time */
+    struct sha256 chosen;                            /* of the epochs that were let go last */
 
     struct thin_pins pins;
     bool pins_short;   /* of memory */
@@ -55,6 +78,7 @@ struct thinner {
 
     struct thinner_sweep sweep;
     bool sweep_waits; /* for the grace period of what was dropped */
+    struct thinner_compact compact;
     struct thinner_report report;
 };
 
@@ -64,8 +88,16 @@ bool thinner_ripe(const struct thinner *t, const struct watched *w);
 bool thinner_pins_load(struct thinner *t, struct err *err) MUST_CHECK;
 enum thinner_result thinner_append(struct thinner *t, struct record *r, struct err *err) MUST_CHECK;
 
+/* Finishes `b`, the run of `head`, and puts and checks it; `salt` is what no other run has. */
+bool thinner_run_put(struct thinner *t, struct run_builder *b, const struct run_head *head,
+                     const struct sha256 *salt, struct record_run *out, struct err *err) MUST_CHECK;
+
 bool thinner_sweeping(const struct thinner_sweep *s);
 enum thinner_result thinner_sweep_step(struct thinner *t, struct err *err) MUST_CHECK;
 void thinner_sweep_release(struct thinner_sweep *s);
+
+bool thinner_compacting(const struct thinner_compact *c);
+enum thinner_result thinner_compact_step(struct thinner *t, struct err *err) MUST_CHECK;
+void thinner_compact_release(struct thinner_compact *c);
 
 #endif

@@ -130,12 +130,14 @@ static bool list_one(void *context, const char *key, uint64_t bytes)
     return ++l->keys < THINNER_KEYS;
 }
 
-/* Nothing that was dropped is needed; should it be, somebody has broken the rule, and it stays. */
+/* Nothing that was dropped is needed. What looks so was marked before another thinner merged and
+ * dropped it; else somebody has broken the rule. It stays until the next sweep. */
 static bool may_remove(struct thinner *t, const struct seen_object *o)
 {
     if (!object_set_has(&t->sweep.needed, &o->object))
         return true;
-    log_error("%s: an object that was dropped is needed: it stays, report this", t->vault.vm);
+    if (t->at == t->sweep.began_at)
+        log_error("%s: an object that was dropped is needed: it stays, report this", t->vault.vm);
     return false;
 }
 
@@ -315,7 +317,7 @@ static enum thinner_result drop(struct thinner *t, struct err *err)
 static bool begin(struct thinner *t, struct err *err)
 {
     struct thinner_sweep *s = &t->sweep;
-    *s = (struct thinner_sweep){.phase = SWEEP_MARK};
+    *s = (struct thinner_sweep){.phase = SWEEP_MARK, .began_at = t->at};
     s->unneeded = calloc(RECORD_RUNS_MAX, sizeof *s->unneeded);
     if (s->unneeded == NULL)
         return err_errno(err, ENOMEM, "looking for objects");

@@ -9,7 +9,7 @@
  *   of what was not synced; disks are written while they are not mounted; hosts are copied while
  *   they run, with or without their memory, so that two writers have one state;
  *   stores fail, lose replies, serve flipped bits, list late; clocks jump;
- *   points are thinned, runs merged and objects removed;
+ *   points are thinned, runs merged, frames moved and objects removed;
  *   the VM is claimed from any point by any host, which may take its old disk further.
  * The oracle, after each of these and at the end: a read shows what was written; a flushed write is
  * there; each point, of the line and of every branch, shows what the disks of one writer of its
@@ -27,7 +27,8 @@
 /* What happened, to be added up: a simulation in which nothing happens shows nothing. */
 struct sim_result {
     uint64_t histories, steps, points, kills, torn, power_cuts, behind, faults, nested, passes,
-        abandoned, copies, fenced, claims, repeats, tails, seeds, overlays, thinned, removed;
+        abandoned, copies, fenced, claims, repeats, tails, seeds, overlays, thinned, removed,
+        compacted;
 };
 
 /* Runs one history and adds to `sum`; at the first broken promise prints seed and reason to

@@ -33,15 +33,17 @@ static void run_seeds(uint64_t first, uint64_t count)
            n.passes, n.behind, n.overlays);
     printf("%" PRIu64 " hosts copied, %" PRIu64 " claims, %" PRIu64 " repeated, %" PRIu64
            " tails, %" PRIu64 " seeds, %" PRIu64 " fenced, %" PRIu64 " points thinned, %" PRIu64
-           " objects removed\n",
-           n.copies, n.claims, n.repeats, n.tails, n.seeds, n.fenced, n.thinned, n.removed);
+           " objects removed, %" PRIu64 " runs compacted\n",
+           n.copies, n.claims, n.repeats, n.tails, n.seeds, n.fenced, n.thinned, n.removed,
+           n.compacted);
     if (count < FIXED_SEEDS)
         return;
     /* A simulation in which nothing happens shows nothing. */
     assert_true(n.points > count && n.nested > count && n.kills > count);
     assert_true(n.torn > 0 && n.power_cuts > 0 && n.faults > 0 && n.passes > 0 && n.behind > 0);
     assert_true(n.copies > 0 && n.claims > 0 && n.repeats > 0 && n.tails > 0 && n.seeds > 0);
-    assert_true(n.fenced > 0 && n.overlays > 0 && n.thinned > 0 && n.removed > 0);
+    assert_true(n.fenced > 0 && n.overlays > 0 && n.thinned > 0 && n.removed > 0 &&
+                n.compacted > 0);
 }
 
 static void every_promise_holds_for_fixed_seeds(void **state)

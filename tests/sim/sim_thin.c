@@ -49,6 +49,7 @@ static void forget(struct sim *s)
         struct thinner_report report = thinner_report(t->thinner);
         s->sum->thinned += report.points;
         s->sum->removed += report.removed;
+        s->sum->compacted += report.compacted;
     }
     thinner_close(&t->thinner);
     history_close(&t->history);

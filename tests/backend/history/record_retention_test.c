@@ -115,9 +115,9 @@ static void points_in_a_merge(struct specimen *s)
 {
     s->record.kind = RECORD_MERGE;
 }
-static void merge_of_one(struct specimen *s)
+static void merge_backwards(struct specimen *s)
 {
-    s->record.merge_last = s->record.merge_first;
+    s->record.merge_last = s->record.merge_first - 1;
     s->record.run_count = 0;
 }
 static void merge_from_nothing(struct specimen *s)
@@ -179,7 +179,7 @@ static void what_contradicts_itself_cannot_be_written(void **state)
         change_fn *change;
     } changes[] = {
         {RECORD_THIN, points_out_of_order},   {RECORD_THIN, epoch_zero},
-        {RECORD_THIN, points_in_a_merge},     {RECORD_MERGE, merge_of_one},
+        {RECORD_THIN, points_in_a_merge},     {RECORD_MERGE, merge_backwards},
         {RECORD_MERGE, merge_from_nothing},   {RECORD_MERGE, run_before_the_merge},
         {RECORD_MERGE, run_behind_the_merge}, {RECORD_MERGE, runs_that_overlap},
         {RECORD_MERGE, runs_oldest_first},    {RECORD_MERGE, run_backwards},
