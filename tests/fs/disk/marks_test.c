@@ -380,6 +380,21 @@ static void making_the_file_can_be_cut_at_any_call(void **state)
 
 #define LARGE_REGIONS 70000u /* three pages */
 
+static void all_that_is_marked_at_once_is_marked_after_a_power_cut(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        void *fixture;
+        struct err err = ERR_NONE;
+        assert_int_equal(set_up(&fixture), 0);
+        struct fixture *f = fixture;
+        check_ok(marks_set_all(f->m, &err), err);
+        power_cut(f, seed);
+        assert_int_equal(marks_count(f->m), REGIONS);
+        tear_down(&fixture);
+    }
+}
+
 static void a_grown_disk_keeps_its_marks_and_has_the_new_regions_marked(void **state)
 {
     (void)state;
@@ -591,6 +606,7 @@ int main(void)
         with_marks(a_write_that_meets_a_sweep_marks_again_durably),
         cmocka_unit_test(every_promise_holds_after_a_power_cut_at_any_call),
         cmocka_unit_test(making_the_file_can_be_cut_at_any_call),
+        cmocka_unit_test(all_that_is_marked_at_once_is_marked_after_a_power_cut),
         cmocka_unit_test(a_grown_disk_keeps_its_marks_and_has_the_new_regions_marked),
         cmocka_unit_test(a_large_disk_marks_in_every_page),
         with_marks(a_damaged_or_short_file_is_refused),
