@@ -28,9 +28,16 @@ bool thinner_compacting(const struct thinner_compact *c)
     return c->phase != COMPACT_NOT;
 }
 
+static void put_off(struct thinner *t)
+{
+    t->compact_at_ms = t->world->ops->boottime_ns(t->world) / 1000000 + THINNER_COMPACT_MS;
+}
+
 static enum thinner_result failed(struct thinner *t, struct err *err)
 {
     thinner_compact_release(&t->compact);
+    if (err->kind == ERR_CORRUPT) /* it will be so again */
+        put_off(t);
     err_wrap(err, "compacting what %s holds", t->vault.vm);
     return THINNER_FAILED;
 }
@@ -230,7 +237,7 @@ static bool choose(struct thinner *t)
 
 static enum thinner_result compact_end(struct thinner *t)
 {
-    t->compact_at_ms = t->world->ops->boottime_ns(t->world) / 1000000 + THINNER_COMPACT_MS;
+    put_off(t);
     if (t->compact.moved)
         t->sweep_at_ms = 0;
     thinner_compact_release(&t->compact);
@@ -397,7 +404,6 @@ static bool frame_place(struct mover *m, struct moving *frame, uint16_t store, s
     frame->to_segment = (uint32_t)f->segment;
     frame->to_offset = (uint32_t)f->bytes.length;
     buf_put(&f->bytes, stored.data, stored.length);
-    m->t->report.moved_bytes += stored.length;
     return buf_ok(&f->bytes, err);
 }
 
@@ -437,11 +443,13 @@ static bool frames_fetch(struct mover *m, size_t *at, struct err *err)
     return true;
 }
 
-static bool frames_copy(struct mover *m, struct err *err)
+static bool frames_copy(struct mover *m, uint64_t *bytes, struct err *err)
 {
     for (size_t at = 0; at < m->count;)
         if (!frames_fetch(m, &at, err))
             return false;
+    for (size_t i = 0; i < m->count; i++)
+        *bytes += m->frames[i].bytes;
     for (size_t s = 0; s < m->t->config->store_count; s++)
         if (!segment_close(m, (uint16_t)s, err))
             return false;
@@ -482,23 +490,30 @@ static bool entries_write(struct mover *m, struct run_builder *b, struct err *er
     }
 }
 
-/* *run is replaced by one that names no object that leaves; *any false: it named none. */
+/* What one record changes. */
+struct moved {
+    uint64_t runs, bytes;
+};
+
+/* *run is replaced by one that names no object that leaves, if it names one. */
 static bool run_move(struct thinner *t, const struct run_place *place, struct record_run *run,
-                     bool *any, struct err *err)
+                     struct moved *moved, struct err *err)
 {
     struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
     struct run_builder *b AUTO_RUN_BUILDER = NULL;
     struct mover m CLEANUP(mover_release) = {.t = t, .from = &stored};
+    bool any = false;
 
     if (!stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored, err) ||
-        !mover_make(&m, any, err))
+        !mover_make(&m, &any, err))
         return false;
-    if (!*any)
+    if (!any)
         return true;
     if (!frames_collect(&m, err))
         return false;
     frames_sort(&m);
-    return frames_copy(&m, err) && run_builder_make(run_head(stored.run), &b, err) &&
+    moved->runs++;
+    return frames_copy(&m, &moved->bytes, err) && run_builder_make(run_head(stored.run), &b, err) &&
            entries_write(&m, b, err) &&
            thinner_run_put(t, b, run_head(stored.run), &place->run.digest, run, err);
 }
@@ -511,7 +526,7 @@ static enum thinner_result epoch_move(struct thinner *t, const struct merge_rang
                                                .generation = own->generation,
                                                .merge_first = own->first,
                                                .merge_last = own->last};
-    size_t moved = 0;
+    struct moved moved = {0};
 
     r.runs = calloc(own->run_count + 1, sizeof *r.runs);
     if (r.runs == NULL) {
@@ -519,19 +534,18 @@ static enum thinner_result epoch_move(struct thinner *t, const struct merge_rang
         return THINNER_FAILED;
     }
     for (size_t i = 0; i < own->run_count; i++) {
-        bool any = false;
         r.runs[r.run_count] = own->runs[i].run;
         if (own->runs[i].run.bytes <= MERGE_BYTES_MAX &&
-            !run_move(t, &own->runs[i], &r.runs[r.run_count], &any, err))
+            !run_move(t, &own->runs[i], &r.runs[r.run_count], &moved, err))
             return THINNER_FAILED;
         r.run_count++;
-        moved += any;
     }
-    if (moved == 0)
+    if (moved.runs == 0)
         return THINNER_IDLE;
     enum thinner_result result = thinner_append(t, &r, err);
     if (result == THINNER_WORKED) {
-        t->report.compacted += moved;
+        t->report.compacted += moved.runs;
+        t->report.moved_bytes += moved.bytes;
         t->compact.moved = true;
     }
     return result;
@@ -546,8 +560,11 @@ static enum thinner_result move(struct thinner *t, struct err *err)
         if (!history_epoch_own(t->history, c->at, &own, &replaceable, err))
             return failed(t, err);
         enum thinner_result result = replaceable ? epoch_move(t, &own, err) : THINNER_IDLE;
-        if (result == THINNER_FAILED)
+        if (result == THINNER_FAILED && err->kind != ERR_CORRUPT)
             return failed(t, err);
+        if (result == THINNER_FAILED)
+            log_warning("%s: epoch %llu stays where it is: %s", t->vault.vm,
+                        (unsigned long long)own.last, err->text);
         if (result == THINNER_AGAIN)
             return result;
         c->at++;

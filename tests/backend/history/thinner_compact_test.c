@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: MIT
+ * Compaction: what is needed leaves objects that are mostly dead, and reads as before. */
+#include "backend/history/thinner.h"
+
+#include "backend/history/stored_run.h"
+#include "tests/support/check.h"
+#include "tests/support/fake_world.h"
+#include "tests/support/made_thinner.h"
+#include "tests/support/specimen.h"
+
+#include <stdio.h>
+
+#define GRACE_MS 5000u
+#define BLOCKS   128u
+
+struct fixture {
+    struct made_vm vm;
+    struct retention policy;
+    uint64_t calls, fail_at; /* the store dies at that call */
+    bool lose, dead;
+};
+
+/* Bytes that nothing makes shorter, by `seed` and block. */
+static void write_blocks(struct fixture *f, uint32_t count, uint64_t seed)
+{
+    uint8_t data[BLOCK_BYTES];
+    for (uint32_t b = 0; b < count; b++) {
+        specimen_noise(data, sizeof data, seed + b);
+        epoch_maker_write(&f->vm.maker, 0, b, 1, data);
+    }
+}
+
+/* Epoch 1 has all blocks, epoch 2 those up to `again`; when epoch 1 has gone its object holds what
+ * the merged run still refers to. */
+static void begin_as(struct fixture *f, uint32_t again, bool encrypt)
+{
+    *f = (struct fixture){.policy = made_policy("1s:all", 0, GRACE_MS)};
+    made_vm_init(&f->vm, 1, BLOCKS);
+    f->vm.maker.encrypt = encrypt;
+    write_blocks(f, BLOCKS, 1);
+    epoch_maker_cut(&f->vm.maker);
+    made_vm_apply(&f->vm);
+    f->vm.maker.clock_ms += 3600000;
+    write_blocks(f, again, 1001);
+    epoch_maker_cut(&f->vm.maker);
+    made_vm_apply(&f->vm);
+}
+
+static void begin(struct fixture *f, uint32_t again)
+{
+    begin_as(f, again, true);
+}
+
+static void end(struct fixture *f)
+{
+    made_vm_release(&f->vm);
+}
+
+/* --- what a point shows --- */
+
+static void check_entry(struct fixture *f, const struct stored_run *stored,
+                        const struct run_entry *e, uint64_t block, uint32_t value)
+{
+    struct frame_codec *codec AUTO_FRAME_CODEC = NULL;
+    uint8_t sealed[FRAME_SEALED_MAX], plain[FRAME_PLAIN_MAX], wanted[BLOCK_BYTES];
+    char segment[RUN_SEGMENT_NAME_MAX], key[KEY_MAX];
+    struct err err = ERR_NONE;
+    uint16_t store;
+    const char *name = run_segment_name(stored->run, e->segment);
+    snprintf(key, sizeof key, "%s", stored->key);
+    if (strcmp(name, RUN_SEGMENT_SELF) != 0) {
+        assert_true(segment_name_parse(name, &store, segment));
+        snprintf(key, sizeof key, "%s/%s", MADE_VM, segment);
+    }
+    check_ok(store_get(f->vm.target, key, e->offset, mspan_of(sealed, e->stored_bytes), &err), err);
+    check_ok(frame_codec_make(f->vm.maker.keys, &codec, &err), err);
+    check_ok(frame_decode(codec, &e->frame, span_of(sealed, e->stored_bytes),
+                          mspan_of(plain, e->frame.blocks * BLOCK_BYTES), &err),
+             err);
+    specimen_noise(wanted, sizeof wanted, value);
+    assert_memory_equal(plain + (block - e->frame.first) * BLOCK_BYTES, wanted, BLOCK_BYTES);
+}
+
+static void check_block(struct fixture *f, struct stored_run *runs, size_t count, uint64_t block,
+                        uint32_t value)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct err err = ERR_NONE;
+        struct run_entry e;
+        bool found = false;
+        check_ok(run_find(runs[i].run, 0, block, &e, &found, &err), err);
+        if (!found || !run_entry_clip(&e, block, 1))
+            continue;
+        assert_int_equal(e.kind, RUN_DATA);
+        check_entry(f, &runs[i], &e, block, value);
+        return;
+    }
+    fail_msg("no run has block %llu", (unsigned long long)block);
+}
+
+/* The newest point is as it was shipped. */
+static void check_content(struct fixture *f, uint32_t again)
+{
+    struct history *h = made_vm_history(&f->vm);
+    struct run_place *places AUTO_FREE = NULL;
+    struct stored_run runs[2];
+    struct err err = ERR_NONE;
+    size_t count;
+    check_ok(history_runs(h, history_tip(h), &places, &count, &err), err);
+    assert_true(count <= 2);
+    for (size_t i = 0; i < count; i++)
+        check_ok(stored_run_open(h, &places[i], f->vm.target, f->vm.maker.keys, &runs[i], &err),
+                 err);
+    for (uint32_t b = 0; b < BLOCKS; b++)
+        check_block(f, runs, count, b, b < again ? 1001 + b : 1 + b);
+    for (size_t i = 0; i < count; i++)
+        stored_run_close(&runs[i]);
+    history_close(&h);
+}
+
+static struct thinner_report settle(struct fixture *f)
+{
+    struct made_thinner t;
+    made_thinner_open(&f->vm, &f->policy, &t);
+    thinner_hurry(t.thinner);
+    made_thinner_settle(&t);
+    struct thinner_report report = thinner_report(t.thinner);
+    made_thinner_close(&t);
+    return report;
+}
+
+/* --- the tests --- */
+
+static void what_is_needed_of_a_dead_object_moves_and_reads_as_before(void **state)
+{
+    (void)state;
+    for (unsigned encrypted = 0; encrypted < 2; encrypted++) {
+        struct fixture f;
+        begin_as(&f, 104, encrypted); /* in the middle of a frame */
+        uint64_t before = memory_bucket_bytes(f.vm.target_bucket);
+        struct thinner_report report = settle(&f);
+        assert_int_equal(report.points, 1);
+        assert_int_equal(report.compacted, 1);
+        assert_true(report.moved_bytes > 24 * BLOCK_BYTES && report.moved_bytes < 40 * BLOCK_BYTES);
+        assert_true(memory_bucket_bytes(f.vm.target_bucket) < before - 90 * BLOCK_BYTES);
+        check_content(&f, 104);
+        report = settle(&f); /* and that was that */
+        assert_int_equal(report.compacted, 0);
+        assert_int_equal(report.dropped, 0);
+        end(&f);
+    }
+}
+
+static void an_object_that_is_half_alive_stays(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f, 48);
+    assert_int_equal(settle(&f).compacted, 0);
+    check_content(&f, 48);
+    end(&f);
+}
+
+static enum memory_fault die(void *context, const struct memory_call *call)
+{
+    struct fixture *f = context;
+    (void)call;
+    if (f->dead)
+        return MEMORY_FAIL;
+    if (++f->calls != f->fail_at)
+        return MEMORY_PASS;
+    f->dead = true;
+    return f->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
+}
+
+static void run_until_dead(struct fixture *f)
+{
+    struct made_thinner t;
+    struct err err = ERR_NONE;
+    made_thinner_open(&f->vm, &f->policy, &t);
+    memory_store_hook(t.targets[0], die, NULL, f);
+    thinner_hurry(t.thinner);
+    for (unsigned i = 0; !f->dead && i < 200; i++) {
+        enum thinner_result result = thinner_step(t.thinner, &err);
+        if (result == THINNER_WAITS)
+            fake_world_advance(f->vm.world, GRACE_MS * 1000000ull);
+        if (result == THINNER_IDLE || result == THINNER_WAITS)
+            thinner_hurry(t.thinner);
+    }
+    memory_store_hook(t.targets[0], NULL, NULL, NULL);
+    made_thinner_close(&t);
+}
+
+static void killed_at_any_store_call_it_ends_in_the_same_state(void **state)
+{
+    (void)state;
+    struct fixture undisturbed;
+    begin(&undisturbed, 104);
+    settle(&undisturbed);
+    size_t objects = memory_bucket_objects(undisturbed.vm.target_bucket);
+    uint64_t bytes = memory_bucket_bytes(undisturbed.vm.target_bucket);
+    end(&undisturbed);
+
+    bool reached = true; /* that call */
+    uint64_t at = 1;
+    for (; reached; at++)
+        for (unsigned lose = 0; lose < 2; lose++) {
+            struct fixture f;
+            begin(&f, 104);
+            f.fail_at = at;
+            f.lose = lose;
+            run_until_dead(&f);
+            reached = f.dead;
+            check_content(&f, 104);
+            settle(&f);
+            check_content(&f, 104);
+            /* But for records of what a killed one had left behind. */
+            size_t extra = memory_bucket_objects(f.vm.target_bucket) - objects;
+            if (extra > 4 || memory_bucket_bytes(f.vm.target_bucket) > bytes + 4096)
+                fail_msg("killed at call %llu: %zu objects more", (unsigned long long)at, extra);
+            end(&f);
+        }
+    assert_true(at > 60);
+}
+
+struct largest {
+    char key[KEY_MAX];
+    uint64_t bytes;
+};
+
+static bool largest_see(void *context, const char *key, uint64_t bytes)
+{
+    struct largest *l = context;
+    if (bytes > l->bytes) {
+        l->bytes = bytes;
+        snprintf(l->key, sizeof l->key, "%s", key);
+    }
+    return true;
+}
+
+/* A damaged frame is copied nowhere: its point stays as it is, and all that is not damaged reads.
+ */
+static void what_is_damaged_does_not_move(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err err = ERR_NONE;
+    struct largest l = {.bytes = 0}; /* that of epoch 1 */
+    begin(&f, 104);
+    check_ok(store_list(f.vm.target, MADE_VM "/segments/", NULL, largest_see, &l, &err), err);
+    assert_true(memory_bucket_damage(f.vm.target_bucket, l.key, 120 * BLOCK_BYTES, 1));
+    struct thinner_report report = settle(&f);
+    assert_int_equal(report.points, 1); /* merged: no frame was looked at for that */
+    assert_int_equal(report.compacted, 0);
+    assert_true(memory_bucket_has(f.vm.target_bucket, l.key));
+    end(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_needed_of_a_dead_object_moves_and_reads_as_before),
+        cmocka_unit_test(an_object_that_is_half_alive_stays),
+        cmocka_unit_test(killed_at_any_store_call_it_ends_in_the_same_state),
+        cmocka_unit_test(what_is_damaged_does_not_move),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
