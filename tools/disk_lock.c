@@ -84,11 +84,8 @@ bool vm_lock(const struct paths *p, const char *vm, const char *mount_point, int
     if (fd < 0)
         return err_errno(err, errno, "%s", path);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-        struct mount_entry e;
-        const char *mounted = "";
         read_mount_point(fd, holder);
-        if (holder[0] &&
-            !(mount_find(holder, &e) && mount_is_ours(&e, &mounted) && strcmp(mounted, vm) == 0))
+        if (holder[0] && !mount_is_of(holder, vm))
             return err_set(err, ERR_BUSY,
                            "%s was unmounted from %s and still ships its last cut: try again "
                            "when farshore status %s says not-mounted",

@@ -125,3 +125,10 @@ bool mount_is_ours(const struct mount_entry *e, const char **vm)
         *vm = e->source + 9;
     return true;
 }
+
+bool mount_is_of(const char *point, const char *vm)
+{
+    struct mount_entry e;
+    const char *mounted;
+    return mount_find(point, &e) && mount_is_ours(&e, &mounted) && strcmp(mounted, vm) == 0;
+}

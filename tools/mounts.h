@@ -25,5 +25,7 @@ bool mount_find_in(struct span table, const char *point, struct mount_entry *out
 
 /* The VM of a source mount ("" for a recovery mount); false when the entry is not farshore's. */
 bool mount_is_ours(const struct mount_entry *e, const char **vm);
+/* Whether the uppermost mount at `point` is the source mount of that VM. */
+bool mount_is_of(const char *point, const char *vm);
 
 #endif

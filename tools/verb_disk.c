@@ -2,10 +2,12 @@
  * disk: a disk of an enabled VM is added, taken out, or grown; it grows in use as well, the rest
  * waits until the VM is not mounted. Points have it so from then on; older points show what there
  * was. */
+#include "fs/disk/marks.h"
 #include "tools/disk_lock.h"
 #include "tools/enable_disk.h"
 #include "tools/failover/drain.h"
 #include "tools/failover/glance.h"
+#include "tools/mounts.h"
 #include "tools/output.h"
 
 #include <errno.h>
@@ -125,9 +127,24 @@ static bool grow_file(const struct settings_disk *d, uint64_t bytes, struct err 
     return true;
 }
 
-static bool grow(struct vm *vm, const char *name, const char *size, struct err *err)
+/* Room for the marks of what is new, while all is as it was: a mount that finds none cannot be. */
+static bool reserve_marks(const struct paths *p, const struct settings *s,
+                          const struct settings_disk *d, uint64_t bytes, struct err *err)
 {
-    struct settings *s = &vm->settings;
+    char state[PATH_BYTES_MAX], path[PATH_MAX];
+    path_state(p, s->name, state);
+    snprintf(path, sizeof path, "%s/%s.marks", state, d->name);
+    int fd AUTO_FD = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return true; /* never mounted */
+    int result = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)marks_file_bytes(bytes));
+    return result == 0 || err_errno(err, result, "making room for the marks in %s", path);
+}
+
+/* The settings follow the file. */
+static bool grow(const struct paths *p, struct settings *s, const char *name, const char *size,
+                 struct err *err)
+{
     struct settings_disk *d = find(s, name);
     uint64_t bytes;
     if (d == NULL)
@@ -137,39 +154,52 @@ static bool grow(struct vm *vm, const char *name, const char *size, struct err *
     if (bytes < d->size_bytes)
         return err_set(err, ERR_INVALID, "disk %s has %llu bytes: a disk cannot shrink", name,
                        (unsigned long long)d->size_bytes);
-    if (!check_hydrated(s, "grow it", err) || !grow_file(d, bytes, err))
+    if (!check_hydrated(s, "grow it", err) || !reserve_marks(p, s, d, bytes, err) ||
+        !grow_file(d, bytes, err))
         return false;
     d->size_bytes = bytes;
     return true;
 }
 
-static bool set_size(void *context, struct settings *now)
+struct growing {
+    const struct verb_call *call;
+    uint64_t bytes; /* that it has then */
+    bool good;
+    struct err *err;
+};
+
+/* Under the lock of the settings, so that of two at once each sees what the other did. */
+static bool grow_now(void *context, struct settings *now)
 {
-    const struct settings_disk *grown = context;
-    struct settings_disk *d = find(now, grown->name);
-    if (d == NULL || d->size_bytes >= grown->size_bytes)
-        return false;
-    d->size_bytes = grown->size_bytes;
-    return true;
+    struct growing *g = context;
+    const struct options *o = g->call->options;
+    g->good = (now->role == ROLE_SOURCE ||
+               err_set(g->err, ERR_INVALID, "the disks of %s are on another host", now->name)) &&
+              grow(g->call->paths, now, o->operands[2], o->operands[3], g->err);
+    if (g->good)
+        g->bytes = find(now, o->operands[2])->size_bytes;
+    return g->good;
 }
 
-/* Whether a guest sees the size by now. */
-static bool seen(const char *image, const struct settings_disk *d, bool *out, struct err *err)
+static bool image_size(const char *image, uint64_t *out, struct err *err)
 {
     struct stat st;
     if (stat(image, &st) != 0)
         return err_errno(err, errno, "%s", image);
-    *out = (uint64_t)st.st_size >= d->size_bytes;
+    *out = (uint64_t)st.st_size;
     return true;
 }
 
-/* Until the next worker has told the kernel, which keeps what it knows for a moment. */
-static bool wait_until_seen(const char *image, const struct settings_disk *d, struct err *err)
+/* Until the next worker has said so. The kernel takes no size from an answer while writes are under
+ * way; one that it is told to set it does. */
+static bool wait_for_size(const char *image, uint64_t bytes, struct err *err)
 {
-    bool is = false;
+    uint64_t is = 0;
     for (unsigned waited_us = 0; waited_us < SEEN_S * 1000000u; waited_us += SEEN_US) {
-        if (!seen(image, d, &is, err) || is)
-            return is;
+        if (!image_size(image, &is, err))
+            return false;
+        if (is >= bytes)
+            return truncate(image, (off_t)is) == 0 || err_errno(err, errno, "%s", image);
         usleep(SEEN_US);
     }
     return err_set(err, ERR_TRANSIENT, "%s: its mount has not taken up the new size: see its log",
@@ -177,23 +207,20 @@ static bool wait_until_seen(const char *image, const struct settings_disk *d, st
 }
 
 /* In use: the worker is replaced by one that finds the new size in the settings. */
-static bool grow_mounted(struct vm *vm, const char *point, struct err *err)
+static bool grow_mounted(const struct verb_call *call, const char *vm, const char *point,
+                         struct err *err)
 {
-    const struct options *o = vm->call->options;
-    struct settings *s = &vm->settings;
+    struct growing g = {.call = call, .err = err};
     char image[PATH_MAX];
-    bool is = false;
-    if (!grow(vm, o->operands[2], o->operands[3], err))
-        return false;
-    struct settings_disk *d = find(s, o->operands[2]);
-    snprintf(image, sizeof image, "%.*s/%s.img", (int)(sizeof image - DISK_NAME_MAX - 6), point,
-             d->name);
-    if (!settings_change(vm->call->world, vm->call->paths, s->name, set_size, d, err) ||
-        !seen(image, d, &is, err) ||
-        !(is || (vm_restart(vm->call, s->name, err) && wait_until_seen(image, d, err))))
+    uint64_t is = 0;
+    snprintf(image, sizeof image, "%.*s/%.*s.img", (int)(sizeof image - DISK_NAME_MAX - 6), point,
+             (int)DISK_NAME_MAX, call->options->operands[2]);
+    if (!settings_change(call->world, call->paths, vm, grow_now, &g, err) || !g.good ||
+        !image_size(image, &is, err) || (is < g.bytes && !vm_restart(call, vm, err)) ||
+        !wait_for_size(image, g.bytes, err))
         return false;
     printf("%s has %llu bytes; tell who has it open: virsh blockresize, losetup -c\n", image,
-           (unsigned long long)d->size_bytes);
+           (unsigned long long)g.bytes);
     return true;
 }
 
@@ -209,7 +236,7 @@ static bool change(struct vm *vm, struct err *err)
     const struct options *o = vm->call->options;
     const char *what = o->operands[1], *name = o->operands[2];
     if (grows(o))
-        return grow(vm, name, o->operands[3], err);
+        return grow(vm->call->paths, &vm->settings, name, o->operands[3], err);
     if (strcmp(what, "add") == 0)
         return add(vm, name, err);
     return strcmp(what, "remove") == 0
@@ -232,9 +259,9 @@ static bool run(const struct verb_call *call, struct err *err)
         return false;
     if (s->role != ROLE_SOURCE)
         return err_set(err, ERR_INVALID, "the disks of %s are on another host", s->name);
-    bool mounted = vm_locked(call->paths, s->name, point);
-    if (mounted && point[0] != '\0' && grows(o))
-        return grow_mounted(&vm, point, err);
+    bool mounted = vm_locked(call->paths, s->name, point) && mount_is_of(point, s->name);
+    if (mounted && grows(o))
+        return grow_mounted(call, s->name, point, err);
     if (mounted)
         return err_set(err, ERR_BUSY, "%s is mounted at %s: stop the VM and farshore unmount %s",
                        s->name, point, point);

@@ -330,33 +330,61 @@ static bool appended(struct doclog *l, uint64_t n, struct span stored)
     return true;
 }
 
-/* Entry n was put, and what stood before it is tidied away: others have gone on for long. It counts
- * if the next one follows it. A stray in a slot that was used stands before others or alone, as
- * entries go in order. When it and the next one are gone, nobody can tell any more. */
+/* What was put counts, or was never there, and nobody can tell which. */
+static bool in_doubt(const struct doclog *l, uint64_t n, struct err *err)
+{
+    err->kind = ERR_TRANSIENT;
+    return err_wrap(err, "whether %s/%s has entry %llu is in doubt", l->vault->vm, l->name,
+                    (unsigned long long)n);
+}
+
+/* Entry n was put, and entries before it are tidied away: others have gone on for long. It counts
+ * if the next one follows it. When that has gone too it may have counted, also if it is there: a
+ * second put of it into a slot that was freed. */
 static bool settle_overtaken(struct doclog *l, uint64_t n, struct span stored, struct err *err)
 {
     struct sha256 ours = sha256_of(stored), previous;
     struct buf document AUTO_BUF = BUF_NONE;
-    struct err why = ERR_NONE;
 
-    if (load_entry(l, n + 1, &previous, &document, &why))
-        return digests_equal(&previous, &ours, sizeof ours) ? appended(l, n, stored)
-                                                            : lost_race(l, n, err);
-    if (why.kind == ERR_NOT_FOUND && load_entry(l, n, &previous, &document, &why))
-        return lost_race(l, n, err);
-    return err_set(err, ERR_TRANSIENT,
-                   "whether entry %llu of %s/%s counted is not known, others have gone on: read it "
-                   "again",
-                   (unsigned long long)n, l->vault->vm, l->name);
+    *err = ERR_NONE;
+    if (!load_entry(l, n + 1, &previous, &document, err))
+        return in_doubt(l, n, err);
+    return digests_equal(&previous, &ours, sizeof ours) ? appended(l, n, stored)
+                                                        : lost_race(l, n, err);
 }
 
-/* Slot 0 has no entry before it to look back at. */
+/* Whether entries in front of the one before n are gone. A tidied log keeps more than two, so the
+ * one before n may then be a stray itself, put twice, on which nothing can follow. */
+static bool is_overtaken(struct doclog *l, uint64_t n, bool *out, struct err *err)
+{
+    uint64_t bytes;
+    char key[KEY_MAX];
+
+    if (n < 2)
+        return is_tidied(l, out, err);
+    entry_key(l, n - 2, key);
+    *out = !store_size(l->vault->target, key, &bytes, err);
+    return !*out || err->kind == ERR_NOT_FOUND;
+}
+
+/* Ours is in slot n, and the one before it where it was. */
 static bool settle_put(struct doclog *l, uint64_t n, struct span stored, struct err *err)
 {
+    bool overtaken;
+    *err = ERR_NONE;
+    if (!is_overtaken(l, n, &overtaken, err))
+        return in_doubt(l, n, err);
+    return overtaken ? settle_overtaken(l, n, stored, err) : appended(l, n, stored);
+}
+
+/* Another's is in slot n. It is the first only if slot 0 was never freed: the others are looked
+ * back from. */
+static bool settle_taken(const struct doclog *l, uint64_t n, bool doubted, struct err *err)
+{
     bool tidied = false;
-    if (n == 0 && !is_tidied(l, &tidied, err))
-        return err_wrap(err, "beginning %s of %s", l->name, l->vault->vm);
-    return tidied ? settle_overtaken(l, n, stored, err) : appended(l, n, stored);
+    if (n == 0 && doubted && (!is_tidied(l, &tidied, err) || tidied))
+        return in_doubt(l, n, err);
+    return lost_race(l, n, err);
 }
 
 /* A put in doubt is made again with the same bytes: what came of the first is found there. */
@@ -367,15 +395,16 @@ static bool put_settled(struct doclog *l, uint64_t n, struct span stored, struct
         case NUMLOG_DONE:
             return settle_put(l, n, stored, err);
         case NUMLOG_TAKEN:
-            return lost_race(l, n, err);
+            return settle_taken(l, n, tries > 1, err);
         case NUMLOG_OVERTAKEN:
             return settle_overtaken(l, n, stored, err);
         case NUMLOG_DOUBT:
-            if (tries < PUT_TRIES)
-                break;
-            return err_wrap(err, "whether %s/%s has entry %llu is in doubt", l->vault->vm, l->name,
-                            (unsigned long long)n);
+            if (tries == PUT_TRIES)
+                return in_doubt(l, n, err);
+            break;
         default:
+            if (tries > 1)
+                return in_doubt(l, n, err);
             return err_wrap(err, "putting entry %llu of %s/%s", (unsigned long long)n, l->vault->vm,
                             l->name);
         }
@@ -384,6 +413,8 @@ static bool put_settled(struct doclog *l, uint64_t n, struct span stored, struct
 
 bool doclog_append(struct doclog *l, struct span document, struct err *err)
 {
+    struct err unused;
+    err = err != NULL ? err : &unused;
     struct world *w = l->vault->world;
     struct buf stored AUTO_BUF = BUF_NONE;
     struct sha256 content = sha256_of(document);

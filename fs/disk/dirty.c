@@ -20,6 +20,7 @@
 
 #define DIRTY_MAGIC    UINT64_C(0x3159545249445346) /* "FSDIRTY1" */
 #define UNSEEDED_MAGIC UINT64_C(0x3144454553445346) /* "FSDSEED1" */
+#define OUTGROWN_MAGIC UINT64_C(0x3154554f53445346) /* "FSDSOUT1": seeded again as it grew */
 #define DIRTY_VERSION  1u
 #define HEAD_BYTES     4096u
 #define PAGE_BYTES     4096u
@@ -404,10 +405,11 @@ void dirty_commit(struct dirty *d)
 /* Memory that was used before is cleaned; memory as it came is not touched. */
 static void format(struct dirty *d, size_t bytes, const uint64_t *disk_bytes)
 {
-    bool used = atomic_load(&d->head->magic) != 0;
+    uint64_t was = atomic_load(&d->head->magic);
+    bool held = was == DIRTY_MAGIC || was == OUTGROWN_MAGIC;
 
-    atomic_store(&d->head->magic, UNSEEDED_MAGIC);
-    if (used)
+    atomic_store(&d->head->magic, held ? OUTGROWN_MAGIC : UNSEEDED_MAGIC);
+    if (was != 0)
         memset((uint8_t *)d->head + HEAD_BYTES, 0, bytes - HEAD_BYTES);
     d->head->version = DIRTY_VERSION;
     d->head->disk_count = (uint32_t)d->disk_count;
@@ -451,7 +453,7 @@ static bool adopt(struct dirty *d, const uint64_t *disk_bytes, struct err *err)
 
     uint64_t magic = atomic_load(&head->magic);
 
-    if (magic == 0 || magic == UNSEEDED_MAGIC)
+    if (magic == 0 || magic == UNSEEDED_MAGIC || magic == OUTGROWN_MAGIC)
         return err_set(err, ERR_NOT_FOUND,
                        "the dirty maps in the keeper's memory were never complete");
     if (magic != DIRTY_MAGIC || head->version != DIRTY_VERSION ||
@@ -482,6 +484,8 @@ bool dirty_outgrown(const void *memory, const uint64_t *disk_bytes, size_t disk_
     const struct head *head = memory;
     bool grown = false;
 
+    if (atomic_load(&head->magic) == OUTGROWN_MAGIC)
+        return true;
     if (atomic_load(&head->magic) != DIRTY_MAGIC || head->version != DIRTY_VERSION ||
         head->disk_count != disk_count)
         return false;

@@ -43,8 +43,8 @@ bool dirty_attach(void *memory, size_t bytes, const uint64_t *disk_bytes, size_t
                   size_t leaves, bool fresh, struct dirty **out, struct err *err) MUST_CHECK;
 void dirty_detach(struct dirty **d);
 
-/* Whether a dead worker left complete maps of these disks as they were before some of them grew:
- * such maps are made afresh, from what else is known to be dirty. */
+/* Whether dead workers left complete maps of these disks as they were before some of them grew, or
+ * such that were being made afresh for that: they are, from what else is known to be dirty. */
 bool dirty_outgrown(const void *memory, const uint64_t *disk_bytes, size_t disk_count);
 
 /* Ends a fresh start: all that was known to be dirty is set. Only from here on are the maps worth

@@ -152,6 +152,11 @@ static bool head_decode(struct span head, const char *path, uint64_t *disk_bytes
     return true;
 }
 
+uint64_t marks_file_bytes(uint64_t disk_bytes)
+{
+    return HEAD_BYTES + image_bytes(regions_of(disk_bytes));
+}
+
 /* A new file has every region marked; it appears whole. */
 static bool file_make(struct world *w, const char *path, uint64_t disk_bytes, struct err *err)
 {

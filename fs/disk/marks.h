@@ -24,6 +24,8 @@ struct marks;
  * marked. */
 bool marks_open(struct world *w, const char *path, uint64_t disk_bytes, struct marks **out,
                 struct err *err) MUST_CHECK;
+/* How long the file is for such a disk. One that is longer is taken as well. */
+uint64_t marks_file_bytes(uint64_t disk_bytes);
 void marks_close(struct marks **m);
 /* Before others use it: whom marks_ensure tells that it waits for a sync. */
 void marks_on_wait(struct marks *m, struct long_wait wait);

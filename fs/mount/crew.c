@@ -175,6 +175,33 @@ bool crew_spawn(const struct keeper_page *page, enum crew_role role, const struc
     return true;
 }
 
+/* Those that pass on, at their numbers. */
+static bool descriptors_keep(size_t lock_count)
+{
+    const int end = KEPT_LOCK_FD + (int)lock_count;
+
+    for (int fd = KEPT_FUSE_FD; fd < end; fd++)
+        if (fcntl(fd, F_SETFD, 0) < 0)
+            return false;
+    return close_range((unsigned)end, ~0u, CLOSE_RANGE_CLOEXEC) == 0;
+}
+
+void crew_exec_worker(struct keeper_page *page)
+{
+    char *argv[KEEPER_ARGS_MAX + 1];
+    char **environment AUTO_FREE = environment_for(CREW_WORKER);
+    sigset_t none;
+
+    sigemptyset(&none);
+    arguments_of(page, argv);
+    if (environment == NULL || !descriptors_keep(page->lock_count))
+        return;
+    atomic_fetch_add(&page->starts, 1);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
+    execve(argv[0], argv, environment);
+    log_error("becoming the next worker: %m");
+}
+
 enum crew_role crew_role_take(void)
 {
     const char *role = getenv(ROLE_VARIABLE);

@@ -39,7 +39,7 @@ struct keeper_page {
     uint8_t init[INIT_REQUEST_BYTES]; /* the kernel's FUSE_INIT: see handshake_answer */
     char mount_point[PATH_MAX];
     char argv[KEEPER_ARGV_BYTES]; /* NUL after each, an empty one ends */
-    _Atomic uint32_t starts;      /* workers started so far; the keeper's */
+    _Atomic uint32_t starts;      /* workers started so far */
     _Atomic uint32_t finished;    /* the worker's last word */
     _Atomic int32_t keeper_pid;
     struct suspects suspects;
@@ -70,13 +70,17 @@ enum crew_role crew_role_take(void);
 bool crew_spawn(const struct keeper_page *page, enum crew_role role, const struct handover *h,
                 pid_t *pid, struct err *err) MUST_CHECK;
 
+/* In a worker that serves: this process becomes the next one, so there is always one that holds the
+ * descriptors. Its other threads end as by a kill. Returns when that cannot be. */
+void crew_exec_worker(struct keeper_page *page);
+
 /* Spares this process: no reclaim through our own mount, no OOM kill, memory locked. What fails is
  * a warning if `warn` (the keeper says it for its workers): the mount works, but not when memory is
  * short. */
 void process_harden(bool warn);
 
-/* The worker's keeper is dead: starts the next one and returns its pidfd and pid. */
-bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd, pid_t *pid,
+/* The worker's keeper is dead: starts the next one and returns its pidfd. */
+bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd,
                     struct err *err) MUST_CHECK;
 /* The life of a replacing keeper; returns when the mount has ended. */
 int keeper_continue(struct keeper_page *page);

@@ -50,9 +50,8 @@ struct source_mount {
     struct fuse_session *session;
     bool key_made;
 
-    int wake_fd;        /* eventfd: a server ended, or one of these was set: */
-    int keeper_fd;      /* pidfd of the keeper; -1: none could be started */
-    pid_t keeper_child; /* the keeper is ours to reap; 0: it is not */
+    int wake_fd;   /* eventfd: a server ended, or one of these was set: */
+    int keeper_fd; /* pidfd of the keeper; -1: none could be started */
     atomic_bool stopping;
     atomic_bool restarting;
     atomic_bool unmounted;
@@ -395,15 +394,26 @@ static void keeper_lost(struct source_mount *m)
 {
     struct err err = ERR_NONE;
 
-    close(m->keeper_fd);
+    if (m->keeper_fd >= 0) {
+        siginfo_t unused;
+        (void)waitid(P_PIDFD, (id_t)m->keeper_fd, &unused, WEXITED); /* if it was our child */
+        close(m->keeper_fd);
+    }
     m->keeper_fd = -1;
-    if (m->keeper_child > 0)
-        waitpid(m->keeper_child, NULL, 0);
-    m->keeper_child = 0;
-    if (!keeper_replace(m->inherited, &m->keeper_fd, &m->keeper_child, &err))
+    if (!keeper_replace(m->inherited, &m->keeper_fd, &err))
         log_error("the keeper died and no other can be started: %s; until one can, the death of "
                   "this process would end the mount",
                   err.text);
+}
+
+/* The keeper may have been replaced: the next worker watches the one that is, or finds that the
+ * first is dead. When it cannot be this process a keeper starts it. */
+static void become_next(struct source_mount *m)
+{
+    if (m->keeper_fd < 0 || dup2(m->keeper_fd, KEPT_PEER_FD) >= 0)
+        crew_exec_worker(m->inherited->page);
+    if (m->keeper_fd >= 0)
+        _exit(0);
 }
 
 /* Waits for something to do: a server that ended, stop, the keeper's death. */
@@ -425,8 +435,8 @@ static void serve_wait(struct source_mount *m)
         return;
     if (m->keeper_fd < 0 || (ready > 0 && fds[1].revents))
         keeper_lost(m);
-    if (atomic_load(&m->restarting) && m->keeper_fd >= 0) /* else nobody would start the next */
-        _exit(0);
+    if (atomic_load(&m->restarting))
+        become_next(m);
 }
 
 static void serve_stop(struct source_mount *m)

@@ -28,9 +28,9 @@ bool source_mount_open(struct source *source, const struct worker_inheritance *i
 /* Serves until the file system is unmounted. Meanwhile it replaces a keeper that died. One thread,
  * once. */
 bool source_mount_serve(struct source_mount *m, struct err *err) MUST_CHECK;
-/* Ends this process soon, as a kill would, while it serves and a keeper lives: the next worker
- * takes up whatever is in hand, requests that wait for a store among them, which a stop by the book
- * would have to fail. Any thread; returns. */
+/* This process becomes the next worker soon, while it serves; to its threads as a kill would: the
+ * next one takes up whatever is in hand, requests that wait for a store among them, which a stop by
+ * the book would have to fail. Any thread; returns. */
 void source_mount_restart(struct source_mount *m);
 void source_mount_close(struct source_mount **m);
 

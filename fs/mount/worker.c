@@ -77,6 +77,7 @@ bool worker_inherit(struct worker_inheritance *out, struct err *err)
     if (role == CREW_KEEPER)
         _exit(keeper_continue(page));
     prctl(PR_SET_NAME, "farshore-worker");
+    suspects_after_death(&page->suspects, false); /* the keeper has blamed whom it could */
     *out = (struct worker_inheritance){.fuse_fd = KEPT_FUSE_FD,
                                        .memory_fresh = atomic_load(&page->starts) <= 1,
                                        .restarts = atomic_load(&page->starts) - 1,
@@ -127,9 +128,9 @@ pid_t worker_keeper_pid(const struct worker_inheritance *inherited)
     return atomic_load(&inherited->page->keeper_pid);
 }
 
-bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd, pid_t *pid,
-                    struct err *err)
+bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd, struct err *err)
 {
+    pid_t pid;
     int status AUTO_FD = open("/dev/null", O_WRONLY | O_CLOEXEC);
     int self AUTO_FD = (int)syscall(SYS_pidfd_open, getpid(), 0);
 
@@ -143,9 +144,9 @@ bool keeper_replace(const struct worker_inheritance *inherited, int *pidfd, pid_
                                .peer_fd = self,
                                .lock_fds = inherited->lock_fds,
                                .lock_count = inherited->lock_count};
-    if (!crew_spawn(inherited->page, CREW_KEEPER, &h, pid, err))
+    if (!crew_spawn(inherited->page, CREW_KEEPER, &h, &pid, err))
         return false;
-    *pidfd = (int)syscall(SYS_pidfd_open, *pid, 0);
+    *pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (*pidfd < 0)
         return err_errno(err, errno, "watching the new keeper");
     return true;

@@ -164,7 +164,7 @@ static bool adopt(struct reprotect *r, struct err *err)
     return seed_adopt(&config, state, err);
 }
 
-/* Hydration may have ended meanwhile, which only the settings of now tell. */
+/* Meanwhile hydration may have ended and disks have grown, which only the settings of now tell. */
 static bool write_settings(struct reprotect *r, struct err *err)
 {
     const struct verb_call *call = r->flow->call;
@@ -177,6 +177,9 @@ static bool write_settings(struct reprotect *r, struct err *err)
     s->replicate = true;
     if (now.origin.generation.number == 0)
         s->origin.generation = now.origin.generation;
+    for (uint16_t i = 0; i < s->disk_count && i < now.disk_count; i++)
+        if (s->disks[i].number == now.disks[i].number)
+            s->disks[i].size_bytes = now.disks[i].size_bytes;
     return settings_save_locked(call->world, call->paths, s, err);
 }
 
