@@ -24,7 +24,8 @@ static bool at_rest(struct thinner *t, struct thinner_report *before)
 {
     struct thinner_report now = thinner_report(t);
     bool same = now.points == before->points && now.dropped == before->dropped &&
-                now.removed == before->removed && now.leaving == before->leaving;
+                now.removed == before->removed && now.leaving == before->leaving &&
+                now.compacted == before->compacted;
     *before = now;
     thinner_hurry(t);
     return same;
@@ -65,12 +66,15 @@ static bool print_json(const struct thinner_report *r, bool waits, bool dry, str
            json_add_u64(j, "objects_removed", r->removed, err) &&
            json_add_u64(j, "bytes_removed", r->removed_bytes, err) &&
            json_add_u64(j, "objects_locked", r->locked, err) &&
+           json_add_u64(j, "runs_compacted", r->compacted, err) &&
+           json_add_u64(j, "bytes_moved", r->moved_bytes, err) &&
            json_add_bool(j, "waiting", waits, err) && json_print(j, err);
 }
 
 static void print_text(const char *vm, const struct thinner_report *r, bool waits, bool dry)
 {
-    char dropped[OUTPUT_TEXT_MAX], removed[OUTPUT_TEXT_MAX];
+    char dropped[OUTPUT_TEXT_MAX], removed[OUTPUT_TEXT_MAX], moved[OUTPUT_TEXT_MAX];
+    size_format(r->moved_bytes, moved);
     size_format(r->dropped_bytes, dropped);
     size_format(r->removed_bytes, removed);
     if (dry) {
@@ -82,6 +86,8 @@ static void print_text(const char *vm, const struct thinner_report *r, bool wait
            "removed, %s\n",
            vm, (unsigned long long)r->leaving, (unsigned long long)r->points,
            (unsigned long long)r->dropped, dropped, (unsigned long long)r->removed, removed);
+    if (r->compacted > 0)
+        printf("%s: %s moved out of objects that are mostly needed no more\n", vm, moved);
     if (r->locked > 0)
         printf("%s: %llu objects stay for now: the store, or a pin, keeps them\n", vm,
                (unsigned long long)r->locked);

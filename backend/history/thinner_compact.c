@@ -8,14 +8,11 @@
  * to say. Views go on with the old runs, which stay until then. */
 #include "backend/history/thinner_internal.h"
 
-#include "backend/history/apply_internal.h"
 #include "backend/history/stored_run.h"
 #include "common/log.h"
 
 #include <errno.h>
 #include <stdio.h>
-
-#define FETCH_BYTES EPOCH_PART_BYTES /* of one object, at once */
 
 void thinner_compact_release(struct thinner_compact *c)
 {
@@ -72,8 +69,7 @@ static bool weights_grow(struct thinner_compact *c, struct err *err)
     return true;
 }
 
-/* NULL: none, but for `err` when it is to be made. */
-static struct weight *weight_find(struct thinner_compact *c, const struct sha256 *object)
+struct weight *thinner_weight(const struct thinner_compact *c, const struct sha256 *object)
 {
     struct weight *w = c->room > 0 ? weight_at(c->weights, c->room, object) : NULL;
     return w != NULL && w->known ? w : NULL;
@@ -92,9 +88,8 @@ static struct weight *weight_make(struct thinner_compact *c, const struct sha256
     return w;
 }
 
-/* The object of a segment that `run` names, and the store that it lies in. */
-static bool segment_place(const struct stored_run *s, uint32_t index, uint16_t *store,
-                          struct sha256 *object, struct err *err)
+bool thinner_segment(const struct stored_run *s, uint32_t index, uint16_t *store,
+                     struct sha256 *object, struct err *err)
 {
     char key[RUN_SEGMENT_NAME_MAX];
     const char *name = run_segment_name(s->run, index);
@@ -123,7 +118,7 @@ static bool entries_weigh(struct thinner *t, struct stored_run *s, struct err *e
         if (e.kind != RUN_DATA ||
             (last.kind == RUN_DATA && last.segment == e.segment && last.offset == e.offset))
             continue;
-        if (!segment_place(s, e.segment, &store, &object, err))
+        if (!thinner_segment(s, e.segment, &store, &object, err))
             return false;
         struct weight *w = weight_make(&t->compact, &object, err);
         if (w == NULL)
@@ -139,7 +134,7 @@ static bool segments_fix(struct thinner *t, const struct stored_run *s, struct e
         struct sha256 object;
         uint16_t store;
         struct weight *w;
-        if (!segment_place(s, i, &store, &object, err) ||
+        if (!thinner_segment(s, i, &store, &object, err) ||
             (w = weight_make(&t->compact, &object, err)) == NULL)
             return false;
         w->fixed = true;
@@ -210,7 +205,7 @@ static bool list_one(void *context, const char *key, uint64_t bytes)
     struct weight *w;
     snprintf(l->last, sizeof l->last, "%s", key);
     if (hex_parse(key + l->prefix_length, object.bytes, SHA256_BYTES) &&
-        (w = weight_find(l->compact, &object)) != NULL)
+        (w = thinner_weight(l->compact, &object)) != NULL)
         w->bytes = bytes;
     return ++l->keys < THINNER_KEYS;
 }
@@ -269,297 +264,16 @@ static enum thinner_result list(struct thinner *t, struct err *err)
 
 /* --- moving --- */
 
-/* A frame that moves: where it is, and where it will be. */
-struct moving {
-    uint32_t segment, offset; /* of the run's own table */
-    uint32_t bytes;
-    uint32_t to_segment, to_offset; /* of the mover's names */
-    struct block_digest digest;
-};
-
-struct mover {
-    struct thinner *t;
-    struct stored_run *from;
-    bool *leaves; /* by segment of the run: its frames move */
-    struct moving *frames;
-    size_t count, room;
-    struct filling *filling; /* one per target store */
-    char (*names)[RUN_SEGMENT_NAME_MAX];
-    size_t name_count;
-};
-
-static void mover_release(struct mover *m)
-{
-    for (size_t s = 0; m->filling != NULL && s < m->t->config->store_count; s++)
-        buf_release(&m->filling[s].bytes);
-    free(m->filling);
-    free(m->leaves);
-    free(m->frames);
-    free(m->names);
-}
-
-/* *any: something of the run leaves its object, or the run itself does. */
-static bool mover_make(struct mover *m, bool *any, struct err *err)
-{
-    uint32_t segments = run_segments(m->from->run);
-    const struct weight *own = weight_find(&m->t->compact, &m->from->object);
-
-    *any = own != NULL && own->leaves;
-    m->leaves = calloc((size_t)segments + 1, sizeof *m->leaves);
-    m->filling = calloc(m->t->config->store_count, sizeof *m->filling);
-    if (m->leaves == NULL || m->filling == NULL)
-        return err_errno(err, ENOMEM, "moving frames");
-    for (uint32_t i = 0; i < segments; i++) {
-        struct sha256 object;
-        uint16_t store;
-        if (!segment_place(m->from, i, &store, &object, err))
-            return false;
-        const struct weight *w = weight_find(&m->t->compact, &object);
-        m->leaves[i] = w != NULL && w->leaves;
-        *any = *any || m->leaves[i];
-    }
-    return true;
-}
-
-static bool frames_collect(struct mover *m, struct err *err)
-{
-    struct run_cursor cursor = {.run = m->from->run};
-    struct run_entry e;
-    for (bool found = true;;) {
-        if (!run_next(&cursor, &e, &found, err))
-            return false;
-        if (!found)
-            return true;
-        if (e.kind != RUN_DATA || !m->leaves[e.segment])
-            continue;
-        if (m->count == m->room) {
-            size_t room = m->room * 2 + 64;
-            struct moving *bigger = realloc(m->frames, room * sizeof *bigger);
-            if (bigger == NULL)
-                return err_errno(err, ENOMEM, "moving frames");
-            m->frames = bigger;
-            m->room = room;
-        }
-        m->frames[m->count++] = (struct moving){.segment = e.segment,
-                                                .offset = e.offset,
-                                                .bytes = e.stored_bytes,
-                                                .digest = e.sealed_digest};
-    }
-}
-
-static int moving_order(const void *a, const void *b)
-{
-    const struct moving *x = a;
-    const struct moving *y = b;
-    if (x->segment != y->segment)
-        return x->segment < y->segment ? -1 : 1;
-    return x->offset < y->offset ? -1 : x->offset > y->offset;
-}
-
-static void frames_sort(struct mover *m)
-{
-    size_t kept = 0;
-    qsort(m->frames, m->count, sizeof *m->frames, moving_order);
-    for (size_t i = 0; i < m->count; i++)
-        if (i == 0 || moving_order(&m->frames[i], &m->frames[kept - 1]) != 0)
-            m->frames[kept++] = m->frames[i];
-    m->count = kept;
-}
-
-static bool segment_close(struct mover *m, uint16_t store, struct err *err)
-{
-    struct filling *f = &m->filling[store];
-    char hex[2 * SHA256_BYTES + 1], key[RUN_SEGMENT_NAME_MAX];
-
-    if (f->bytes.length == 0)
-        return true;
-    if (!buf_ok(&f->bytes, err) ||
-        !apply_object_put(m->t->config, m->t->history, store, &f->bytes, hex, err))
-        return false;
-    snprintf(key, sizeof key, SEGMENT_PREFIX "%s", hex);
-    segment_name_format(m->names[f->segment], store, key);
-    buf_clear(&f->bytes);
-    return true;
-}
-
-/* Appends a frame to what is being filled for its store. */
-static bool frame_place(struct mover *m, struct moving *frame, uint16_t store, struct span stored,
-                        struct err *err)
-{
-    struct filling *f = &m->filling[store];
-    struct block_digest is = keys_frame_digest(m->t->config->keys, stored);
-
-    if (!digests_equal(&is, &frame->digest, sizeof is))
-        return err_set(err, ERR_CORRUPT, "a frame that the run in %s names is damaged",
-                       m->from->key);
-    if (f->bytes.length + stored.length > PROCESSOR_SEGMENT_BYTES && !segment_close(m, store, err))
-        return false;
-    if (f->bytes.length == 0) {
-        void *bigger = realloc(m->names, (m->name_count + 1) * sizeof *m->names);
-        if (bigger == NULL)
-            return err_errno(err, ENOMEM, "moving frames");
-        m->names = bigger;
-        f->segment = m->name_count++;
-    }
-    frame->to_segment = (uint32_t)f->segment;
-    frame->to_offset = (uint32_t)f->bytes.length;
-    buf_put(&f->bytes, stored.data, stored.length);
-    return buf_ok(&f->bytes, err);
-}
-
-/* The frames from *at on that one fetch brings; *at moves behind them. */
-static bool frames_fetch(struct mover *m, size_t *at, struct err *err)
-{
-    struct buf memory AUTO_BUF = BUF_NONE;
-    const uint32_t segment = m->frames[*at].segment, start = m->frames[*at].offset;
-    char hex[2 * SHA256_BYTES + 1], key[KEY_MAX];
-    struct sha256 object;
-    uint16_t store;
-    size_t end = *at, bytes = 0;
-
-    for (; end < m->count && m->frames[end].segment == segment; end++) {
-        size_t upto = (size_t)m->frames[end].offset - start + m->frames[end].bytes;
-        if (end > *at && upto > FETCH_BYTES)
-            break;
-        bytes = upto > bytes ? upto : bytes;
-    }
-    if (!segment_place(m->from, segment, &store, &object, err))
-        return false;
-    if (store >= m->t->config->store_count)
-        return err_set(err, ERR_CORRUPT, "%s names store %u, which there is not", m->from->key,
-                       store);
-    hex_of(object.bytes, SHA256_BYTES, hex);
-    key_segment(key, m->t->vault.vm, hex);
-    uint8_t *to = buf_extend(&memory, bytes);
-    if (to == NULL)
-        return buf_ok(&memory, err);
-    if (!store_get(m->t->config->targets[store], key, start, mspan_of(to, bytes), err))
-        return false;
-    for (; *at < end; ++*at) {
-        struct moving *f = &m->frames[*at];
-        if (!frame_place(m, f, store, span_of(to + (f->offset - start), f->bytes), err))
-            return false;
-    }
-    return true;
-}
-
-static bool frames_copy(struct mover *m, uint64_t *bytes, struct err *err)
-{
-    for (size_t at = 0; at < m->count;)
-        if (!frames_fetch(m, &at, err))
-            return false;
-    for (size_t i = 0; i < m->count; i++)
-        *bytes += m->frames[i].bytes;
-    for (size_t s = 0; s < m->t->config->store_count; s++)
-        if (!segment_close(m, (uint16_t)s, err))
-            return false;
-    return true;
-}
-
-/* What the new run calls the segment of an entry, which then says where the frame lies in it. */
-static const char *name_after(const struct mover *m, struct run_entry *e, const char *self)
-{
-    const struct moving key = {.segment = e->segment, .offset = e->offset};
-    if (m->leaves[e->segment]) {
-        const struct moving *f =
-            bsearch(&key, m->frames, m->count, sizeof *m->frames, moving_order);
-        assert(f != NULL);
-        e->offset = f->to_offset;
-        return m->names[f->to_segment];
-    }
-    const char *name = run_segment_name(m->from->run, e->segment);
-    return strcmp(name, RUN_SEGMENT_SELF) == 0 ? self : name;
-}
-
-static bool entries_write(struct mover *m, struct run_builder *b, struct err *err)
-{
-    struct run_cursor cursor = {.run = m->from->run};
-    char self[RUN_SEGMENT_NAME_MAX];
-    struct run_entry e;
-
-    segment_name_format(self, 0, m->from->key + strlen(m->t->vault.vm) + 1);
-    for (bool found = true;;) {
-        if (!run_next(&cursor, &e, &found, err))
-            return false;
-        if (!found)
-            return true;
-        if (e.kind == RUN_DATA && !run_builder_segment(b, name_after(m, &e, self), &e.segment, err))
-            return false;
-        if (!run_builder_add(b, &e, err))
-            return false;
-    }
-}
-
-/* What one record changes. */
-struct moved {
-    uint64_t runs, bytes;
-};
-
-/* *run is replaced by one that names no object that leaves, if it names one. */
-static bool run_move(struct thinner *t, const struct run_place *place, struct record_run *run,
-                     struct moved *moved, struct err *err)
-{
-    struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
-    struct run_builder *b AUTO_RUN_BUILDER = NULL;
-    struct mover m CLEANUP(mover_release) = {.t = t, .from = &stored};
-    bool any = false;
-
-    if (!stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored, err) ||
-        !mover_make(&m, &any, err))
-        return false;
-    if (!any)
-        return true;
-    if (!frames_collect(&m, err))
-        return false;
-    frames_sort(&m);
-    moved->runs++;
-    return frames_copy(&m, &moved->bytes, err) && run_builder_make(run_head(stored.run), &b, err) &&
-           entries_write(&m, b, err) &&
-           thinner_run_put(t, b, run_head(stored.run), &place->run.digest, run, err);
-}
-
-/* Replaces the runs of one epoch that name what leaves, in one record. */
-static enum thinner_result epoch_move(struct thinner *t, const struct merge_range *own,
-                                      struct err *err)
-{
-    struct record r CLEANUP(record_release) = {.kind = RECORD_MERGE,
-                                               .generation = own->generation,
-                                               .merge_first = own->first,
-                                               .merge_last = own->last};
-    struct moved moved = {0};
-
-    r.runs = calloc(own->run_count + 1, sizeof *r.runs);
-    if (r.runs == NULL) {
-        err_errno(err, ENOMEM, "moving frames");
-        return THINNER_FAILED;
-    }
-    for (size_t i = 0; i < own->run_count; i++) {
-        r.runs[r.run_count] = own->runs[i].run;
-        if (own->runs[i].run.bytes <= MERGE_BYTES_MAX &&
-            !run_move(t, &own->runs[i], &r.runs[r.run_count], &moved, err))
-            return THINNER_FAILED;
-        r.run_count++;
-    }
-    if (moved.runs == 0)
-        return THINNER_IDLE;
-    enum thinner_result result = thinner_append(t, &r, err);
-    if (result == THINNER_WORKED) {
-        t->report.compacted += moved.runs;
-        t->report.moved_bytes += moved.bytes;
-        t->compact.moved = true;
-    }
-    return result;
-}
-
 static enum thinner_result move(struct thinner *t, struct err *err)
 {
     struct thinner_compact *c = &t->compact;
     for (size_t tries = 0; tries < THINNER_MARKS && c->at < c->end; tries++) {
         struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
-        bool replaceable = false;
+        bool replaceable = false, more = false;
         if (!history_epoch_own(t->history, c->at, &own, &replaceable, err))
             return failed(t, err);
-        enum thinner_result result = replaceable ? epoch_move(t, &own, err) : THINNER_IDLE;
+        enum thinner_result result =
+            replaceable ? thinner_epoch_move(t, &own, &more, err) : THINNER_IDLE;
         if (result == THINNER_FAILED && err->kind != ERR_CORRUPT)
             return failed(t, err);
         if (result == THINNER_FAILED)
@@ -567,7 +281,7 @@ static enum thinner_result move(struct thinner *t, struct err *err)
                         (unsigned long long)own.last, err->text);
         if (result == THINNER_AGAIN)
             return result;
-        c->at++;
+        c->at += !more;
         if (result == THINNER_WORKED)
             return result;
     }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Private to thinner.c (which points go, merging), thinner_sweep.c (which objects go) and
- * thinner_compact.c (what moves out of objects that are mostly dead). */
+ * Private to thinner.c (which points go, merging), thinner_sweep.c (which objects go),
+ * thinner_compact.c (which objects are mostly dead) and thinner_move.c (what moves out of them). */
 #ifndef BACKEND_HISTORY_THINNER_INTERNAL_H
 #define BACKEND_HISTORY_THINNER_INTERNAL_H
 
 #include "backend/history/policy.h"
+#include "backend/history/stored_run.h"
 #include "backend/history/thin_plan.h"
 #include "backend/history/thinner.h"
 
@@ -26,7 +27,7 @@ struct thinner_sweep {
     enum thinner_sweep_phase phase;
     struct run_place *live; /* sorted by place: their roots are read, up to `marked` */
     size_t live_count, marked;
-    uint64_t began_at;            /* the number of the record that was next then */
+    uint64_t began_at; /* the number of the record that was next then */
     struct object_set needed;
     size_t store;                 /* that is being listed */
     char after[KEY_MAX];          /* the last key that was looked at; "": none */
@@ -98,6 +99,15 @@ void thinner_sweep_release(struct thinner_sweep *s);
 
 bool thinner_compacting(const struct thinner_compact *c);
 enum thinner_result thinner_compact_step(struct thinner *t, struct err *err) MUST_CHECK;
+/* What is known of an object; NULL: nothing. */
+struct weight *thinner_weight(const struct thinner_compact *c, const struct sha256 *object);
+/* The object of a segment that the run names, and the store that it lies in. */
+bool thinner_segment(const struct stored_run *s, uint32_t index, uint16_t *store,
+                     struct sha256 *object, struct err *err) MUST_CHECK;
+/* Replaces those runs of one epoch that name what leaves, by one record; IDLE: none does. *more: a
+ * step does not move all of it. */
+enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_range *own, bool *more,
+                                       struct err *err) MUST_CHECK;
 void thinner_compact_release(struct thinner_compact *c);
 
 #endif

