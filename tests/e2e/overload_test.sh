@@ -112,7 +112,7 @@ sleep $((STRESS_SECONDS / 20))
 state_is stalled || fail "it says $(status state) while the store is gone"
 mv "$TMP/cache-away" "$TMP/cache"
 [ "$STRESS_SECONDS" -gt 300 ] || A set web bandwidth=unlimited # the test command cannot wait so long
-wait_for 150 state_is_not stalled # when an epoch has gone up: at this rate that takes a while
+wait_for $((SET / UP + 150)) state_is_not stalled # when an epoch has gone up: at this rate that takes a while
 
 say "the load stops"
 kill -INT $fio
