@@ -109,6 +109,7 @@ say "once more around, and back into the same two vaults"
 B failover web --planned >/dev/null
 wait_for 20 counts b-web "$(acked a-web)"
 took_over a-web b-web
+grep -q 'planned failover' "$TMP/a/state/vms/web/moved" || fail "its host may mount it again when no vault can be asked"
 B commit web >/dev/null
 B reprotect web >/dev/null
 A failover web --planned >/dev/null
