@@ -20,8 +20,9 @@ static const struct option_spec options[] = {
     OPTIONS_END,
 };
 
-/* Steps of retention in a round: then what waits is applied first. */
+/* Retention in a round, in steps and time: then what waits is applied first. */
 #define THIN_STEPS 64u
+#define THIN_MS    2000u
 
 struct work {
     struct vm vm;
@@ -164,8 +165,10 @@ static void thin(struct work *k, struct ending *ending, bool *end)
     struct err err = ERR_NONE;
     struct thinner_report before = thinner_report(k->thinner);
     enum thinner_result result = THINNER_WORKED;
+    struct world *w = k->config.world;
+    uint64_t until_ns = w->ops->boottime_ns(w) + THIN_MS * 1000000ull;
     for (unsigned i = 0; i < THIN_STEPS && (result == THINNER_WORKED || result == THINNER_AGAIN) &&
-                         !(*end = ending_asked(ending, 0));
+                         w->ops->boottime_ns(w) < until_ns && !(*end = ending_asked(ending, 0));
          i++)
         result = thinner_step(k->thinner, &err);
     struct thinner_report now = thinner_report(k->thinner);

@@ -84,6 +84,7 @@ struct history {
     struct disk_set **disk_sets; /* each differs from the one before */
     size_t set_count, set_room;
     struct notice thin, drop;
+    uint64_t merges; /* records of them */
     size_t *leaving; /* indices of epochs */
     size_t leaving_count;
     struct object_set dropped;

@@ -121,6 +121,7 @@ bool history_absorb_merge(struct history *h, const struct record *r, struct err 
     }
     into->before = before;
     points_forget(h, first, last);
+    h->merges++;
     return true;
 }
 
@@ -140,6 +141,12 @@ struct notice history_notice(struct history *h, enum record_kind kind)
     LOCK_SCOPE(&h->lock);
     assert(kind == RECORD_THIN || kind == RECORD_DROP);
     return kind == RECORD_THIN ? h->thin : h->drop;
+}
+
+uint64_t history_merges(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->merges;
 }
 
 size_t history_leaving(struct history *h)

@@ -31,6 +31,8 @@ bool history_victims(struct history *h, const struct retention *policy, uint64_t
 
 /* The newest record of that kind. */
 struct notice history_notice(struct history *h, enum record_kind kind);
+/* How many records of merges there are. */
+uint64_t history_merges(struct history *h);
 /* How many points are leaving. */
 size_t history_leaving(struct history *h);
 /* False when a pin keeps an epoch that is gone. */

@@ -38,6 +38,7 @@ bool thinner_open(const struct processor_config *config, struct history *h,
     t->look_at_ms = 0;
     t->sweep_at_ms = boot_ms(t) + THINNER_SWEEP_GRACES * t->policy.grace_ms;
     t->compact_at_ms = boot_ms(t) + THINNER_COMPACT_MS;
+    t->compacted_merges = UINT64_MAX;
     *out = TAKE(t);
     return true;
 }
@@ -48,6 +49,7 @@ void thinner_close(struct thinner **t)
         return;
     thinner_sweep_release(&(*t)->sweep);
     thinner_compact_release(&(*t)->compact);
+    object_set_release(&(*t)->damaged);
     free((*t)->pins.list);
     free(*t);
     *t = NULL;

@@ -16,8 +16,9 @@
  *   5. The grace period, for readers of no point in particular; then they are removed. A view that
  *      meets one asks the history again (fs/view/view.h).
  * Bounded: a step merges MERGE_RUNS runs of MERGE_BYTES_MAX, reads THINNER_MARKS roots of runs,
- * looks at THINNER_KEYS objects, or moves about COMPACT_STEP_BYTES of frames. Larger runs are not
- * rewritten: they count among several of one point. */
+ * looks at THINNER_KEYS objects, or moves about COMPACT_STEP_BYTES of frames out of
+ * COMPACT_STEP_OBJECTS objects. Larger runs are not rewritten: they count among several of one
+ * point. */
 #ifndef BACKEND_HISTORY_THINNER_H
 #define BACKEND_HISTORY_THINNER_H
 
@@ -40,9 +41,10 @@
 #define THINNER_COMPACT_MS   3600000u
 /* An object of which this part or less is needed gives up what is, when all of them together give
  * back that part of all bytes or more. */
-#define COMPACT_LIVE_PART  2u
-#define COMPACT_GAIN_PART  8u
-#define COMPACT_STEP_BYTES (64u << 20)
+#define COMPACT_LIVE_PART    2u
+#define COMPACT_GAIN_PART    8u
+#define COMPACT_STEP_BYTES   (16u << 20)
+#define COMPACT_STEP_OBJECTS 16u
 
 enum thinner_result {
     THINNER_WORKED, /* step again */

@@ -25,16 +25,18 @@ bool thinner_compacting(const struct thinner_compact *c)
     return c->phase != COMPACT_NOT;
 }
 
-static void put_off(struct thinner *t)
+/* What was moved out of waits for a sweep. */
+static void put_off(struct thinner *t, uint64_t ms)
 {
-    t->compact_at_ms = t->world->ops->boottime_ns(t->world) / 1000000 + THINNER_COMPACT_MS;
+    t->compact_at_ms = t->world->ops->boottime_ns(t->world) / 1000000 + ms;
+    if (t->compact.moved)
+        t->sweep_at_ms = 0;
+    thinner_compact_release(&t->compact);
 }
 
 static enum thinner_result failed(struct thinner *t, struct err *err)
 {
-    thinner_compact_release(&t->compact);
-    if (err->kind == ERR_CORRUPT) /* it will be so again */
-        put_off(t);
+    put_off(t, err->kind == ERR_TRANSIENT ? THINNER_EVERY_MS : THINNER_COMPACT_MS);
     err_wrap(err, "compacting what %s holds", t->vault.vm);
     return THINNER_FAILED;
 }
@@ -101,22 +103,39 @@ bool thinner_segment(const struct stored_run *s, uint32_t index, uint16_t *store
            err_set(err, ERR_CORRUPT, "%s names the segment '%s', which is nowhere", s->key, name);
 }
 
-/* Frames come in the order of blocks, so the entries of one come together. */
+/* Whether the entry is of a frame that one of the last entries was of. What is left of a frame lies
+ * within its own blocks, so that is all of them. */
+struct recent {
+    struct {
+        uint32_t segment, offset;
+    } frames[FRAME_BLOCKS_MAX];
+    size_t count;
+};
+
+static bool is_recent(struct recent *r, const struct run_entry *e)
+{
+    for (size_t i = 0; i < r->count && i < FRAME_BLOCKS_MAX; i++)
+        if (r->frames[i].segment == e->segment && r->frames[i].offset == e->offset)
+            return true;
+    r->frames[r->count % FRAME_BLOCKS_MAX].segment = e->segment;
+    r->frames[r->count++ % FRAME_BLOCKS_MAX].offset = e->offset;
+    return false;
+}
+
 static bool entries_weigh(struct thinner *t, struct stored_run *s, struct err *err)
 {
     struct run_cursor cursor = {.run = s->run};
-    struct run_entry e, last = {.kind = RUN_HOLE};
-    bool found = true;
+    struct recent recent = {.count = 0};
+    struct run_entry e;
 
-    for (;; last = e) {
+    for (bool found = true;;) {
         struct sha256 object;
         uint16_t store;
         if (!run_next(&cursor, &e, &found, err))
             return false;
         if (!found)
             return true;
-        if (e.kind != RUN_DATA ||
-            (last.kind == RUN_DATA && last.segment == e.segment && last.offset == e.offset))
+        if (e.kind != RUN_DATA || is_recent(&recent, &e))
             continue;
         if (!thinner_segment(s, e.segment, &store, &object, err))
             return false;
@@ -150,11 +169,21 @@ static bool run_weigh(struct thinner *t, const struct run_place *place, bool fix
     if (w == NULL)
         return false;
     w->live += place->run.bytes;
+    if (!stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored, err))
+        return false;
     fixed = fixed || place->run.bytes > MERGE_BYTES_MAX;
-    w->fixed |= fixed;
-    return stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored,
-                           err) &&
-           (fixed ? segments_fix(t, &stored, err) : entries_weigh(t, &stored, err));
+    if (!fixed && !entries_weigh(t, &stored, err)) {
+        if (err->kind != ERR_CORRUPT)
+            return false;
+        log_warning("%s: what a damaged run names is not compacted: %s", t->vault.vm, err->text);
+        fixed = true;
+    }
+    if (!fixed)
+        return true;
+    w = weight_make(&t->compact, &place->run.object, err);
+    if (w != NULL)
+        w->fixed = true;
+    return w != NULL && segments_fix(t, &stored, err);
 }
 
 static void cleanup_range(struct merge_range *m)
@@ -162,7 +191,8 @@ static void cleanup_range(struct merge_range *m)
     free(m->runs);
 }
 
-static bool epoch_weigh(struct thinner *t, size_t index, uint64_t *bytes, struct err *err)
+static bool epoch_weigh(struct thinner *t, size_t index, size_t *runs, uint64_t *bytes,
+                        struct err *err)
 {
     struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
     bool replaceable = false;
@@ -174,6 +204,7 @@ static bool epoch_weigh(struct thinner *t, size_t index, uint64_t *bytes, struct
             return false;
         *bytes += own.runs[i].run.bytes;
     }
+    *runs += own.run_count;
     return true;
 }
 
@@ -182,8 +213,8 @@ static enum thinner_result weigh(struct thinner *t, struct err *err)
     struct thinner_compact *c = &t->compact;
     uint64_t bytes = 0;
 
-    for (size_t i = 0; i < THINNER_MARKS && c->at < c->end && bytes < MERGE_BYTES_MAX; i++)
-        if (!epoch_weigh(t, c->at++, &bytes, err))
+    for (size_t runs = 0; runs < THINNER_MARKS && c->at < c->end && bytes < MERGE_BYTES_MAX;)
+        if (!epoch_weigh(t, c->at++, &runs, &bytes, err))
             return failed(t, err);
     if (c->at == c->end)
         c->phase = COMPACT_LIST;
@@ -213,7 +244,7 @@ static bool list_one(void *context, const char *key, uint64_t bytes)
 static bool is_mostly_dead(const struct thinner *t, const struct weight *w)
 {
     return w->known && !w->fixed && w->live * COMPACT_LIVE_PART <= w->bytes &&
-           !history_dropped(t->history, &w->object);
+           !object_set_has(&t->damaged, &w->object) && !history_dropped(t->history, &w->object);
 }
 
 /* Whether what would be given back is worth the writing. */
@@ -232,10 +263,8 @@ static bool choose(struct thinner *t)
 
 static enum thinner_result compact_end(struct thinner *t)
 {
-    put_off(t);
-    if (t->compact.moved)
-        t->sweep_at_ms = 0;
-    thinner_compact_release(&t->compact);
+    t->compacted_merges = history_merges(t->history);
+    put_off(t, THINNER_COMPACT_MS);
     return THINNER_IDLE;
 }
 
@@ -267,32 +296,36 @@ static enum thinner_result list(struct thinner *t, struct err *err)
 static enum thinner_result move(struct thinner *t, struct err *err)
 {
     struct thinner_compact *c = &t->compact;
-    for (size_t tries = 0; tries < THINNER_MARKS && c->at < c->end; tries++) {
+    for (size_t runs = 0; runs < THINNER_MARKS && c->at < c->end;) {
         struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
         bool replaceable = false, more = false;
         if (!history_epoch_own(t->history, c->at, &own, &replaceable, err))
             return failed(t, err);
+        runs += own.run_count;
         enum thinner_result result =
             replaceable ? thinner_epoch_move(t, &own, &more, err) : THINNER_IDLE;
         if (result == THINNER_FAILED && err->kind != ERR_CORRUPT)
             return failed(t, err);
         if (result == THINNER_FAILED)
-            log_warning("%s: epoch %llu stays where it is: %s", t->vault.vm,
+            log_warning("%s: not all of epoch %llu is compacted: %s", t->vault.vm,
                         (unsigned long long)own.last, err->text);
         if (result == THINNER_AGAIN)
             return result;
         c->at += !more;
-        if (result == THINNER_WORKED)
-            return result;
+        if (result != THINNER_IDLE)
+            return THINNER_WORKED;
     }
     return c->at < c->end ? THINNER_WORKED : compact_end(t);
 }
 
+/* Without a merge nothing has died since the last look. */
 static enum thinner_result begin(struct thinner *t)
 {
-    t->compact =
-        (struct thinner_compact){.phase = COMPACT_WEIGH, .end = history_epochs(t->history)};
-    return t->compact.end > 0 ? THINNER_WORKED : compact_end(t);
+    size_t end = history_epochs(t->history);
+    if (end == 0 || history_merges(t->history) == t->compacted_merges)
+        return compact_end(t);
+    t->compact = (struct thinner_compact){.phase = COMPACT_WEIGH, .end = end};
+    return THINNER_WORKED;
 }
 
 enum thinner_result thinner_compact_step(struct thinner *t, struct err *err)

@@ -80,6 +80,8 @@ struct thinner {
     struct thinner_sweep sweep;
     bool sweep_waits; /* for the grace period of what was dropped */
     struct thinner_compact compact;
+    uint64_t compacted_merges; /* that the history had at the end of the last one */
+    struct object_set damaged; /* of which a frame could not be moved: they stay */
     struct thinner_report report;
 };
 
@@ -104,8 +106,9 @@ struct weight *thinner_weight(const struct thinner_compact *c, const struct sha2
 /* The object of a segment that the run names, and the store that it lies in. */
 bool thinner_segment(const struct stored_run *s, uint32_t index, uint16_t *store,
                      struct sha256 *object, struct err *err) MUST_CHECK;
-/* Replaces those runs of one epoch that name what leaves, by one record; IDLE: none does. *more: a
- * step does not move all of it. */
+/* Replaces those runs of one epoch that name what leaves, by one record; IDLE: none does. *more:
+ * something is left that does: a step does not move all of it, or a damaged object, which stays
+ * from now on, was found among it (ERR_CORRUPT). */
 enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_range *own, bool *more,
                                        struct err *err) MUST_CHECK;
 void thinner_compact_release(struct thinner_compact *c);

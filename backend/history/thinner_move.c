@@ -9,7 +9,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define FETCH_BYTES EPOCH_PART_BYTES /* of one object, at once */
+/* Of one object, at once; what lies between two frames is read along up to so much. */
+#define FETCH_BYTES EPOCH_PART_BYTES
+#define FETCH_GAP   (1u << 20)
 
 /* A frame that moves: where it is, and where it will be. */
 struct moving {
@@ -17,6 +19,15 @@ struct moving {
     uint32_t bytes;
     uint32_t to_segment, to_offset; /* of the mover's names */
     struct block_digest digest;
+};
+
+/* What one record changes, and what a step may do. */
+struct moved {
+    uint64_t runs, bytes;
+    uint64_t live; /* of the objects that frames move out of, and how many these are */
+    size_t objects;
+    bool more;    /* than one step may move */
+    bool spoiled; /* an object turned out to be damaged */
 };
 
 struct mover {
@@ -28,6 +39,7 @@ struct mover {
     struct filling *filling; /* one per target store */
     char (*names)[RUN_SEGMENT_NAME_MAX];
     size_t name_count;
+    struct moved *moved;
 };
 
 static void mover_release(struct mover *m)
@@ -40,13 +52,12 @@ static void mover_release(struct mover *m)
     free(m->names);
 }
 
-/* *any: something of the run leaves its object, or the run itself does; *more: so much that some of
- * it waits for the next step. */
-static bool mover_make(struct mover *m, bool *any, bool *more, struct err *err)
+/* *any: something of the run leaves its object, or the run itself does. */
+static bool mover_make(struct mover *m, bool *any, struct err *err)
 {
+    struct moved *moved = m->moved;
     uint32_t segments = run_segments(m->from->run);
     const struct weight *own = thinner_weight(&m->t->compact, &m->from->object);
-    uint64_t bytes = 0;
 
     *any = own != NULL && own->leaves;
     m->leaves = calloc((size_t)segments + 1, sizeof *m->leaves);
@@ -61,10 +72,13 @@ static bool mover_make(struct mover *m, bool *any, bool *more, struct err *err)
         const struct weight *w = thinner_weight(&m->t->compact, &object);
         if (w == NULL || !w->leaves)
             continue;
-        m->leaves[i] = bytes < COMPACT_STEP_BYTES;
-        *more = *more || !m->leaves[i];
+        m->leaves[i] = moved->live < COMPACT_STEP_BYTES && moved->objects < COMPACT_STEP_OBJECTS;
+        moved->more = moved->more || !m->leaves[i];
+        if (!m->leaves[i])
+            continue;
         *any = true;
-        bytes += w->live;
+        moved->live += w->live;
+        moved->objects++;
     }
     return true;
 }
@@ -107,6 +121,8 @@ static int moving_order(const void *a, const void *b)
 static void frames_sort(struct mover *m)
 {
     size_t kept = 0;
+    if (m->count == 0)
+        return;
     qsort(m->frames, m->count, sizeof *m->frames, moving_order);
     for (size_t i = 0; i < m->count; i++)
         if (i == 0 || moving_order(&m->frames[i], &m->frames[kept - 1]) != 0)
@@ -130,16 +146,23 @@ static bool segment_close(struct mover *m, uint16_t store, struct err *err)
     return true;
 }
 
+/* The object stays where it is, with all that is in it. */
+static bool leave(struct mover *m, const struct sha256 *object, const char *key, const char *what,
+                  struct err *err)
+{
+    struct weight *w = thinner_weight(&m->t->compact, object);
+    w->leaves = false;
+    m->moved->spoiled = true;
+    return object_set_add(&m->t->damaged, object, err) &&
+           err_set(err, ERR_CORRUPT, "%s, which the run in %s names, %s", key, m->from->key, what);
+}
+
 /* Appends a frame to what is being filled for its store. */
 static bool frame_place(struct mover *m, struct moving *frame, uint16_t store, struct span stored,
                         struct err *err)
 {
     struct filling *f = &m->filling[store];
-    struct block_digest is = keys_frame_digest(m->t->config->keys, stored);
 
-    if (!digests_equal(&is, &frame->digest, sizeof is))
-        return err_set(err, ERR_CORRUPT, "a frame that the run in %s names is damaged",
-                       m->from->key);
     if (f->bytes.length + stored.length > PROCESSOR_SEGMENT_BYTES && !segment_close(m, store, err))
         return false;
     if (f->bytes.length == 0) {
@@ -167,7 +190,7 @@ static bool frames_fetch(struct mover *m, size_t *at, struct err *err)
 
     for (; end < m->count && m->frames[end].segment == segment; end++) {
         size_t upto = (size_t)m->frames[end].offset - start + m->frames[end].bytes;
-        if (end > *at && upto > FETCH_BYTES)
+        if (end > *at && (upto > FETCH_BYTES || m->frames[end].offset > start + bytes + FETCH_GAP))
             break;
         bytes = upto > bytes ? upto : bytes;
     }
@@ -182,22 +205,26 @@ static bool frames_fetch(struct mover *m, size_t *at, struct err *err)
     if (to == NULL)
         return buf_ok(&memory, err);
     if (!store_get(m->t->config->targets[store], key, start, mspan_of(to, bytes), err))
-        return false;
+        return err->kind == ERR_NOT_FOUND && leave(m, &object, key, "is missing", err);
     for (; *at < end; ++*at) {
         struct moving *f = &m->frames[*at];
-        if (!frame_place(m, f, store, span_of(to + (f->offset - start), f->bytes), err))
+        struct span stored = span_of(to + (f->offset - start), f->bytes);
+        struct block_digest is = keys_frame_digest(m->t->config->keys, stored);
+        if (!digests_equal(&is, &f->digest, sizeof is))
+            return leave(m, &object, key, "has a damaged frame", err);
+        if (!frame_place(m, f, store, stored, err))
             return false;
     }
     return true;
 }
 
-static bool frames_copy(struct mover *m, uint64_t *bytes, struct err *err)
+static bool frames_copy(struct mover *m, struct err *err)
 {
     for (size_t at = 0; at < m->count;)
         if (!frames_fetch(m, &at, err))
             return false;
     for (size_t i = 0; i < m->count; i++)
-        *bytes += m->frames[i].bytes;
+        m->moved->bytes += m->frames[i].bytes;
     for (size_t s = 0; s < m->t->config->store_count; s++)
         if (!segment_close(m, (uint16_t)s, err))
             return false;
@@ -238,23 +265,17 @@ static bool entries_write(struct mover *m, struct run_builder *b, struct err *er
     }
 }
 
-/* What one record changes. */
-struct moved {
-    uint64_t runs, bytes;
-    bool more; /* than one step may move */
-};
-
 /* *run is replaced by one that names no object that leaves, if it names one. */
 static bool run_move(struct thinner *t, const struct run_place *place, struct record_run *run,
                      struct moved *moved, struct err *err)
 {
     struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
     struct run_builder *b AUTO_RUN_BUILDER = NULL;
-    struct mover m CLEANUP(mover_release) = {.t = t, .from = &stored};
+    struct mover m CLEANUP(mover_release) = {.t = t, .from = &stored, .moved = moved};
     bool any = false;
 
     if (!stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored, err) ||
-        !mover_make(&m, &any, &moved->more, err))
+        !mover_make(&m, &any, err))
         return false;
     if (!any)
         return true;
@@ -262,7 +283,7 @@ static bool run_move(struct thinner *t, const struct run_place *place, struct re
         return false;
     frames_sort(&m);
     moved->runs++;
-    return frames_copy(&m, &moved->bytes, err) && run_builder_make(run_head(stored.run), &b, err) &&
+    return frames_copy(&m, err) && run_builder_make(run_head(stored.run), &b, err) &&
            entries_write(&m, b, err) &&
            thinner_run_put(t, b, run_head(stored.run), &place->run.digest, run, err);
 }
@@ -284,18 +305,20 @@ enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_ran
     for (size_t i = 0; i < own->run_count; i++) {
         r.runs[r.run_count] = own->runs[i].run;
         if (own->runs[i].run.bytes <= MERGE_BYTES_MAX &&
-            !run_move(t, &own->runs[i], &r.runs[r.run_count], &moved, err))
+            !run_move(t, &own->runs[i], &r.runs[r.run_count], &moved, err)) {
+            *more = moved.spoiled;
             return THINNER_FAILED;
+        }
         r.run_count++;
     }
     if (moved.runs == 0)
         return THINNER_IDLE;
     *more = moved.more;
+    t->compact.moved = true; /* it may count, whatever the append says */
     enum thinner_result result = thinner_append(t, &r, err);
     if (result == THINNER_WORKED) {
         t->report.compacted += moved.runs;
         t->report.moved_bytes += moved.bytes;
-        t->compact.moved = true;
     }
     return result;
 }

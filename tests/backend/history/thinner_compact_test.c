@@ -22,29 +22,44 @@ struct fixture {
 };
 
 /* Bytes that nothing makes shorter, by `seed` and block. */
-static void write_blocks(struct fixture *f, uint32_t count, uint64_t seed)
+static void write_every(struct fixture *f, uint32_t first, uint32_t end, uint32_t step,
+                        uint64_t seed)
 {
     uint8_t data[BLOCK_BYTES];
-    for (uint32_t b = 0; b < count; b++) {
+    for (uint32_t b = first; b < end; b += step) {
         specimen_noise(data, sizeof data, seed + b);
         epoch_maker_write(&f->vm.maker, 0, b, 1, data);
     }
+}
+
+static void write_blocks(struct fixture *f, uint32_t count, uint64_t seed)
+{
+    write_every(f, 0, count, 1, seed);
+}
+
+static void cut(struct fixture *f)
+{
+    epoch_maker_cut(&f->vm.maker);
+    made_vm_apply(&f->vm);
+}
+
+static void begin_empty(struct fixture *f, uint32_t blocks, bool encrypt)
+{
+    *f = (struct fixture){.policy = made_policy("1s:all", 0, GRACE_MS)};
+    made_vm_init(&f->vm, 1, blocks);
+    f->vm.maker.encrypt = encrypt;
 }
 
 /* Epoch 1 has all blocks, epoch 2 those up to `again`; when epoch 1 has gone its object holds what
  * the merged run still refers to. */
 static void begin_as(struct fixture *f, uint32_t again, bool encrypt)
 {
-    *f = (struct fixture){.policy = made_policy("1s:all", 0, GRACE_MS)};
-    made_vm_init(&f->vm, 1, BLOCKS);
-    f->vm.maker.encrypt = encrypt;
+    begin_empty(f, BLOCKS, encrypt);
     write_blocks(f, BLOCKS, 1);
-    epoch_maker_cut(&f->vm.maker);
-    made_vm_apply(&f->vm);
+    cut(f);
     f->vm.maker.clock_ms += 3600000;
     write_blocks(f, again, 1001);
-    epoch_maker_cut(&f->vm.maker);
-    made_vm_apply(&f->vm);
+    cut(f);
 }
 
 static void begin(struct fixture *f, uint32_t again)
@@ -256,6 +271,83 @@ static void what_is_damaged_does_not_move(void **state)
     end(&f);
 }
 
+/* The damaged one does not keep others from moving, and nothing is copied again and again. */
+static void what_is_damaged_keeps_nothing_else(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err err = ERR_NONE;
+    struct largest l = {.bytes = 0};
+    begin_empty(&f, 2 * BLOCKS, true);
+    write_every(&f, 0, BLOCKS, 1, 1);
+    epoch_maker_hole(&f.vm.maker, 0, 2 * BLOCKS - 1, 1); /* the largest */
+    cut(&f);
+    check_ok(store_list(f.vm.target, MADE_VM "/segments/", NULL, largest_see, &l, &err), err);
+    assert_true(memory_bucket_damage(f.vm.target_bucket, l.key, 60 * BLOCK_BYTES, 1));
+    write_every(&f, BLOCKS, 2 * BLOCKS - 1, 1, 1);
+    cut(&f);
+    f.vm.maker.clock_ms += 3600000;
+    write_every(&f, 0, AGAIN, 1, 1001);
+    write_every(&f, BLOCKS, BLOCKS + AGAIN, 1, 1001);
+    cut(&f);
+    struct thinner_report report = settle(&f);
+    assert_int_equal(report.compacted, 1);
+    assert_true(memory_bucket_has(f.vm.target_bucket, l.key));
+    report = settle(&f);
+    assert_int_equal(report.compacted, 0);
+    assert_int_equal(report.dropped, 0);
+    end(&f);
+}
+
+/* What is left of one frame in many pieces is weighed once. */
+static void a_frame_in_pieces_weighs_what_it_is(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin_empty(&f, BLOCKS, true);
+    write_blocks(&f, BLOCKS, 1);
+    cut(&f);
+    f.vm.maker.clock_ms += 3600000;
+    write_blocks(&f, BLOCKS - FRAME_BLOCKS_MAX, 1001);
+    write_every(&f, BLOCKS - FRAME_BLOCKS_MAX, BLOCKS, 2, 1001);
+    cut(&f);
+    assert_int_equal(settle(&f).compacted, 1);
+    end(&f);
+}
+
+/* A page of a run: what the run names stays, and all else goes on. */
+static void a_damaged_run_stops_nothing(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err err = ERR_NONE;
+    struct run_place *runs AUTO_FREE = NULL;
+    size_t count;
+    char hex[2 * SHA256_BYTES + 1], key[KEY_MAX];
+    begin_empty(&f, 4096, true);
+    for (uint32_t b = 0; b < 4096; b++)
+        epoch_maker_fill(&f.vm.maker, 0, b, 1 + b);
+    cut(&f);
+    struct history *h = made_vm_history(&f.vm);
+    check_ok(history_runs(h, history_tip(h), &runs, &count, &err), err);
+    assert_int_equal(count, 1);
+    hex_of(runs[0].run.object.bytes, SHA256_BYTES, hex);
+    key_segment(key, MADE_VM, hex);
+    assert_true(runs[0].run.bytes > 40000);
+    assert_true(memory_bucket_damage(f.vm.target_bucket, key,
+                                     runs[0].run.offset + runs[0].run.bytes - 100, 1));
+    history_close(&h);
+    f.vm.maker.clock_ms += 3600000;
+    for (uint32_t b = 0; b < 4000; b++)
+        epoch_maker_fill(&f.vm.maker, 0, b, 10001 + b);
+    cut(&f);
+    struct thinner_report report = settle(&f);
+    assert_int_equal(report.points, 1);
+    assert_int_equal(report.compacted, 0);
+    assert_true(memory_bucket_has(f.vm.target_bucket, key));
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +355,9 @@ int main(void)
         cmocka_unit_test(an_object_that_is_half_alive_stays),
         cmocka_unit_test(killed_at_any_store_call_it_ends_in_the_same_state),
         cmocka_unit_test(what_is_damaged_does_not_move),
+        cmocka_unit_test(what_is_damaged_keeps_nothing_else),
+        cmocka_unit_test(a_frame_in_pieces_weighs_what_it_is),
+        cmocka_unit_test(a_damaged_run_stops_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
