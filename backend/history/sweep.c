@@ -151,6 +151,40 @@ static void fork_report(struct sweep *s, uint64_t epoch)
     memcpy(s->fork, text, sizeof text);
 }
 
+static int number_order(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Entries that a list which lags does not show: from the newest that may go down to the first that
+ * is not there. Left behind, they would stand before slots that are freed later, and whoever slept
+ * since would find the entry that he knows, and a free slot behind it. */
+static bool unlisted_add(const struct sweep *s, const struct history_head *head, struct numbers *n,
+                         struct err *err)
+{
+    size_t shown = n->count;
+    for (uint64_t e = head->epoch - 1; e-- > 0 && n->count < SWEEP_ENTRIES_MAX;) {
+        char key[KEY_MAX];
+        uint64_t bytes;
+        while (shown > 0 && n->list[shown - 1] > e)
+            shown--;
+        if (shown > 0 && n->list[shown - 1] == e)
+            continue;
+        key_epoch(key, s->config->vm, head->generation, e);
+        if (!store_size(s->config->caches[0], key, &bytes, err)) {
+            if (err->kind != ERR_NOT_FOUND)
+                return false;
+            break;
+        }
+        if (!number_add(n, e))
+            break;
+    }
+    if (n->count > 0)
+        qsort(n->list, n->count, sizeof *n->list, number_order);
+    return true;
+}
+
 /* Keeps in `ours` the entries that may go and in `forks` those that must stay. */
 static bool entries_judge(struct sweep *s, const struct history_head *head, struct numbers *ours,
                           struct numbers *forks, struct err *err)
@@ -161,7 +195,8 @@ static bool entries_judge(struct sweep *s, const struct history_head *head, stru
 
     generation_name(head->generation, generation);
     there.prefix = (size_t)snprintf(prefix, sizeof prefix, "%s/%s/", s->config->vm, generation);
-    if (!store_list(s->config->caches[0], prefix, NULL, entry_see, &there, err))
+    if (!store_list(s->config->caches[0], prefix, NULL, entry_see, &there, err) ||
+        (head->epoch >= 2 && !unlisted_add(s, head, &there, err)))
         return false;
     for (size_t i = 0; i < there.count && !there.short_of_memory; i++) {
         bool is_ours = false;
