@@ -148,9 +148,15 @@ void oracle_check_all(struct sim *s, const struct host *winner)
     }
     struct history_point newest = history_point(h, points - 1);
     must(s, newest.generation.id == s->newest.id);
+    /* Not its shot: another host's, of the same millisecond, may be the one that is found. */
+    uint8_t *shown[SIM_DISKS];
     for (size_t i = 0; i < SIM_DISKS; i++)
-        must(s,
-             memcmp(oracle_shot(s, &newest)->content[i], winner->model[i], s->disk_bytes[i]) == 0);
+        shown[i] = sim_memory(s->disk_bytes[i]);
+    (void)oracle_check(s, h, &newest, shown);
+    for (size_t i = 0; i < SIM_DISKS; i++) {
+        must(s, memcmp(shown[i], winner->model[i], s->disk_bytes[i]) == 0);
+        free(shown[i]);
+    }
     for (size_t i = 0; i < s->ended_count; i++) {
         struct history_head head;
         must(s, history_line(h, s->ended[i].generation, &head));
