@@ -39,7 +39,8 @@ step_killed() { sed -n "$1p" "$TMP/steps" 2>/dev/null | sed "s|$TMP/||g" || true
 fuse_mounts() { findmnt -rnt fuse.farshore -o TARGET | grep "^$TMP/" | sort -u || true; }
 count_files() { find "$@" -type f 2>/dev/null | wc -l; }
 disks() { count_files "$TMP/$1/state/disks"; }
-pins() { find "$TMP/target" "$TMP/cache" -path '*/pins/*' -type f | wc -l; }
+# But for leases: a view has one for as long as it is open, and one more while it renews it.
+pins() { find "$TMP/target" "$TMP/cache" -path '*/pins/*' -type f ! -name 'lease-*' | wc -l; }
 guests() {
     local p name
     for p in "$TMP"/pid-*; do
