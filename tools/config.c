@@ -389,6 +389,12 @@ bool settings_save(struct world *w, const struct paths *p, const struct settings
            settings_save_locked(w, p, s, err);
 }
 
+void settings_sizes(const struct settings *s, uint64_t out[VM_DISKS_MAX])
+{
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        out[i] = s->disks[i].size_bytes;
+}
+
 bool settings_change(struct world *w, const struct paths *p, const char *vm,
                      settings_change_fn *change, void *context, struct err *err)
 {

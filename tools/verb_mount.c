@@ -79,8 +79,7 @@ static bool keep(const struct verb_call *call, const struct settings *s, const c
     if (length <= 0)
         return err_errno(err, errno, "/proc/self/exe");
     program[length] = '\0';
-    for (uint16_t i = 0; i < s->disk_count; i++)
-        sizes[i] = s->disks[i].size_bytes;
+    settings_sizes(s, sizes);
     size_t memory_bytes = source_memory_bytes(sizes, s->disk_count);
     if (s->origin.generation.number != 0)
         memory_bytes += source_origin_memory_bytes(sizes, s->disk_count);

@@ -311,8 +311,7 @@ static bool take_memory(struct worker *w, struct err *err)
 {
     const struct settings *s = &w->vm.settings;
     uint64_t sizes[VM_DISKS_MAX];
-    for (uint16_t i = 0; i < s->disk_count; i++)
-        sizes[i] = s->disks[i].size_bytes;
+    settings_sizes(s, sizes);
     return worker_memory_grow(&w->inherited, source_memory_bytes(sizes, s->disk_count), err);
 }
 

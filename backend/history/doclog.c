@@ -413,15 +413,15 @@ static bool put_settled(struct doclog *l, uint64_t n, struct span stored, struct
 
 bool doclog_append(struct doclog *l, struct span document, struct err *err)
 {
-    struct err unused;
-    err = err != NULL ? err : &unused;
     struct world *w = l->vault->world;
     struct buf stored AUTO_BUF = BUF_NONE;
+    struct err unused;
     struct sha256 content = sha256_of(document);
     struct seal_salt salt;
     uint64_t n = l->newest == DOCLOG_NONE ? 0 : l->newest + 1;
     uint64_t now_ms = w->ops->realtime_ns(w) / 1000000;
 
+    err = err != NULL ? err : &unused;
     return salt_make(l->vault->keys, SEAL_HISTORY, w, 0, n, now_ms, &content, &salt, err) &&
            doclog_encode(l->vault, l->name, n, &l->digest, now_ms, document, &salt, &stored, err) &&
            put_settled(l, n, buf_span(&stored), err);

@@ -45,25 +45,22 @@ static enum thinner_result failed(struct thinner *t, struct err *err)
 
 static struct weight *weight_at(struct weight *table, size_t room, const struct sha256 *object)
 {
-    static const struct sha256 none;
     uint64_t hash;
     memcpy(&hash, object->bytes, sizeof hash);
     size_t i = (size_t)hash & (room - 1);
-    while (!digests_equal(&table[i].object, object, sizeof *object) &&
-           !digests_equal(&table[i].object, &none, sizeof none))
+    while (table[i].known && !digests_equal(&table[i].object, object, sizeof *object))
         i = (i + 1) & (room - 1);
     return &table[i];
 }
 
 static bool weights_grow(struct thinner_compact *c, struct err *err)
 {
-    static const struct sha256 none;
     size_t room = c->room > 0 ? c->room * 2 : 1024;
     struct weight *bigger = calloc(room, sizeof *bigger);
     if (bigger == NULL)
         return err_errno(err, ENOMEM, "weighing objects");
     for (size_t i = 0; i < c->room; i++)
-        if (!digests_equal(&c->weights[i].object, &none, sizeof none))
+        if (c->weights[i].known)
             *weight_at(bigger, room, &c->weights[i].object) = c->weights[i];
     free(c->weights);
     c->weights = bigger;

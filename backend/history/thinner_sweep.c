@@ -57,23 +57,16 @@ static bool live_list(struct thinner *t, struct run_place **out, size_t *count, 
 static bool run_mark(struct thinner *t, const struct run_place *place, struct err *err)
 {
     struct stored_run stored AUTO_STORED_RUN = {.run = NULL};
-    char key[RUN_SEGMENT_NAME_MAX];
-    struct sha256 segment;
+    struct sha256 object;
     uint16_t store;
 
     if (!object_set_add(&t->sweep.needed, &place->run.object, err) ||
         !stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &stored, err))
         return false;
-    for (uint32_t i = 0; i < run_segments(stored.run); i++) {
-        const char *name = run_segment_name(stored.run, i);
-        if (strcmp(name, RUN_SEGMENT_SELF) == 0)
-            continue;
-        if (!segment_name_parse(name, &store, key) || !history_run_object_parse(key, &segment))
-            return err_set(err, ERR_CORRUPT, "%s names the segment '%s', which is nowhere",
-                           stored.key, name);
-        if (!object_set_add(&t->sweep.needed, &segment, err))
+    for (uint32_t i = 0; i < run_segments(stored.run); i++)
+        if (!thinner_segment(&stored, i, &store, &object, err) ||
+            !object_set_add(&t->sweep.needed, &object, err))
             return false;
-    }
     return true;
 }
 

@@ -12,6 +12,7 @@
  *   started -report_ready-> ready -death-> (the next is started, at once or after a short pause)
  *   started -report_failure or death-> the first one: the mount is undone and keeper_run fails;
  *                                      a later one: tried again until give_up_seconds have passed
+ *   ready -becomes the next itself-> ready (source_mount_restart; the keeper sees nothing of it)
  *   any -report_finished, then exit-> the keeper frees all and ends
  *
  * Signals: SIGTERM and SIGINT ask for an unmount; while files are open on the mount it goes on.

@@ -97,6 +97,27 @@ static void of_two_writers_the_second_is_told_to_read_on(void **state)
     check_newest(&f->vault, "b1");
 }
 
+/* The log as a writer of its own sees it, over a store that a test may hook. It stays where it is.
+ */
+struct own_log {
+    struct store *store;
+    struct doclog_vault vault;
+    struct doclog log;
+};
+
+static void own_log_begin(const struct doc_vault *f, struct own_log *o)
+{
+    o->store = memory_store_open(f->bucket);
+    o->vault = f->vault;
+    o->vault.target = o->store;
+    doclog_begin(&o->log, &o->vault, "failover");
+}
+
+static void own_log_end(struct own_log *o)
+{
+    store_close(&o->store);
+}
+
 #define WRITERS 4
 #define ADDED   12
 
@@ -109,25 +130,22 @@ struct adder {
 static void *add(void *context)
 {
     const struct adder *a = context;
-    struct store *store AUTO_STORE = memory_store_open(a->vault->bucket);
-    struct doclog_vault vault = a->vault->vault;
-    struct doclog l;
-    vault.target = store;
-    doclog_begin(&l, &vault, "failover");
+    struct own_log own CLEANUP(own_log_end) = {.store = NULL};
+    own_log_begin(a->vault, &own);
     for (;;) {
         struct buf out AUTO_BUF = BUF_NONE;
         struct err err = ERR_NONE;
         char text[WRITERS + 1] = "aaaa";
-        if (doclog_newest(&l, &out, &err))
+        if (doclog_newest(&own.log, &out, &err))
             memcpy(text, out.data, WRITERS);
         else if (err.kind != ERR_NOT_FOUND)
             return "reading";
         if (text[a->own]++ == 'a' + ADDED)
             return NULL;
-        if (!doclog_append(&l, span_of_text(text), &err) && err.kind != ERR_EXISTS &&
+        if (!doclog_append(&own.log, span_of_text(text), &err) && err.kind != ERR_EXISTS &&
             err.kind != ERR_TRANSIENT)
             return "appending";
-        if (!doclog_tidy(&l, &err))
+        if (!doclog_tidy(&own.log, &err))
             return "tidying";
     }
 }
@@ -168,21 +186,18 @@ static void go_on_then(void *context, const struct memory_call *call, bool ok)
 /* Appends "ours" as entry `n`, and others `entries` behind it before the append returns. */
 static bool overtaken_append(struct doc_vault *f, unsigned n, unsigned entries, struct err *err)
 {
-    struct store *store AUTO_STORE = memory_store_open(f->bucket);
+    struct own_log own CLEANUP(own_log_end) = {.store = NULL};
     struct meanwhile m = {.vault = &f->vault, .entries = entries};
-    struct doclog_vault vault = f->vault;
     struct buf out AUTO_BUF = BUF_NONE;
-    struct doclog l;
     go_on(&f->vault, n);
-    vault.target = store;
-    doclog_begin(&l, &vault, "failover");
+    own_log_begin(f, &own);
     if (n > 0)
-        check_ok(doclog_newest(&l, &out, err), *err);
-    memory_store_hook(store, NULL, go_on_then, &m);
-    bool good = doclog_append(&l, span_of_text("ours"), err);
+        check_ok(doclog_newest(&own.log, &out, err), *err);
+    memory_store_hook(own.store, NULL, go_on_then, &m);
+    bool good = doclog_append(&own.log, span_of_text("ours"), err);
     assert_int_equal(m.entries, 0);
     if (good)
-        assert_int_equal(l.newest, n);
+        assert_int_equal(own.log.newest, n);
     return good;
 }
 
@@ -244,20 +259,18 @@ static void an_entry_that_is_put_again_long_after_it_went_is_doubt_and_no_head(v
 {
     struct doc_vault *f = *state;
     for (unsigned n = 0; n < 6; n += 5) { /* as entry 0, and as another */
-        struct store *store AUTO_STORE = memory_store_open(f->bucket);
-        struct doclog_vault vault = f->vault;
+        struct own_log writer CLEANUP(own_log_end) = {.store = NULL};
         struct buf out AUTO_BUF = BUF_NONE;
         struct err err = ERR_NONE;
-        struct doclog writer, reader;
+        struct doclog reader;
         struct put_twice p = {.vault = &f->vault, .reader = &reader};
         go_on(&f->vault, n);
-        vault.target = store;
-        doclog_begin(&writer, &vault, "failover");
+        own_log_begin(f, &writer);
         doclog_begin(&reader, &f->vault, "failover");
         if (n > 0)
-            check_ok(doclog_newest(&writer, &out, &err), err);
-        memory_store_hook(store, put_twice, NULL, &p);
-        check_fails(doclog_append(&writer, span_of_text("ours"), &err), err, ERR_TRANSIENT);
+            check_ok(doclog_newest(&writer.log, &out, &err), err);
+        memory_store_hook(writer.store, put_twice, NULL, &p);
+        check_fails(doclog_append(&writer.log, span_of_text("ours"), &err), err, ERR_TRANSIENT);
         assert_int_equal(p.puts, 2);
         assert_int_equal(reader.newest, n);
         check_fails(doclog_append(&reader, span_of_text("more"), &err), err, ERR_TRANSIENT);
@@ -276,18 +289,15 @@ static enum memory_fault deny_after_a_put(void *context, const struct memory_cal
 static void what_may_be_there_is_doubt_whatever_the_store_says_then(void **state)
 {
     struct doc_vault *f = *state;
-    struct store *store AUTO_STORE = memory_store_open(f->bucket);
-    struct doclog_vault vault = f->vault;
+    struct own_log own CLEANUP(own_log_end) = {.store = NULL};
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
-    struct doclog l;
     bool put = false;
     go_on(&f->vault, 5);
-    vault.target = store;
-    doclog_begin(&l, &vault, "failover");
-    check_ok(doclog_newest(&l, &out, &err), err);
-    memory_store_hook(store, deny_after_a_put, NULL, &put);
-    check_fails(doclog_append(&l, span_of_text("ours"), &err), err, ERR_TRANSIENT);
+    own_log_begin(f, &own);
+    check_ok(doclog_newest(&own.log, &out, &err), err);
+    memory_store_hook(own.store, deny_after_a_put, NULL, &put);
+    check_fails(doclog_append(&own.log, span_of_text("ours"), &err), err, ERR_TRANSIENT);
     check_newest(&f->vault, "ours");
 }
 
@@ -310,16 +320,13 @@ static enum memory_fault fail_there(void *context, const struct memory_call *cal
 static bool change_with(struct doc_vault *f, struct faulty *fault, const char *text,
                         uint64_t *calls, struct err *err)
 {
-    struct store *store AUTO_STORE = memory_store_open(f->bucket);
-    struct doclog_vault vault = f->vault;
+    struct own_log own CLEANUP(own_log_end) = {.store = NULL};
     struct buf out AUTO_BUF = BUF_NONE;
-    struct doclog l;
-    memory_store_hook(store, fail_there, NULL, fault);
-    vault.target = store;
-    doclog_begin(&l, &vault, "failover");
-    bool good = (doclog_newest(&l, &out, err) || err->kind == ERR_NOT_FOUND) &&
-                doclog_append(&l, span_of_text(text), err) && doclog_tidy(&l, err);
-    *calls = memory_store_calls(store);
+    own_log_begin(f, &own);
+    memory_store_hook(own.store, fail_there, NULL, fault);
+    bool good = (doclog_newest(&own.log, &out, err) || err->kind == ERR_NOT_FOUND) &&
+                doclog_append(&own.log, span_of_text(text), err) && doclog_tidy(&own.log, err);
+    *calls = memory_store_calls(own.store);
     return good;
 }
 
@@ -443,23 +450,20 @@ static void who_slept_while_the_log_was_tidied_puts_nothing_that_counts(void **s
 static void a_poll_costs_two_reads_and_says_what_is_new(void **state)
 {
     struct doc_vault *f = *state;
-    struct store *store AUTO_STORE = memory_store_open(f->bucket);
-    struct doclog_vault vault = f->vault;
+    struct own_log own CLEANUP(own_log_end) = {.store = NULL};
     struct buf out AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
-    struct doclog l;
     bool changed = false;
     go_on(&f->vault, 3);
-    vault.target = store;
-    doclog_begin(&l, &vault, "failover");
-    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    own_log_begin(f, &own);
+    check_ok(doclog_poll(&own.log, &out, &changed, &err), err);
     assert_true(changed);
-    uint64_t calls = memory_store_calls(store);
-    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    uint64_t calls = memory_store_calls(own.store);
+    check_ok(doclog_poll(&own.log, &out, &changed, &err), err);
     assert_false(changed);
-    assert_true(memory_store_calls(store) - calls <= 3);
+    assert_true(memory_store_calls(own.store) - calls <= 3);
     go_on(&f->vault, 40); /* past what it knew */
-    check_ok(doclog_poll(&l, &out, &changed, &err), err);
+    check_ok(doclog_poll(&own.log, &out, &changed, &err), err);
     assert_true(changed);
     assert_true(span_equal(buf_span(&out), span_of_text("entry 42")));
 }
