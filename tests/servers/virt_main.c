@@ -8,6 +8,7 @@
 #include "tests/support/check.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -394,6 +395,7 @@ static int open_host(void **state)
 {
     (void)state;
     struct err err = ERR_NONE;
+    signal(SIGPIPE, SIG_IGN);
     snprintf(folder, sizeof folder, "%s", getenv("FARSHORE_VIRT_FOLDER"));
     check_ok(virt_open(world_real(), getenv("FARSHORE_VIRT_A"), &virt, &err), err);
     return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * The hypervisor of a host: libvirt behind a seam, so that verbs can be tested over another.
  * Domains and networks are known by name. A handle may be used by any thread, one call at a time
- * each; it does not outlive a fork, so open it after the last one. Built without libvirt,
- * virt_open says so and verbs run the user's own commands (commands.h).
+ * each; it does not outlive a fork, so open it after the last one. The process ignores SIGPIPE: a
+ * libvirt that dies in a call would end it. Built without libvirt, virt_open says so and verbs run
+ * the user's own commands (commands.h).
  *
  * Errors: NOT_FOUND no such domain or network · EXISTS the name or uuid is another's · TRANSIENT
  * libvirt or the guest did not answer in time · DENIED · INVALID not in this state, or not with
