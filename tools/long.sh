@@ -5,12 +5,12 @@
 # overload runs beside the others; a row's words are in build/long.ROW.
 #   overload   a guest that writes five times what goes up, for OVERLOAD_SECONDS (3600); full file
 #              systems, a host short of memory, a store that refuses half of all requests
-#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (8); a target that
+#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (9); a target that
 #              passed is not run again for the same commit, whichever other failed
 #   simulator  SIM_HISTORIES (100,000) fresh histories
 #   thinning   retention against its own oracle, from THINNING_SEEDS (1000) seeds
 #   failn      every call of six operations failed once and for ever, in one process, under
-#              AddressSanitizer, and through real mounts (tests/failn); FAILN_SHARE of each is run
+#              AddressSanitizer, and, FAILN_MOUNTS at once (8), through real mounts (tests/failn)
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   kills      every kill test at full strength
 #   verbs      each failover verb killed behind each of its steps, of its job, of its job elsewhere
@@ -24,8 +24,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=8}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
-: "${FENCING_ROUNDS:=6}" "${OVERLOAD_SECONDS:=3600}"
+: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=9}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
+: "${FAILN_MOUNTS:=8}" "${FENCING_ROUNDS:=6}" "${OVERLOAD_SECONDS:=3600}"
 export FARSHORE_TEST_REQUIRE=1
 
 e2e() { bash "tests/e2e/$1_test.sh" "$PWD" "$PWD/build/farshore"; }
@@ -42,26 +42,44 @@ row_fuzz() {
     export FUZZ_SECONDS FUZZ_DONE=build-fuzz/fuzz.$commit
     printf '%s\n' tests/fuzz/*_fuzz.c | xargs -P "$FUZZ_JOBS" -n 1 bash tools/fuzz.sh
 }
-# On every processor; a broken promise prints its seed.
+# The command JOBS times at once, each with its number, from 0, as the last word; fails when one does.
+on_each() { # JOBS COMMAND...
+    local job failed=0 pids=()
+    for job in $(seq 0 $(($1 - 1))); do "${@:2}" "$job" & pids+=($!); done
+    for job in "${pids[@]}"; do wait "$job" || failed=1; done
+    return $failed
+}
+# A broken promise prints its seed.
+histories() { # JOB
+    SIM_FIRST=$((first + $1 * SIM_HISTORIES)) SIM_FRESH=$((SIM_HISTORIES / jobs)) \
+        build/tests/test.sim.sim >"build/simulator.$1" 2>/dev/null
+}
 row_simulator() {
-    local job jobs first failed=0 pids=()
+    local jobs first failed=0
     jobs=$(nproc) first=$(($(date +%s) * 1000000))
-    for job in $(seq "$jobs"); do
-        SIM_FIRST=$((first + job * SIM_HISTORIES)) SIM_FRESH=$((SIM_HISTORIES / jobs)) \
-            build/tests/test.sim.sim >"build/simulator.$job" 2>/dev/null &
-        pids+=($!)
-    done
-    for job in "${!pids[@]}"; do wait "${pids[$job]}" || failed=1; done
+    on_each "$jobs" histories || failed=1
     grep -hE '^sim:|histories|copied' build/simulator.*
     return $failed
 }
-row_thinning() { THINNING_ROUNDS=$THINNING_SEEDS THINNING_SEED=1 build/tests/test.fs.view.thinning; }
+retention() { # JOB
+    THINNING_ROUNDS=$((THINNING_SEEDS / jobs)) THINNING_SEED=$((1 + $1 * THINNING_SEEDS)) \
+        build/tests/test.fs.view.thinning
+}
+row_thinning() {
+    local jobs
+    jobs=$(nproc)
+    on_each "$jobs" retention
+}
+through_mounts() { # JOB
+    FAILN_SHARE=$FAILN_MOUNTS FAILN_PART=$1 bash tests/failn/fuse.sh "$PWD" "$PWD/build/farshore"
+}
 row_failn() {
     build build-asan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SANITIZE=address,undefined
-    local failed=0
+    local failed=0 mounts
+    on_each "$FAILN_MOUNTS" through_mounts & mounts=$! # they mostly wait
     build/tests/test.failn.failn || failed=1
     build-asan/tests/test.failn.failn || failed=1
-    bash tests/failn/fuse.sh "$PWD" "$PWD/build/farshore" || failed=1
+    wait "$mounts" || failed=1
     return $failed
 }
 row_mutate() { tools/mutate.sh; }

@@ -11,7 +11,7 @@
 GATE=$TMP/gate
 GATED=$(dirname "$FARSHORE")/tests/failn_farshore
 gate() { "$(dirname "$FARSHORE")/tests/failn_gate" "$GATE" "$@"; }
-: "${FAILN_SHARE:=1}"
+: "${FAILN_SHARE:=1}" "${FAILN_PART:=0}"
 ONLY=${3:-*}
 ulimit -c 0
 
@@ -125,7 +125,7 @@ for operation in mount recover; do
         for mode in once ever; do
             # shellcheck disable=SC2053 # a pattern
             [[ $mode:$hash:$what == $ONLY ]] || continue
-            [ $((16#${hash:8} % FAILN_SHARE)) -eq 0 ] || continue
+            [ $((16#${hash:8} % FAILN_SHARE)) -eq "$FAILN_PART" ] || continue
             forget_logs
             gate "$mode" "$hash"
             "operation_$operation"
