@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Decisions that meet trouble: two target hosts race for one failover; a planned failover stops the
-# source and cannot go on; one that died is not carried out long after another one was made; the
-# target host is lost in the middle, and comes back. The source is mounted where no setting says.
+# Decisions that meet trouble: two target hosts race for one failover; two commands of one host want
+# to act at once; a planned failover stops the source and cannot go on; one that died is not carried
+# out long after another one was made; the target host is lost in the middle, and comes back. The
+# source is mounted where no setting says.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 counting_hosts a b c
@@ -45,6 +46,21 @@ for round in 1 2; do
     alone_on a
     [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
 done
+
+say "a command waits while another one of its host acts"
+point
+stop_counter a web
+exec 9>"$TMP/b/run/web.turn"
+flock 9
+B failover web --host b >"$TMP/out-b" 2>&1 9>&- & waits=$!
+sleep 3
+! runs_on b || fail "it did not wait"
+kill -0 $waits || fail "it gave up: $(tail -1 "$TMP/out-b")"
+exec 9>&-
+wait $waits || fail "$(tail -1 "$TMP/out-b")"
+alone_on b
+B cancel web >/dev/null
+alone_on a
 
 say "a planned failover that cannot go on is given again, or cancelled"
 stop_short() { # nothing reaches the cache store from b

@@ -92,6 +92,7 @@ expect_exit 4 'to b' A mount web "$TMP/src"
 say "reprotect: what is on the old disk need not cross"
 B reprotect web --json >"$TMP/reprotect.json"
 [ "$(state B)" = none ] || fail "state $(state B) after reprotect"
+grep -q 'protected from there' "$TMP/a/state/vms/web/moved" || fail "its disks were read without a fence of its own"
 wait_for 20 counts b-web
 expect_exit 4 'to b' A mount web "$TMP/src"
 
