@@ -174,7 +174,7 @@ static uint64_t step_idle(struct shipper *s)
     /* Who ships nothing for long, because it is paused or cuts seldom, must learn all the same that
      * the VM was claimed elsewhere: settling looks at the slot. A heartbeat would meet the fence.
      */
-    if (now >= s->slot_seen_ms + HEARTBEAT_MS + HEARTBEAT_MS / 10) {
+    if (ship_is_behind(s) || now >= s->slot_seen_ms + HEARTBEAT_MS + HEARTBEAT_MS / 10) {
         s->phase = SHIP_SETTLE;
         return 0;
     }

@@ -158,6 +158,9 @@ void ship_answer(struct shipper *s, uint64_t ticket, uint64_t point_ms, uint64_t
                  const struct err *err);
 /* Looks at the processor's progress in the cache store. */
 void ship_look(struct shipper *s);
+/* The target has an epoch of this log that we know nothing of: an attempt in doubt, late, or the
+ * epochs of another source. */
+bool ship_is_behind(const struct shipper *s);
 /* Something waits to be applied: the next look is not later than the pace of the cuts. */
 void ship_look_soon(struct shipper *s);
 void ship_publish(struct shipper *s);

@@ -174,6 +174,17 @@ static void fence_overtaken(struct shipper *s)
     ship_fence(s, why);
 }
 
+/* A slot of ours that is empty was freed when the target has gone beyond it: not with ours. */
+static void fence_behind(struct shipper *s)
+{
+    char why[160];
+    snprintf(why, sizeof why,
+             "the target has applied epoch %llu, and ours end at %llu: another source ships as "
+             "this one",
+             (unsigned long long)s->seen.applied_epoch, (unsigned long long)s->state.epoch);
+    ship_fence(s, why);
+}
+
 uint64_t ship_settle(struct shipper *s)
 {
     struct err err = ERR_NONE;
@@ -205,6 +216,10 @@ uint64_t ship_settle(struct shipper *s)
             ship_point_made(s);
         break;
     case NUMLOG_ABSENT:
+        if (ship_is_behind(s)) {
+            fence_behind(s);
+            return 0;
+        }
         ok = settle_absent(s, &err);
         break;
     case NUMLOG_OVERTAKEN:
@@ -362,6 +377,11 @@ void ship_look(struct shipper *s)
 {
     take_progress(s);
     s->next_look_ms = ship_now_ms(s) + look_pause_ms(s);
+}
+
+bool ship_is_behind(const struct shipper *s)
+{
+    return s->seen.applied_epoch > s->state.epoch;
 }
 
 void ship_look_soon(struct shipper *s)

@@ -403,15 +403,11 @@ static void an_end_object_in_doubt_is_found_again_and_not_put_twice(void **state
     check_chain(r);
 }
 
-/* The put was given up as absent, and arrives after all when its block has gone back to what the
- * replica had before: the digest file must not say that it still has it. */
-static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **state)
+/* An end object is put and given up as absent; `late` is what may still arrive at `key`. */
+static void give_up_a_put(struct fixture *f, struct buf *late, char key[KEY_MAX])
 {
-    struct fixture *f = *state;
     struct rig *r = f->rig;
-    struct buf late AUTO_BUF = BUF_NONE;
     struct err err = ERR_NONE;
-    char key[KEY_MAX];
     rig_write(r, 0, 7, 1, 1);
     rig_ship_all(r);
     epoch_key(r, r->shipper->state.epoch + 1, key);
@@ -421,9 +417,19 @@ static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **sta
     shipper_step(r->shipper);
     assert_int_equal(r->shipper->phase, SHIP_SETTLE);
     f->trouble.left = 0;
-    check_ok(store_load(r->store, key, EPOCH_BYTES_MAX, &late, &err), err);
+    check_ok(store_load(r->store, key, EPOCH_BYTES_MAX, late, &err), err);
     memory_bucket_drop(r->cache, key);
     step_to(r, SHIP_IDLE);
+}
+
+/* It arrives after all when its block has gone back to what the replica had before: the digest file
+ * must not say that it still has it. */
+static void an_end_object_that_arrives_late_leaves_no_block_for_known(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct buf late AUTO_BUF = BUF_NONE;
+    char key[KEY_MAX];
+    give_up_a_put(*state, &late, key);
     rig_write(r, 0, 7, 1, 1);
     memory_bucket_set(r->cache, key, buf_span(&late));
     rig_write(r, 0, 9, 1, 5); /* something to put, which finds the slot taken */
@@ -697,6 +703,45 @@ static void our_newest_entry_gone_is_seen_when_it_is_opened(void **state)
     memory_bucket_drop(r->cache, key);
     rig_open(r);
     step_to(r, SHIP_FENCED);
+}
+
+static void tell_applied(struct rig *r, uint64_t epoch)
+{
+    struct err err = ERR_NONE;
+    uint64_t number = 0;
+    struct processor_config config = {
+        .world = r->world, .vm = RIG_VM, .keys = r->keys, .caches = &r->store};
+    struct processor_progress progress = {
+        .generation = r->generation, .applied_epoch = epoch, .health = "ok"};
+    check_ok(progress_put(&config, &progress, &number, &err), err);
+}
+
+/* Asleep while its copy went on: the slot behind its newest entry was used and is free again. */
+static void a_target_beyond_our_entries_fences_for_good(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    tell_applied(r, r->shipper->state.epoch + 2);
+    rig_write(r, 0, 7, 1, 1);
+    rig_advance_ms(r, 61000);
+    step_to(r, SHIP_FENCED);
+    assert_non_null(strstr(rig_status(r).reason, "another source ships as this one"));
+    fenced_for_good(r);
+}
+
+static void an_end_object_that_arrives_late_and_is_applied_fences_nobody(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct buf late AUTO_BUF = BUF_NONE;
+    char key[KEY_MAX];
+    give_up_a_put(*state, &late, key);
+    uint64_t slot = r->shipper->state.epoch + 1;
+    memory_bucket_set(r->cache, key, buf_span(&late));
+    tell_applied(r, slot);
+    rig_advance_ms(r, 61000);
+    step_times(r, 3); /* the look, the slot, and on */
+    assert_int_equal(r->shipper->state.epoch, slot);
+    assert_int_not_equal(r->shipper->phase, SHIP_FENCED);
+    check_chain(r);
 }
 
 static void a_fenced_source_answers_requests_by_name_and_keeps_its_marks(void **state)
@@ -1353,6 +1398,8 @@ int main(void)
         T(a_paused_source_with_writes_meets_a_fence_within_two_heartbeats),
         T(our_newest_entry_gone_fences_for_good),
         T(our_newest_entry_gone_is_seen_when_it_is_opened),
+        T(a_target_beyond_our_entries_fences_for_good),
+        T(an_end_object_that_arrives_late_and_is_applied_fences_nobody),
         T(a_fenced_source_answers_requests_by_name_and_keeps_its_marks),
         T(a_source_that_lost_its_state_is_fenced),
         T(a_source_that_lost_its_state_is_fenced_though_entry_0_is_gone),
