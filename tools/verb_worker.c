@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 
+#define ASKED_MS     20000u /* who asks waits a little longer */
 #define FINAL_CUT_MS 30000u /* after a plain umount, without farshore unmount */
 
 static const struct option_spec options[] = {
@@ -181,17 +182,17 @@ static bool answer_set(struct worker *w, const cJSON *request, struct control_pe
     return true;
 }
 
-static bool answer_simple(struct worker *w, const char *command, struct control_peer *peer,
-                          struct err *err)
+/* Answered when it is recorded: what was said to be done outlives this process. */
+static bool answer_asked(struct worker *w, const char *command, struct control_peer *peer,
+                         struct err *err)
 {
-    if (strcmp(command, "pause") == 0)
-        shipper_pause(w->shipper, true);
-    else if (strcmp(command, "resume") == 0)
-        shipper_pause(w->shipper, false);
-    else if (strcmp(command, "resync") != 0)
+    bool pause = strcmp(command, "pause") == 0;
+    if (!pause && strcmp(command, "resume") != 0 && strcmp(command, "resync") != 0)
         return err_set(err, ERR_INVALID, "unknown command %.40s: is the mount an older farshore?",
                        command);
-    else if (!shipper_resync(w->shipper, err))
+    if (!(strcmp(command, "resync") == 0 ? shipper_resync(w->shipper, err)
+                                         : shipper_pause(w->shipper, pause, err)) ||
+        !shipper_wait_asked(w->shipper, ASKED_MS, err))
         return false;
     control_answer(peer, NULL);
     return true;
@@ -228,7 +229,7 @@ static void handle(void *context, const char *command, const cJSON *request,
                 : strcmp(command, "point") == 0   ? answer_point(w, request, peer, &err)
                 : strcmp(command, "set") == 0     ? answer_set(w, request, peer, &err)
                 : strcmp(command, "unmount") == 0 ? answer_unmount(w, request, peer, &err)
-                                                  : answer_simple(w, command, peer, &err);
+                                                  : answer_asked(w, command, peer, &err);
     if (!good)
         control_refuse(peer, &err);
 }

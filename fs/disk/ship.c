@@ -127,18 +127,13 @@ static void take_cut_interval_locked(struct shipper *s)
         s->next_cut_ms = now + ms;
 }
 
-static bool apply_requests(struct shipper *s, struct err *err)
+/* Neither waits for the open cut, of which there may be hours: nothing ships during a pause, and a
+ * resync compares what that cut would call known. */
+static bool pause_or_resync(struct shipper *s, bool paused, bool resync, struct err *err)
 {
-    bool paused, changed, resync;
-    {
-        LOCK_SCOPE(&s->lock);
-        take_cut_interval_locked(s);
-        paused = s->requests.paused;
-        changed = s->requests.pause_changed;
-        resync = s->requests.resync;
-        s->requests.pause_changed = false;
-        s->requests.resync = false;
-    }
+    bool open = s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
+    if (open && (paused || resync))
+        ship_abandon(s, paused ? "replication is paused" : "everything is compared anew");
     if (resync) {
         if (!source_mark_all(s->config.source, err))
             return false;
@@ -146,11 +141,32 @@ static bool apply_requests(struct shipper *s, struct err *err)
         snprintf(s->resync_reason, sizeof s->resync_reason, "asked for");
         s->next_cut_ms = 0;
     }
-    if (changed || resync) {
-        s->state.paused = changed ? paused : s->state.paused;
-        return ship_state_save(s->config.world, s->folder, &s->state, err);
+    s->state.paused = paused;
+    return ship_state_save(s->config.world, s->folder, &s->state, err);
+}
+
+/* What fails is tried again by the next step. */
+static bool apply_requests(struct shipper *s, struct err *err)
+{
+    struct ship_requests r;
+    {
+        LOCK_SCOPE(&s->lock);
+        take_cut_interval_locked(s);
+        r = s->requests;
+        s->requests.pause_changed = false;
+        s->requests.resync = false;
     }
-    return true;
+    bool good = !(r.pause_changed || r.resync) ||
+                pause_or_resync(s, r.pause_changed ? r.paused : s->state.paused, r.resync, err);
+    LOCK_SCOPE(&s->lock);
+    if (good && s->requests.taken != r.asked) {
+        s->requests.taken = r.asked;
+        pthread_cond_broadcast(&s->change);
+    } else if (!good) {
+        s->requests.pause_changed |= r.pause_changed;
+        s->requests.resync |= r.resync;
+    }
+    return good;
 }
 
 /* The target's progress, and whether we are fenced, is looked at meanwhile, however long the cut
@@ -386,7 +402,7 @@ uint64_t ship_step(struct shipper *s)
 {
     struct err err = ERR_NONE;
     /* Also while the store is out of reach: what was asked for is durable all the same. */
-    if ((s->phase == SHIP_SETTLE || s->phase == SHIP_IDLE) && !apply_requests(s, &err))
+    if (s->phase != SHIP_FENCED && s->phase != SHIP_DRAIN && !apply_requests(s, &err))
         return ship_stall(s, &err);
     switch (s->phase) {
     case SHIP_SETTLE:

@@ -50,6 +50,7 @@ struct point_result {
 struct ship_requests {
     uint64_t ticket; /* newest request for a point */
     uint64_t asked;  /* requests of any kind so far */
+    uint64_t taken;  /* of them: pauses and resyncs up to here are durable */
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
     uint64_t cut_ticket;  /* requests up to here have had their cut */

@@ -327,12 +327,18 @@ bool shipper_stop(struct shipper *s, bool final_cut, uint64_t timeout_ms, struct
     return shipped;
 }
 
+static bool fenced_locked(const struct shipper *s, struct err *err)
+{
+    return s->status.state == REPLICATION_FENCED &&
+           !err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
+}
+
 bool shipper_request_point(struct shipper *s, enum point_kind kind, const char *label,
                            uint64_t *ticket, struct err *err)
 {
     LOCK_SCOPE(&s->lock);
-    if (s->status.state == REPLICATION_FENCED)
-        return err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
+    if (fenced_locked(s, err))
+        return false;
     if (s->requests.paused)
         return err_set(err, ERR_INVALID, "replication is paused; run `farshore resume %s` first",
                        s->vm);
@@ -405,13 +411,51 @@ bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms,
     return true;
 }
 
-void shipper_pause(struct shipper *s, bool paused)
+bool shipper_pause(struct shipper *s, bool paused, struct err *err)
 {
     LOCK_SCOPE(&s->lock);
+    if (fenced_locked(s, err))
+        return false;
     s->requests.paused = paused;
     s->requests.pause_changed = true;
     s->requests.asked++;
     pthread_cond_broadcast(&s->change);
+    return true;
+}
+
+bool shipper_resync(struct shipper *s, struct err *err)
+{
+    LOCK_SCOPE(&s->lock);
+    if (fenced_locked(s, err))
+        return false;
+    s->requests.resync = true;
+    s->requests.asked++;
+    pthread_cond_broadcast(&s->change);
+    return true;
+}
+
+bool shipper_wait_asked(struct shipper *s, uint64_t timeout_ms, struct err *err)
+{
+    struct timespec until = bounded_deadline(timeout_ms);
+    LOCK_SCOPE(&s->lock);
+    uint64_t asked = s->requests.asked;
+    bool late = false;
+    while (s->requests.taken < asked && !late && !s->stopping) {
+        if (fenced_locked(s, err))
+            return false;
+        late = pthread_cond_timedwait(&s->change, &s->lock, &until) == ETIMEDOUT;
+    }
+    if (s->requests.taken >= asked)
+        return true;
+    if (s->stopping)
+        return err_set(err, ERR_CANCELLED,
+                       "the mount ends before this was recorded: give the "
+                       "command again after the next one");
+    return err_set(err, ERR_TRANSIENT,
+                   "this is not recorded yet (state %s%s%s): it will be as soon as it can be; give "
+                   "the command again to be sure",
+                   replication_state_name(s->status.state), s->status.reason[0] ? ": " : "",
+                   s->status.reason);
 }
 
 void shipper_set_cut_interval(struct shipper *s, uint64_t ms)
@@ -421,17 +465,6 @@ void shipper_set_cut_interval(struct shipper *s, uint64_t ms)
     s->requests.cut_interval_ms = ms;
     s->requests.asked++;
     pthread_cond_broadcast(&s->change);
-}
-
-bool shipper_resync(struct shipper *s, struct err *err)
-{
-    LOCK_SCOPE(&s->lock);
-    if (s->status.state == REPLICATION_FENCED)
-        return err_set(err, ERR_FENCED, "replication is fenced: %s", s->status.reason);
-    s->requests.resync = true;
-    s->requests.asked++;
-    pthread_cond_broadcast(&s->change);
-    return true;
 }
 
 static uint64_t age_seconds(uint64_t now_ms, uint64_t first_ms)

@@ -78,10 +78,13 @@ bool shipper_wait_cut(struct shipper *s, uint64_t ticket, uint64_t timeout_ms,
 bool shipper_wait_point(struct shipper *s, uint64_t ticket, uint64_t timeout_ms, uint64_t *point_ms,
                         uint64_t *epoch, struct err *err) MUST_CHECK;
 
-void shipper_pause(struct shipper *s, bool paused); /* durable: survives restarts */
+/* Both give up an open cut, and survive restarts once shipper_wait_asked has said so. */
+bool shipper_pause(struct shipper *s, bool paused, struct err *err) MUST_CHECK;
+bool shipper_resync(struct shipper *s, struct err *err) MUST_CHECK;
+/* Waits until all that was asked so far is taken. ERR_TRANSIENT after timeout_ms. */
+bool shipper_wait_asked(struct shipper *s, uint64_t timeout_ms, struct err *err) MUST_CHECK;
 /* From the next cut on, which is never further away than the new interval. */
 void shipper_set_cut_interval(struct shipper *s, uint64_t ms);
-bool shipper_resync(struct shipper *s, struct err *err) MUST_CHECK;
 
 struct shipper_status {
     enum replication_state state;

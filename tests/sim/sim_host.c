@@ -286,7 +286,7 @@ static void ask(struct sim *s, struct host *h)
         must_ok(s, shipper_resync(h->shipper, &err), err);
         break;
     case 1:
-        shipper_pause(h->shipper, sim_chance(s, 50));
+        must_ok(s, shipper_pause(h->shipper, sim_chance(s, 50), &err), err);
         break;
     default: /* refused while it is paused */
         (void)!shipper_request_point(h->shipper, POINT_APPLICATION, "asked", &ticket, &err);

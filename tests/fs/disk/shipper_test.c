@@ -116,6 +116,12 @@ static void check_chain(struct rig *r)
     assert_false(has_epoch(r, r->shipper->state.epoch + 1));
 }
 
+static void pause_shipping(struct rig *r, bool paused)
+{
+    struct err err = ERR_NONE;
+    check_ok(shipper_pause(r->shipper, paused, &err), err);
+}
+
 static void reopen(struct rig *r)
 {
     rig_kill(r);
@@ -672,7 +678,7 @@ static void an_idle_source_meets_a_fence_within_two_heartbeats(void **state)
 static void a_paused_source_with_writes_meets_a_fence_within_two_heartbeats(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
-    shipper_pause(r->shipper, true);
+    pause_shipping(r, true);
     shipper_set_cut_interval(r->shipper, CUT_INTERVAL_MAX_MS);
     step_times(r, 2);
     rig_write(r, 0, 7, 1, 1);
@@ -1035,7 +1041,7 @@ static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
     uint64_t epoch = r->shipper->state.epoch;
-    shipper_pause(r->shipper, true);
+    pause_shipping(r, true);
     rig_write(r, 0, 7, 1, 1);
     step_times(r, 20);
     assert_int_equal(rig_status(r).state, REPLICATION_PAUSED);
@@ -1043,7 +1049,7 @@ static void a_pause_holds_over_a_restart_and_a_resume_goes_on(void **state)
     step_times(r, 20);
     assert_int_equal(rig_status(r).state, REPLICATION_PAUSED);
     assert_int_equal(r->shipper->state.epoch, epoch);
-    shipper_pause(r->shipper, false);
+    pause_shipping(r, false);
     rig_ship_all(r);
     rig_replica_has(r, 0, 7, 1);
 }
@@ -1056,12 +1062,12 @@ static void a_pause_before_the_store_was_ever_reached_fences_nobody(void **state
     f->trouble =
         (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
     rig_open(r);
-    shipper_pause(r->shipper, true);
+    pause_shipping(r, true);
     step_times(r, 3);
     f->trouble.left = 0;
     reopen(r);
     assert_true(r->shipper->state.paused);
-    shipper_pause(r->shipper, false);
+    pause_shipping(r, false);
     rig_write(r, 0, 7, 1, 1);
     rig_ship_all(r);
     rig_replica_has(r, 0, 7, 1);
@@ -1095,8 +1101,66 @@ static void a_pause_is_kept_though_the_store_is_down(void **state)
         (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
     rig_write(r, 0, 7, 1, 1);
     step_to(r, SHIP_SETTLE);
-    shipper_pause(r->shipper, true);
+    pause_shipping(r, true);
     step_times(r, 3);
+    reopen(r);
+    assert_true(r->shipper->state.paused);
+}
+
+/* The first copy of a large disk takes hours, and the pause is meant for now. */
+static void a_pause_ends_a_pass_and_a_resume_goes_on_with_it(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    r->shipper->config.pass_above_bytes = 2u << 20;
+    r->shipper->little_room = true; /* it goes in many epochs */
+    rig_write(r, 0, 0, 1024, 1);
+    uint64_t epoch = r->shipper->state.epoch;
+    step_to(r, SHIP_PUT);
+    step_to(r, SHIP_TAKE); /* behind its first epoch */
+    assert_true(r->shipper->pass && r->shipper->state.epoch == ++epoch);
+    pause_shipping(r, true);
+    shipper_step(r->shipper);
+    check_ok(shipper_wait_asked(r->shipper, 0, &err), err);
+    step_times(r, 20);
+    assert_int_equal(r->shipper->state.epoch, epoch);
+    assert_int_equal(rig_status(r).state, REPLICATION_PAUSED);
+    pause_shipping(r, false);
+    rig_ship_all(r);
+    rig_replica_is_local(r, 0, 1023);
+    check_chain(r);
+}
+
+static void a_resync_takes_the_place_of_an_open_cut(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    rig_write_raw(r, 0, 900, 77); /* seen by nobody until it is compared */
+    rig_write(r, 0, 7, 1, 1);
+    step_to(r, SHIP_PUT);
+    check_ok(shipper_resync(r->shipper, &err), err);
+    shipper_step(r->shipper);
+    check_ok(shipper_wait_asked(r->shipper, 0, &err), err);
+    assert_false(r->shipper->state.initial_done);
+    reopen(r);
+    rig_ship_all(r);
+    rig_replica_has(r, 0, 7, 1);
+    rig_replica_has(r, 0, 900, 77);
+    check_chain(r);
+}
+
+/* Who asked hears of it when it is durable, and what could not be recorded is tried again. */
+static void what_was_asked_for_is_answered_when_it_is_recorded(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    struct err err = ERR_NONE;
+    pause_shipping(r, true);
+    check_fails(shipper_wait_asked(r->shipper, 1, &err), err, ERR_TRANSIENT);
+    fake_world_fail(r->world, FAKE_SYNC, 1, EIO, false);
+    shipper_step(r->shipper);
+    check_fails(shipper_wait_asked(r->shipper, 1, &err), err, ERR_TRANSIENT);
+    shipper_step(r->shipper);
+    check_ok(shipper_wait_asked(r->shipper, 1, &err), err);
     reopen(r);
     assert_true(r->shipper->state.paused);
 }
@@ -1202,7 +1266,7 @@ static void news_is_asked_for_at_the_pace_of_cuts_while_something_waits_else_sel
 static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
-    shipper_pause(r->shipper, true);
+    pause_shipping(r, true);
     rig_write(r, 0, 7, 1, 1);
     rig_advance_ms(r, 30000);
     rig_write(r, 0, 8, 1, 1);
@@ -1210,7 +1274,7 @@ static void the_lag_in_the_cache_is_the_age_of_the_oldest_unshipped_write(void *
     shipper_step(r->shipper);
     assert_int_equal(rig_status(r).cache_lag_seconds, 42);
     assert_int_equal(rig_status(r).dirty_bytes, 2 * BLOCK_BYTES);
-    shipper_pause(r->shipper, false);
+    pause_shipping(r, false);
     rig_ship_all(r);
     assert_int_equal(rig_status(r).cache_lag_seconds, 0);
 }
@@ -1417,6 +1481,9 @@ int main(void)
         T(a_stop_with_the_store_down_says_so_and_loses_nothing),
         T(a_pause_holds_over_a_restart_and_a_resume_goes_on),
         T(a_pause_is_kept_though_the_store_is_down),
+        T(a_pause_ends_a_pass_and_a_resume_goes_on_with_it),
+        T(a_resync_takes_the_place_of_an_open_cut),
+        T(what_was_asked_for_is_answered_when_it_is_recorded),
         T_CLOSED(a_pause_before_the_store_was_ever_reached_fences_nobody),
         T(a_shorter_cut_interval_holds_for_the_cut_that_is_due),
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),
