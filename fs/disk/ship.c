@@ -127,25 +127,37 @@ static void take_cut_interval_locked(struct shipper *s)
         s->next_cut_ms = now + ms;
 }
 
-/* Neither waits for the open cut, of which there may be hours: nothing ships during a pause, and a
- * resync compares what that cut would call known. */
-static bool pause_or_resync(struct shipper *s, bool paused, bool resync, struct err *err)
+static void give_up_cut(struct shipper *s, const char *why)
 {
-    bool open = s->phase == SHIP_TAKE || s->phase == SHIP_PUT;
-    if (open && (paused || resync))
-        ship_abandon(s, paused ? "replication is paused" : "everything is compared anew");
-    if (resync) {
-        if (!source_mark_all(s->config.source, err))
-            return false;
-        s->state.initial_done = false;
-        snprintf(s->resync_reason, sizeof s->resync_reason, "asked for");
-        s->next_cut_ms = 0;
-    }
-    s->state.paused = paused;
+    if (s->phase == SHIP_TAKE || s->phase == SHIP_PUT)
+        ship_abandon(s, why);
+}
+
+/* The open cut would call known what is to be compared. */
+static bool take_resync(struct shipper *s, struct err *err)
+{
+    give_up_cut(s, "everything is compared anew");
+    if (!source_mark_all(s->config.source, err))
+        return false;
+    s->state.initial_done = false;
+    snprintf(s->resync_reason, sizeof s->resync_reason, "asked for");
+    s->next_cut_ms = 0;
+    return true;
+}
+
+static bool record_requests(struct shipper *s, const struct ship_requests *r, struct err *err)
+{
+    if (!r->pause_changed && !r->resync)
+        return true;
+    if (r->resync && !take_resync(s, err))
+        return false;
+    if (r->pause_changed)
+        s->state.paused = r->paused;
     return ship_state_save(s->config.world, s->folder, &s->state, err);
 }
 
-/* What fails is tried again by the next step. */
+/* What fails is tried again by the next step. A pause waits for no open cut, of which there may be
+ * hours; who asked for it need not wait for what is on its way up either. */
 static bool apply_requests(struct shipper *s, struct err *err)
 {
     struct ship_requests r;
@@ -156,16 +168,19 @@ static bool apply_requests(struct shipper *s, struct err *err)
         s->requests.pause_changed = false;
         s->requests.resync = false;
     }
-    bool good = !(r.pause_changed || r.resync) ||
-                pause_or_resync(s, r.pause_changed ? r.paused : s->state.paused, r.resync, err);
-    LOCK_SCOPE(&s->lock);
-    if (good && s->requests.taken != r.asked) {
-        s->requests.taken = r.asked;
-        pthread_cond_broadcast(&s->change);
-    } else if (!good) {
-        s->requests.pause_changed |= r.pause_changed;
-        s->requests.resync |= r.resync;
+    bool good = record_requests(s, &r, err);
+    {
+        LOCK_SCOPE(&s->lock);
+        if (good && s->requests.taken != r.asked) {
+            s->requests.taken = r.asked;
+            pthread_cond_broadcast(&s->change);
+        } else if (!good) {
+            s->requests.pause_changed |= r.pause_changed;
+            s->requests.resync |= r.resync;
+        }
     }
+    if (good && s->state.paused)
+        give_up_cut(s, "replication is paused");
     return good;
 }
 

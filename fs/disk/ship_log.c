@@ -83,11 +83,11 @@ static bool settle_ours(struct shipper *s, const struct journal_attempt *a, stru
     /* Digest files first, then the head, then the journal goes: stopped in between, the next
      * settling does it again. The other order would believe digests that were never written. */
     if (!changes_use(a->changes, CHANGES_APPLY, s->config.source, err) ||
-        !ship_state_save(s->config.world, s->folder, &next, err) || !journal_clear(s->journal, err))
+        !ship_state_save(s->config.world, s->folder, &next, err))
         return false;
-    s->state = next;
+    s->state = next; /* at once: whoever saves the state must not take it back */
     s->last_entry_ms = s->slot_seen_ms = ship_now_ms(s);
-    return true;
+    return journal_clear(s->journal, err);
 }
 
 static bool settle_absent(struct shipper *s, struct err *err)
@@ -212,7 +212,7 @@ uint64_t ship_settle(struct shipper *s)
         }
         was_cut = ours->kind == EPOCH_CUT;
         ok = settle_ours(s, ours, &err);
-        if (ok && was_cut)
+        if (s->state.epoch == slot && was_cut)
             ship_point_made(s);
         break;
     case NUMLOG_ABSENT:

@@ -440,17 +440,16 @@ bool shipper_wait_asked(struct shipper *s, uint64_t timeout_ms, struct err *err)
     LOCK_SCOPE(&s->lock);
     uint64_t asked = s->requests.asked;
     bool late = false;
-    while (s->requests.taken < asked && !late && !s->stopping) {
-        if (fenced_locked(s, err))
-            return false;
+    while (s->requests.taken < asked && !late && !s->stopping && !fenced_locked(s, err))
         late = pthread_cond_timedwait(&s->change, &s->lock, &until) == ETIMEDOUT;
-    }
     if (s->requests.taken >= asked)
         return true;
+    if (fenced_locked(s, err))
+        return false;
     if (s->stopping)
         return err_set(err, ERR_CANCELLED,
-                       "the mount ends before this was recorded: give the "
-                       "command again after the next one");
+                       "the mount ends, perhaps before this was recorded: give "
+                       "the command again after the next one");
     return err_set(err, ERR_TRANSIENT,
                    "this is not recorded yet (state %s%s%s): it will be as soon as it can be; give "
                    "the command again to be sure",
@@ -593,6 +592,8 @@ void ship_publish(struct shipper *s)
         out.rate_bytes_per_second = out.pass_bytes_done * 1000 / pass_ms;
     judge_state(s, &out);
     LOCK_SCOPE(&s->lock);
+    if (out.state == REPLICATION_FENCED && s->status.state != REPLICATION_FENCED)
+        pthread_cond_broadcast(&s->change); /* nothing that is waited for comes any more */
     s->status = out;
     s->cache_lacks_ms = ship_oldest(s->pending_first_ms, open ? s->cut_first_ms : 0);
     s->target_lacks_ms = first < s->unapplied_count ? s->unapplied[first].first_write_ms : 0;

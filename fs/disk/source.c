@@ -365,6 +365,29 @@ static void change_end(struct source *s, struct change *c)
     range_unlock(&c->hold);
 }
 
+/* The guest's room comes before a cut, which takes it for old blocks. */
+static bool make_room(struct source *s, const struct err *why)
+{
+    return why->kind == ERR_FULL && undo_give_room(s->undo, &s->cut_lost);
+}
+
+/* `data` NULL: zeros. */
+static bool change_local(struct source *s, const struct source_disk *d, uint64_t offset,
+                         const uint8_t *data, uint64_t length, struct err *err)
+{
+    struct err why = ERR_NONE;
+    bool ok, tried = false;
+    do {
+        ok = data ? backing_write(d->backing, offset, span_of(data, length), &why)
+                  : backing_zero(d->backing, offset, length, &why);
+    } while (!ok && !tried && (tried = make_room(s, &why)));
+    if (ok)
+        return true;
+    if (err != NULL)
+        *err = why;
+    return guest_error(d, err);
+}
+
 bool source_write(struct source *s, size_t disk, uint64_t offset, struct span data, struct err *err)
 {
     const struct source_disk *d = disk_at(s, disk);
@@ -373,7 +396,7 @@ bool source_write(struct source *s, size_t disk, uint64_t offset, struct span da
         return true;
     struct change c;
     bool ok = change_begin(s, disk, offset, data.length, &c, err) &&
-              (backing_write(d->backing, offset, data, err) || guest_error(d, err));
+              change_local(s, d, offset, data.data, data.length, err);
     change_end(s, &c);
     return ok;
 }
@@ -385,8 +408,8 @@ bool source_zero(struct source *s, size_t disk, uint64_t offset, uint64_t length
     if (length == 0)
         return true;
     struct change c;
-    bool ok = change_begin(s, disk, offset, length, &c, err);
-    ok = ok && (backing_zero(d->backing, offset, length, err) || guest_error(d, err));
+    bool ok = change_begin(s, disk, offset, length, &c, err) &&
+              change_local(s, d, offset, NULL, length, err);
     change_end(s, &c);
     return ok;
 }

@@ -261,6 +261,29 @@ void undo_clear(struct undo *u)
     u->clearing = u->file_failed = false;
 }
 
+/* As a save that is under way it keeps undo_clear, and so the next cut, waiting. */
+static bool begin_giving(struct undo *u, _Atomic bool *lost)
+{
+    LOCK_SCOPE(&u->table_lock);
+    if (u->clearing || u->used <= u->memory_slots)
+        return false;
+    atomic_store(lost, true);
+    u->file_failed = true;
+    u->saves++;
+    return true;
+}
+
+bool undo_give_room(struct undo *u, _Atomic bool *lost)
+{
+    if (!begin_giving(u, lost))
+        return false;
+    (void)u->world->ops->truncate(u->file, 0);
+    LOCK_SCOPE(&u->table_lock);
+    if (--u->saves == 0)
+        pthread_cond_broadcast(&u->saves_done);
+    return true;
+}
+
 uint64_t undo_blocks(struct undo *u)
 {
     LOCK_SCOPE(&u->table_lock);

@@ -15,6 +15,8 @@
 #include "common/extent.h"
 #include "common/world.h"
 
+#include <stdatomic.h>
+
 struct undo;
 
 bool undo_make(struct world *w, const char *folder, uint64_t memory_bytes, uint64_t file_bytes,
@@ -35,6 +37,9 @@ bool undo_load(struct undo *u, size_t disk, uint64_t block, uint8_t out[BLOCK_BY
 /* The cut is over (and no new one has begun): forgets all, and gives the file's room back. Waits
  * for saves under way. */
 void undo_clear(struct undo *u);
+/* Somebody needs the file's room more: *lost is set, then what the file held goes, and nothing more
+ * is saved there in this era. False: it held nothing. Any thread. */
+bool undo_give_room(struct undo *u, _Atomic bool *lost);
 uint64_t undo_blocks(struct undo *u);
 
 #endif

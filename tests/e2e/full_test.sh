@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # No room left, in turn: in the cache store, the target store, the state folder (undo, marks,
 # journal), below the local disks. Replication waits and says so; a guest's write fails only when
-# it needs room that is not there; when there is room again all goes on without help. With
+# it needs room that is not there; when there is room again all goes on without help. Where state
+# and disks share a file system a write also takes the room of a cut's old blocks. With
 # STRESS_SECONDS above 300 also the undo space by itself.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
@@ -111,6 +112,33 @@ A point web --wait=target --timeout 60 >/dev/null
 empty disks
 guest_is_well 2100 100
 A point web --wait=target --timeout 60 >/dev/null
+
+what="what room there is holds old blocks of a cut"
+say "$what"
+umount "$TMP/src"
+small one 272M
+mkdir -p "$TMP/one/disks" "$TMP/one/state"
+truncate -s 192M "$TMP/one/disks/near.raw"
+near() { FARSHORE_STATE=$TMP/one/state FARSHORE_CONFIG=$TMP/one-config FARSHORE_RUN=$TMP/one-run "$FARSHORE" "$@"; }
+near_status() { near status near --json | jq -r ".vms[0].$1"; }
+near_write() { timeout 60 dd if=/dev/urandom of="$TMP/src-near/os.img" bs=1M seek="$1" count="$2" conv=notrunc,fsync status=none; }
+near enable near --disk "os=$TMP/one/disks/near.raw" --cache "$CACHE" --target "$TARGET" >/dev/null
+mkdir "$TMP/src-near"
+near mount near "$TMP/src-near" --cut-interval 1
+near set near bandwidth=2M >/dev/null 2>&1
+end=$((SECONDS + 60))
+until [ "$(near_status undo_bytes)" -gt $((32 << 20)) ]; do
+    [ $SECONDS -lt $end ] || fail "old blocks take no room: $(near_status undo_bytes)"
+    near_write 0 160
+done
+fill one
+near_write 160 8 || fail "the guest's write failed: $what"
+empty one
+near set near bandwidth=unlimited >/dev/null 2>&1
+near point near --wait --timeout 60 >/dev/null
+near unmount "$TMP/src-near" --wait
+near disable near >/dev/null
+mount_vm web --cut-interval 1
 
 say "the newest point is the disk"
 [ "$(status worker_restarts)" = 0 ] || fail "the worker was restarted"

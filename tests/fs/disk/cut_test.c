@@ -243,6 +243,26 @@ static void a_cut_that_ran_out_of_undo_space_is_lost_and_the_write_succeeds(void
     assert_false(source_cut_lost(r->source));
 }
 
+static void a_write_without_room_takes_that_of_the_cut(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    uint64_t blocks = RIG_UNDO_BYTES / BLOCK_BYTES;
+    uint8_t data[BLOCK_BYTES] = {9};
+    rig_write(r, 0, 0, blocks, 1);
+    source_cut(r->source, true);
+    rig_write(r, 0, 0, blocks / 2, 2); /* saved in memory, where nobody else wants the room */
+    fake_world_fail(r->world, FAKE_PWRITE, 1, ENOSPC, false);
+    check_fails(source_write(r->source, 0, 0, span_of(data, sizeof data), &err), err, ERR_FULL);
+    assert_false(source_cut_lost(r->source));
+    rig_write(r, 0, blocks / 2, blocks / 2, 2);
+    fake_world_fail(r->world, FAKE_PWRITE, 1, ENOSPC, false);
+    check_ok(source_write(r->source, 0, 0, span_of(data, sizeof data), &err), err);
+    assert_true(source_cut_lost(r->source));
+    source_cut_abandon(r->source);
+    assert_int_equal(source_dirty_blocks(r->source), blocks);
+}
+
 static void an_adopter_finds_the_blocks_of_both_epochs_dirty(void **state)
 {
     struct rig *r = *state;
@@ -458,6 +478,7 @@ int main(void)
         T(committed_blocks_are_clean_and_later_ones_stay_dirty),
         T(an_abandoned_cut_leaves_its_blocks_and_the_later_ones_dirty),
         T(a_cut_that_ran_out_of_undo_space_is_lost_and_the_write_succeeds),
+        T(a_write_without_room_takes_that_of_the_cut),
         T(an_adopter_finds_the_blocks_of_both_epochs_dirty),
         T(a_block_that_cannot_be_read_is_reported_alone),
         T(a_saved_block_is_shown_though_the_device_cannot_read_it_any_more),

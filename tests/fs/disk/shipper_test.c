@@ -1165,6 +1165,33 @@ static void what_was_asked_for_is_answered_when_it_is_recorded(void **state)
     assert_true(r->shipper->state.paused);
 }
 
+/* The entry is settled and recorded, only its journal could not be removed durably. */
+static void a_pause_takes_back_nothing_that_was_recorded(void **state)
+{
+    struct fixture *f = *state;
+    struct rig *r = f->rig;
+    for (uint64_t call = 1; call < 12; call++) {
+        uint64_t epoch = r->shipper->state.epoch;
+        rig_write(r, 0, 7, 1, (uint8_t)(10 + call));
+        step_to(r, SHIP_PUT);
+        fake_world_fail(r->world, FAKE_SYNC_DIR, call, EIO, false);
+        shipper_step(r->shipper);
+        fake_world_fail(r->world, FAKE_SYNC_DIR, 0, 0, false);
+        f->trouble =
+            (struct trouble){.op = MEMORY_GET, .part = "/", .left = FOR_EVER, .fault = MEMORY_FAIL};
+        pause_shipping(r, true);
+        shipper_step(r->shipper);
+        f->trouble.left = 0;
+        rig_kill(r);
+        rig_open(r);
+        pause_shipping(r, false);
+        rig_ship_all(r);
+        assert_true(r->shipper->state.epoch > epoch);
+        rig_replica_has(r, 0, 7, (uint8_t)(10 + call));
+        check_chain(r);
+    }
+}
+
 static void after_a_failed_sync_each_disk_ships_what_it_really_holds(void **state)
 {
     struct rig *r = ((struct fixture *)*state)->rig;
@@ -1484,6 +1511,7 @@ int main(void)
         T(a_pause_ends_a_pass_and_a_resume_goes_on_with_it),
         T(a_resync_takes_the_place_of_an_open_cut),
         T(what_was_asked_for_is_answered_when_it_is_recorded),
+        T(a_pause_takes_back_nothing_that_was_recorded),
         T_CLOSED(a_pause_before_the_store_was_ever_reached_fences_nobody),
         T(a_shorter_cut_interval_holds_for_the_cut_that_is_due),
         T(after_a_failed_sync_each_disk_ships_what_it_really_holds),

@@ -174,6 +174,25 @@ static void a_failing_file_refuses_until_the_next_cut(void **state)
     assert_saved(f->u, 0, ALL_BLOCKS - 1, ALL_BLOCKS - 1);
 }
 
+static void room_that_is_given_away_comes_back_with_the_next_cut(void **state)
+{
+    struct fixture *f = *state;
+    _Atomic bool lost = false;
+    for (uint64_t i = 0; i < MEMORY_BLOCKS; i++)
+        assert_true(save(f->u, 0, i, i));
+    assert_false(undo_give_room(f->u, &lost)); /* the file has none */
+    assert_false(lost);
+    assert_true(save(f->u, 0, 50, 50));
+    assert_true(undo_give_room(f->u, &lost));
+    assert_true(lost);
+    assert_int_equal(fake_world_calls(f->w, FAKE_TRUNCATE), 1);
+    assert_false(save(f->u, 0, 51, 51));
+    undo_clear(f->u);
+    for (uint64_t i = 0; i < ALL_BLOCKS; i++)
+        assert_true(save(f->u, 0, i, i));
+    assert_saved(f->u, 0, ALL_BLOCKS - 1, ALL_BLOCKS - 1);
+}
+
 static void a_read_error_is_an_error_and_not_a_missing_block(void **state)
 {
     struct fixture *f = *state;
@@ -294,6 +313,7 @@ int main(void)
         with_undo(clear_keeps_nothing_and_makes_room_again),
         with_undo(a_save_for_a_cut_that_is_over_is_dropped),
         with_undo(a_failing_file_refuses_until_the_next_cut),
+        with_undo(room_that_is_given_away_comes_back_with_the_next_cut),
         with_undo(a_read_error_is_an_error_and_not_a_missing_block),
         with_undo(the_file_has_no_name),
         cmocka_unit_test(memory_alone_needs_no_file),
