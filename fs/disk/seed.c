@@ -271,6 +271,7 @@ struct writer {
     struct store *staging;
     struct store *stagings[VM_DISKS_MAX + 1]; /* the same for all: a part is named by its epoch */
     struct history *history;
+    struct generation generation; /* whose seed it is */
     struct processor *processor;
     struct uploads *uploads;
     struct disk_table disks;
@@ -316,6 +317,20 @@ static bool entry_copy(const struct writer *w, struct store *from, struct store 
                    to->url);
 }
 
+/* Nobody waits for the seed of a generation that another one has followed. */
+static bool still_newest(const struct writer *w, struct err *err)
+{
+    struct generation newest = history_head(w->history).generation;
+    const char *wanted = w->config->generation;
+    char name[GENERATION_NAME_MAX];
+    generation_name(newest, name);
+    if (newest.id == w->generation.id &&
+        (wanted == NULL || wanted[0] == '\0' || strcmp(wanted, name) == 0))
+        return true;
+    return err_set(err, ERR_EXISTS, "another generation of %s has begun in %s, %s", w->config->vm,
+                   w->config->targets[0]->url, name);
+}
+
 /* Applies what is in the staging store. */
 static bool apply(struct writer *w, struct err *err)
 {
@@ -324,7 +339,7 @@ static bool apply(struct writer *w, struct err *err)
         if (result == PROCESSOR_FAILED)
             return false;
         if (result == PROCESSOR_IDLE)
-            return history_refresh(w->history, err);
+            return history_refresh(w->history, err) && still_newest(w, err);
     }
 }
 
@@ -489,6 +504,9 @@ static bool writer_open(struct writer *w, const char *folder, struct err *err)
     for (size_t i = 0; i < c->store_count; i++)
         w->stagings[i] = w->staging;
     if (!open_history(c, &w->history, err))
+        return false;
+    w->generation = history_head(w->history).generation;
+    if (!still_newest(w, err))
         return false;
     if (!only_seeded(w->history))
         return err_set(err, ERR_EXISTS,

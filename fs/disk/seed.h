@@ -31,6 +31,8 @@ struct seed_config {
      * that lie over it with nothing written. No block is compared, or read through the view; what
      * is written from now on ships. */
     bool equal;
+    /* seed_write: the newest generation must be this one, by name; NULL or "": whichever it is. */
+    const char *generation;
 };
 
 struct seed_copy {
@@ -40,7 +42,7 @@ struct seed_copy {
 
 /* `folder` keeps digests in between. progress(context, done, total) may be NULL. Disks of the vault
  * that have no copy stay as the parent has them. ERR_EXISTS: the newest generation goes beyond a
- * seed already. ERR_INVALID: nothing but zeros, in a first generation. */
+ * seed already, or another one has begun. ERR_INVALID: nothing but zeros, in a first generation. */
 bool seed_write(const struct seed_config *config, const struct seed_copy *copies, size_t count,
                 struct store *staging, const char *folder,
                 void (*progress)(void *, uint64_t, uint64_t), void *context,

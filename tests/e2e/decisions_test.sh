@@ -50,6 +50,7 @@ done
 say "a command waits while another one of its host acts"
 point
 stop_counter a web
+mkdir -p "$TMP/b/run"
 exec 9>"$TMP/b/run/web.turn"
 flock 9
 B failover web --host b >"$TMP/out-b" 2>&1 9>&- & waits=$!
@@ -117,7 +118,7 @@ stop_counter a web
 last=$(acked a-web)
 B failover web --host b >/dev/null 2>&1
 alone_on b
-kill -KILL "$(cat "$TMP/pid-b-web")" $(B status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill_host b web "$(cat "$TMP/pid-b-web")"
 umount -l "$TMP/b/state/mounts/web" || true
 C cancel web --force >/dev/null 2>&1
 alone_on a

@@ -44,7 +44,7 @@ B cleanup web --note fine >/dev/null
 
 say "unplanned failover, the source killed"
 A point web --wait=target >/dev/null
-kill -KILL "$agent_a" "$(cat "$TMP/pid-a-web")" $(A status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill_host a web "$agent_a" "$(cat "$TMP/pid-a-web")"
 umount -l "$TMP/src" || true
 last=$(acked a-web)
 B failover web --json >"$TMP/failover.json"
@@ -71,7 +71,7 @@ wait_for 30 hydrated b
 say "the target host restarts: its agent mounts and starts what was failed over to it"
 kill "$agent_b"
 wait "$agent_b" || true
-kill -KILL "$(cat "$TMP/pid-b-web")" $(B status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill_host b web "$(cat "$TMP/pid-b-web")"
 umount -l "$TMP/b/state/mounts/web" || true
 before=$(acked b-web)
 agent b

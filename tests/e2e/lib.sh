@@ -46,6 +46,14 @@ faulty() {
 spoil() { # CALL ACTION COUNT OFFSET PATH
     echo "${@:2}" >"$TMP/faulty/new" && mv "$TMP/faulty/new" "$TMP/faulty/$1"
 }
+# Keeper and worker of a host's VM die at once, and with them the processes PID..., as when the host
+# does. Stopped first: one alone would take the other's place.
+kill_host() { # HOST VM PID...
+    local pids
+    pids=$(on "$1" "$FARSHORE" status "$2" --json | jq -r '.vms[0] | .pid, .worker_pid')
+    kill -STOP $pids
+    kill -KILL $pids "${@:3}"
+}
 # Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
 # What a command after it does, happens just before.
 FROZEN=()

@@ -103,7 +103,7 @@ say "back without its source: the run killed with the verb in it, and resumed"
 for vm in db web mail; do B point $vm --wait=target >/dev/null; done
 kill -KILL "$agent_b"
 for vm in db web mail; do
-    kill -KILL "$(cat "$TMP/pid-b-$vm")" $(B status $vm --json | jq -r '.vms[0] | .pid, .worker_pid')
+    kill_host b $vm "$(cat "$TMP/pid-b-$vm")"
     umount -l "$TMP/b/state/mounts/$vm" || true
 done
 forget_order

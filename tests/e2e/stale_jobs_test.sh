@@ -27,7 +27,7 @@ join_vm web
 B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
 agent b
 A point web --wait=target >/dev/null
-kill -KILL $(A status web --json | jq -r '.vms[0] | .pid, .worker_pid')
+kill_host a web
 umount -l "$TMP/src" || true
 B failover web >/dev/null
 B cancel web >/dev/null

@@ -62,7 +62,8 @@ took_ms=$((($(date +%s%N) - began) / 1000000))
 [ "$(jq -r '.vms[0].vault_read' "$TMP/status")" = false ] || fail "the vault was read"
 target_is hosts far1,far2
 A status web | grep -q 'as last read' || fail "status does not say that it is old"
-! pgrep -f "farshore glance web" >/dev/null || fail "somebody still asks"
+still_asks() { pgrep -f "farshore glance web" | xargs -I{} grep -slF "$TMP/" /proc/{}/environ | grep -q .; }
+! still_asks || fail "somebody still asks"
 cp "$TMP/web.json" "$TMP/a/config/vms/web.json"
 
 say "a point with the guest made quiet"

@@ -88,6 +88,12 @@ static bool change_next(void *context, struct protection *p, bool *same, struct 
            target_setting_set(&p->settings, "back-target", back->target, err);
 }
 
+static bool name_next(const struct reprotect *r, struct err *err)
+{
+    struct next n = {.reprotect = r, .now = r->flow->protection};
+    return protection_change(&r->vault, change_next, &n, NULL, err);
+}
+
 static bool change_state(void *context, struct protection *p, bool *same, struct err *err)
 {
     const struct reprotect *r = context;
@@ -103,7 +109,6 @@ static bool change_state(void *context, struct protection *p, bool *same, struct
 static bool begin_next(struct reprotect *r, struct err *err)
 {
     struct flow *f = r->flow;
-    struct next n = {.reprotect = r, .now = f->protection};
     struct protection *there AUTO_PROTECTION = NULL;
     struct generation first;
     bool made;
@@ -118,8 +123,7 @@ static bool begin_next(struct reprotect *r, struct err *err)
     if (there->state == PROTECTION_REPROTECTING && there->successor.target[0] == '\0' &&
         there->failover.generation.id == r->generation.id)
         return flow_change(f, change_state, r, err);
-    return (made || claim_next(r, err)) &&
-           protection_change(&r->vault, change_next, &n, NULL, err) &&
+    return (made || claim_next(r, err)) && name_next(r, err) &&
            flow_change(f, change_state, r, err);
 }
 
@@ -132,19 +136,24 @@ static bool seed_there(struct reprotect *r, struct err *err)
     struct err why = ERR_NONE;
     cJSON *args AUTO_JSON = NULL;
     const char *host = f->protection->failover.from;
-    struct job *done AUTO_JOB = NULL;
+    char generation[GENERATION_NAME_MAX];
 
     if (host[0] == '\0')
         return flow_step(f, "seed", err, "the old source is not known: all blocks are sent");
+    generation_name(r->generation, generation);
     if (!json_make(&args, err) || !json_add_text(args, "cache", r->stores.cache, err) ||
         !json_add_text(args, "target", r->stores.target, err) ||
+        !json_add_text(args, "generation", generation, err) ||
         !flow_step(f, "seed", err, "from the old disks on host %s", host))
         return false;
     const struct dispatch d = {
         .verb = "seed", .host = host, .args = args, .claim_s = SEED_CLAIM_S, .quiet = true};
-    if (dispatch(f->call, f->vm, &d, &done, &why))
+    if (dispatch(f->call, f->vm, &d, NULL, &why))
         return true;
-    return flow_step(f, "seed", err, "left out, all blocks are sent: %s", why.text);
+    /* What there is of it stays in a generation of its own, and whoever still writes it finds that
+     * another one has begun: our log must not go on behind entries that are not ours. */
+    return flow_step(f, "seed", err, "not whole, what it lacks is sent: %s", why.text) &&
+           history_refresh(r->other.history, err) && claim_next(r, err) && name_next(r, err);
 }
 
 /* --- shipping --- */

@@ -65,7 +65,8 @@ static bool write_seed(struct seeding *s, struct err *err)
                                  .encrypt = old->encrypted,
                                  .targets = s->other.targets,
                                  .store_count = s->other.settings.store_count,
-                                 .cache = s->other.caches[0]};
+                                 .cache = s->other.caches[0],
+                                 .generation = flow_arg(f, "generation")};
 
     for (uint16_t i = 0; i < old->disk_count; i++)
         if (!seed_copies_add(&copies, f->call->world, &old->disks[i], old->disks[i].path, err))
@@ -81,7 +82,7 @@ static bool write_seed(struct seeding *s, struct err *err)
            tree_remove(folder, err);
 }
 
-/* A source that has begun to ship there needs no seed any more. */
+/* A source that has begun to ship there, or waits no longer, needs no seed. */
 static bool seed_if_wanted(struct seeding *s, struct err *err)
 {
     struct err why = ERR_NONE;
@@ -90,7 +91,7 @@ static bool seed_if_wanted(struct seeding *s, struct err *err)
     if (write_seed(s, &why))
         return true;
     if (why.kind == ERR_EXISTS)
-        return flow_step(s->flow, "seed", err, "left out: the source ships already");
+        return flow_step(s->flow, "seed", err, "left out: %s", why.text);
     *err = why;
     return false;
 }
@@ -117,14 +118,21 @@ static bool seed_and_turn(struct flow *f, struct err *err)
 {
     struct seeding s CLEANUP(seeding_release) = {.flow = f, .other = VM_NONE};
     struct vault_stores stores;
+    struct err why = ERR_NONE;
     bool made;
     snprintf(stores.cache, sizeof stores.cache, "%s", flow_arg(f, "cache"));
     snprintf(stores.target, sizeof stores.target, "%s", flow_arg(f, "target"));
     if (!other_vault_open(f, &stores, NULL, &s.other, &made, err))
         return false;
-    return (f->vm->settings.role != ROLE_SOURCE ||
-            (stop_here(f, err) && seed_if_wanted(&s, err))) &&
-           become_target(&s, err);
+    if (f->vm->settings.role == ROLE_SOURCE && !stop_here(f, err))
+        return false;
+    /* Also without a whole seed this host is the one that applies what comes. */
+    bool seeded = f->vm->settings.role != ROLE_SOURCE || seed_if_wanted(&s, &why);
+    if (!become_target(&s, err))
+        return false;
+    if (!seeded)
+        *err = why;
+    return seeded;
 }
 
 /* A job left over from an earlier round must not stop a VM that has come back since. */

@@ -23,6 +23,7 @@
 
 static const struct generation first = {.number = 1, .id = 0x0123456789abcdefull};
 static const struct generation second = {.number = 2, .id = 0x22};
+static const struct generation third = {.number = 3, .id = 0x33};
 
 /* What the parent's point shows: in it an unreadable block, and one that only a branch wrote. */
 #define UNREADABLE 600u
@@ -49,12 +50,17 @@ struct fixture {
     struct memory_bucket *staging_bucket;
     struct store *cache, *target, *staging; /* with hooks */
     uint64_t fail_at, calls;
+    uint64_t claim_at; /* `third` is claimed before that call */
 };
+
+static void claim_third(struct fixture *f);
 
 static enum memory_fault fail_once(void *context, const struct memory_call *call)
 {
     struct fixture *f = context;
     (void)call;
+    if (f->calls + 1 == f->claim_at)
+        claim_third(f);
     return ++f->calls == f->fail_at ? MEMORY_LOSE_REPLY : MEMORY_PASS;
 }
 
@@ -138,7 +144,8 @@ static struct seed_config config_of(struct fixture *f)
                                 .encrypt = true,
                                 .targets = &f->target,
                                 .store_count = 1,
-                                .cache = f->cache};
+                                .cache = f->cache,
+                                .generation = "g0002-0000000000000022"};
 }
 
 static bool write_seed(struct fixture *f, struct err *err)
@@ -150,6 +157,25 @@ static bool write_seed(struct fixture *f, struct err *err)
     bool good = seed_write(&config, &copy, 1, f->staging, SCRATCH, NULL, NULL, err);
     file_close(&copy.file);
     return good;
+}
+
+/* Who waited for the seed in vain does this, past all hooks. */
+static void claim_third(struct fixture *f)
+{
+    struct err err = ERR_NONE;
+    struct claim_result result;
+    struct history *h = NULL;
+    struct claim_config config = {.world = f->vm.world,
+                                  .target = f->vm.target,
+                                  .cache = f->vm.cache,
+                                  .vm = MADE_VM,
+                                  .keys = f->vm.maker.keys};
+    check_ok(history_open(f->vm.world, f->vm.target, MADE_VM, f->vm.maker.keys, &h, &err), err);
+    struct history_head head = history_head(h);
+    struct claim claim = {
+        .generation = third, .ends = second, .parent = second, .parent_epoch = head.epoch};
+    check_ok(history_begin_generation(&config, &claim, &result, &err), err);
+    history_close(&h);
 }
 
 static void adopt(struct fixture *f, struct ship_state *state)
@@ -350,6 +376,38 @@ static void a_reply_lost_at_any_call_is_made_good_by_the_next_try(void **state)
     assert_true(tried > 20);
 }
 
+/* Whenever that is, it stays out of the new generation, and so does the seed that is tried again.
+ */
+static void a_seed_that_nobody_waits_for_any_more_leaves_the_next_generation_alone(void **state)
+{
+    bool claimed = true;
+    uint64_t call = 1, refused = 0;
+    (void)state;
+    for (; claimed; call++) {
+        struct fixture f;
+        struct err err = ERR_NONE;
+        struct history *h = NULL;
+        begin(&f);
+        f.calls = 0;
+        f.claim_at = call;
+        bool good = write_seed(&f, &err);
+        claimed = f.calls >= call;
+        if (claimed) {
+            refused += !good;
+            assert_true(good || err.kind == ERR_EXISTS);
+            assert_false(write_seed(&f, &err));
+            assert_int_equal(err.kind, ERR_EXISTS);
+            check_ok(history_open(f.vm.world, f.vm.target, MADE_VM, f.vm.maker.keys, &h, &err),
+                     err);
+            assert_int_equal(history_head(h).generation.id, third.id);
+            assert_int_equal(history_head(h).epoch, 0);
+            history_close(&h);
+        }
+        end(&f);
+    }
+    assert_true(call > 20 && refused > 5);
+}
+
 static void a_source_marks_all_and_begins_behind_the_parent_s_newest_point(void **state)
 {
     struct fixture f;
@@ -451,6 +509,7 @@ int main(void)
         cmocka_unit_test(adopted_digests_are_whole_wherever_the_power_goes),
         cmocka_unit_test(a_seed_made_twice_seals_nothing_twice),
         cmocka_unit_test(a_reply_lost_at_any_call_is_made_good_by_the_next_try),
+        cmocka_unit_test(a_seed_that_nobody_waits_for_any_more_leaves_the_next_generation_alone),
         cmocka_unit_test(a_source_marks_all_and_begins_behind_the_parent_s_newest_point),
         cmocka_unit_test(disks_that_show_the_view_already_are_not_marked),
         cmocka_unit_test(what_another_log_left_in_the_folder_is_gone),
