@@ -36,7 +36,7 @@ build() { # LOG NAME...
     shift
     for name in "$@"; do
         case $name in
-        e2e/*) targets+=(farshore oracle claim) ;;
+        e2e/*) targets+=(farshore oracle claim faulty_io) ;;
         *) targets+=("test.$name") ;;
         esac
     done

@@ -47,11 +47,13 @@ spoil() { # CALL ACTION COUNT OFFSET PATH
     echo "${@:2}" >"$TMP/faulty/new" && mv "$TMP/faulty/new" "$TMP/faulty/$1"
 }
 # Keeper and worker of a host's VM die at once, and with them the processes PID..., as when the host
-# does. Stopped first: one alone would take the other's place.
+# does. Stopped first: one alone would take the other's place. The worker dies before the keeper,
+# whose death wakes what is stopped in its session.
 kill_host() { # HOST VM PID...
-    local pids
-    pids=$(on "$1" "$FARSHORE" status "$2" --json | jq -r '.vms[0] | .pid, .worker_pid')
+    local pids pid
+    pids=$(on "$1" "$FARSHORE" status "$2" --json | jq -r '.vms[0] | .worker_pid, .pid')
     kill -STOP $pids
+    for pid in $pids; do wait_for 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status"; done
     kill -KILL $pids "${@:3}"
 }
 # Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
