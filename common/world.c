@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/world.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -298,6 +299,25 @@ static uint64_t real_boottime_ns(struct world *w)
     return clock_ns(CLOCK_BOOTTIME);
 }
 
+static void real_boot(struct world *w, uint8_t out[WORLD_BOOT_BYTES])
+{
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    char text[40] = "";
+    size_t nibbles = 0;
+    (void)w;
+    memset(out, 0, WORLD_BOOT_BYTES);
+    if (fd >= 0 && RETRY(read(fd, text, sizeof text - 1)) < 0)
+        text[0] = '\0';
+    if (fd >= 0)
+        close(fd);
+    for (const char *p = text; nibbles < 2 * WORLD_BOOT_BYTES && (isxdigit(*p) || *p == '-'); p++)
+        if (*p != '-') {
+            unsigned digit = (unsigned)(isdigit(*p) ? *p - '0' : tolower(*p) - 'a' + 10);
+            out[nibbles / 2] = (uint8_t)(out[nibbles / 2] << 4 | digit);
+            nibbles++;
+        }
+}
+
 static int real_random(struct world *w, void *out, size_t length)
 {
     (void)w;
@@ -328,6 +348,7 @@ static const struct world_ops real_ops = {
     .list_dir = real_list_dir,
     .realtime_ns = real_realtime_ns,
     .boottime_ns = real_boottime_ns,
+    .boot = real_boot,
     .random = real_random,
 };
 

@@ -14,6 +14,8 @@
 struct world;
 struct world_file; /* an open file; owned by who opened it, closed once */
 
+#define WORLD_BOOT_BYTES 16u
+
 struct world_stat {
     uint64_t size; /* bytes; of a block device its capacity */
     uint64_t inode;
@@ -52,8 +54,10 @@ struct world_ops {
     /* In no order. A folder that changes meanwhile may show either state of what changed. */
     int (*list_dir)(struct world *w, const char *path, world_dir_fn *each, void *context);
 
-    uint64_t (*realtime_ns)(struct world *w);                 /* since 1970, may jump */
-    uint64_t (*boottime_ns)(struct world *w);                 /* since boot, never back */
+    uint64_t (*realtime_ns)(struct world *w); /* since 1970, may jump */
+    uint64_t (*boottime_ns)(struct world *w); /* since boot, never back */
+    /* Which boot of the host this is; zeros where the kernel does not say. */
+    void (*boot)(struct world *w, uint8_t out[WORLD_BOOT_BYTES]);
     int (*random)(struct world *w, void *out, size_t length); /* getrandom(2) */
 };
 

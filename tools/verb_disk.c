@@ -272,7 +272,8 @@ static bool run(const struct verb_call *call, struct err *err)
     if (!settings_save(call->world, call->paths, s, err))
         return false;
     if (strcmp(what, "remove") == 0 &&
-        !(forget(&vm, name, ".marks", err) && forget(&vm, name, ".digests", err)))
+        !(forget(&vm, name, ".marks", err) && forget(&vm, name, ".digests", err) &&
+          forget(&vm, name, ".written", err)))
         return false;
     printf("%s: %u disk%s; from the next mount on\n", s->name, s->disk_count,
            s->disk_count == 1 ? "" : "s");

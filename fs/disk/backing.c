@@ -26,6 +26,7 @@ struct kept {
 
 struct backing {
     struct world_file *file;
+    struct written *written; /* may be NULL */
     uint64_t bytes, blocks, pages;
     uint16_t disk;
     /* --- with an origin --- */
@@ -217,6 +218,7 @@ bool backing_open(const struct backing_config *c, struct backing **out, struct e
     b->blocks = blocks_of_bytes(c->disk_bytes);
     b->pages = pages_of(c->disk_bytes);
     b->disk = c->head.disk;
+    b->written = c->written;
     if (!file_open(c->world, c->path, O_RDWR, 0, &b->file, err))
         return false;
     b->origin = c->origin;
@@ -316,6 +318,20 @@ bool backing_read(struct backing *b, uint64_t offset, struct mspan out, struct e
 
 /* --- writing --- */
 
+static void note(const struct backing *b)
+{
+    if (b->written != NULL)
+        written_note(b->written);
+}
+
+static bool write_file(struct backing *b, uint64_t offset, struct span data, struct err *err)
+{
+    note(b);
+    bool good = file_write(b->file, data, offset, err);
+    note(b);
+    return good;
+}
+
 /* The origin's bytes [from, until), less than a block, into the file. */
 static bool copy_edge(struct backing *b, uint64_t from, uint64_t until, struct err *err)
 {
@@ -323,7 +339,7 @@ static bool copy_edge(struct backing *b, uint64_t from, uint64_t until, struct e
     if (from >= until)
         return true;
     struct mspan edge = mspan_of(bytes, (size_t)(until - from));
-    return read_origin(b, from, edge, err) && file_write(b->file, span_of_mspan(edge), from, err);
+    return read_origin(b, from, edge, err) && write_file(b, from, span_of_mspan(edge), err);
 }
 
 static bool block_present(struct backing *b, uint64_t block)
@@ -351,8 +367,8 @@ static bool complete_edges(struct backing *b, uint64_t offset, uint64_t length, 
 bool backing_write(struct backing *b, uint64_t offset, struct span data, struct err *err)
 {
     if (b->origin == NULL)
-        return file_write(b->file, data, offset, err);
-    if (!complete_edges(b, offset, data.length, err) || !file_write(b->file, data, offset, err))
+        return write_file(b, offset, data, err);
+    if (!complete_edges(b, offset, data.length, err) || !write_file(b, offset, data, err))
         return false;
     /* The bit after the data: a sync that sees the bit syncs the data behind it. */
     set_present(b, extent_of_bytes(offset, data.length));
@@ -361,9 +377,11 @@ bool backing_write(struct backing *b, uint64_t offset, struct span data, struct 
 
 static bool punch(struct backing *b, uint64_t offset, uint64_t length, struct err *err)
 {
+    note(b);
     long_wait_begin(&b->far);
     int rc = b->file->world->ops->punch(b->file, offset, length);
     long_wait_end(&b->far);
+    note(b);
     return rc == 0 || err_errno(err, -rc, "cannot punch a hole into %s", b->file->path);
 }
 
@@ -384,8 +402,7 @@ static bool fill_run(struct backing *b, struct extent run, const uint8_t *data, 
     if (until > b->bytes)
         until = b->bytes;
     size_t length = (size_t)(until - from);
-    if (!(data ? file_write(b->file, span_of(data, length), from, err)
-               : punch(b, from, length, err)))
+    if (!(data ? write_file(b, from, span_of(data, length), err) : punch(b, from, length, err)))
         return false;
     set_present(b, run);
     return true;

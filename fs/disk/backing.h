@@ -18,6 +18,7 @@
 
 #include "fs/disk/long_wait.h"
 #include "fs/disk/origin.h"
+#include "fs/disk/written.h"
 #include "fs/view/presence_record.h"
 
 struct backing;
@@ -30,6 +31,7 @@ struct backing_config {
      */
     const struct origin *origin;
     struct presence_head head;
+    struct written *written; /* is told of each change of the file; NULL: nobody */
     void *memory; /* backing_memory_bytes of it, zeroed when fresh; with an origin only */
     bool fresh;   /* false: take over what a dead worker left there */
 };

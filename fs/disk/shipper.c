@@ -63,11 +63,13 @@ static bool check_local(struct shipper *s, struct err *err)
         clean = CLEAN_DIFFERS;
     for (size_t i = 0; clean == CLEAN_ABSENT && i < source_disks(source); i++) {
         struct world_stat st;
-        if (source_disk_stat(source, i, &st) && st.block_device) {
-            clean = CLEAN_DIFFERS;
-            snprintf(why, sizeof why, "disk %s is a block device that was not held all the time",
-                     source_disk_name(source, i));
-        }
+        if (!source_disk_stat(source, i, &st) ||
+            !(st.block_device || source_written_behind(source, i, &st)))
+            continue;
+        clean = CLEAN_DIFFERS;
+        snprintf(why, sizeof why, "disk %s %s", source_disk_name(source, i),
+                 st.block_device ? "is a block device that was not held all the time"
+                                 : "was written after the mount that held it died");
     }
     if (clean == CLEAN_DIFFERS) {
         if (!source_mark_all(source, err))

@@ -40,6 +40,7 @@ static bool open_local(struct source_disk *d, const struct source_disk_config *c
                                      .disk_bytes = d->size,
                                      .origin = config->origin,
                                      .head = config->origin_head,
+                                     .written = d->written,
                                      .memory = memory,
                                      .fresh = c->memory_fresh};
     if (!backing_open(&backing, &d->backing, err))
@@ -70,7 +71,8 @@ static bool open_disk(struct source *s, struct source_disk *d,
     d->store = config->store;
     d->size = config->size_bytes;
     d->origin = config->origin;
-    if (!open_local(d, config, c, memory, err))
+    snprintf(path, sizeof path, "%s/%s.written", folder, d->name);
+    if (!written_open(s->world, path, &d->written, err) || !open_local(d, config, c, memory, err))
         return false;
     if (!range_locks_make(&d->locks))
         return err_set(err, ERR_FULL, "out of memory");
@@ -204,6 +206,7 @@ void source_close(struct source **source)
         marks_close(&d->marks);
         range_locks_release(&d->locks);
         backing_close(&d->backing);
+        written_close(&d->written);
         free(d->path);
     }
     undo_release(&s->undo);
@@ -213,7 +216,14 @@ void source_close(struct source **source)
 
 void source_checked(struct source *s)
 {
+    for (size_t i = 0; i < s->disk_count; i++)
+        written_note(s->disks[i].written);
     dirty_seeded(s->dirty);
+}
+
+bool source_written_behind(const struct source *s, size_t disk, const struct world_stat *st)
+{
+    return written_behind(s->disks[disk].written, st);
 }
 
 bool source_adopted(const struct source *s)

@@ -12,6 +12,7 @@
 #include "fs/disk/marks.h"
 #include "fs/disk/range_lock.h"
 #include "fs/disk/undo.h"
+#include "fs/disk/written.h"
 
 #include <stdatomic.h>
 
@@ -21,6 +22,7 @@ struct source_disk {
     uint16_t number;
     uint16_t store;
     uint64_t size;
+    struct written *written;
     struct backing *backing;
     const struct origin *origin; /* NULL: none */
     struct range_locks *locks;

@@ -57,6 +57,20 @@ cmp "$TMP/rec/web/points/$point/os.img" "$TMP/disks/os.raw"
 umount "$TMP/rec"
 A unmount "$TMP/src" --wait
 
+say "written behind a mount that died: the same"
+A mount web "$TMP/src"
+A point web --wait >/dev/null
+kill_host a web
+sleep 0.5
+dd if=/dev/urandom of="$TMP/disks/os.raw" bs=4096 seek=2600 count=3 conv=notrunc status=none
+A mount web "$TMP/src"
+point=$(A point web --wait)
+B process web --once >/dev/null
+B recover "$TMP/rec" --vm web
+cmp "$TMP/rec/web/points/$point/os.img" "$TMP/disks/os.raw"
+umount "$TMP/rec"
+A unmount "$TMP/src" --wait
+
 say "shrunk, missing"
 truncate -s 8M "$TMP/disks/os.raw"
 expect_exit 2 'shrunk' A mount web "$TMP/src"

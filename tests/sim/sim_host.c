@@ -346,6 +346,19 @@ static void write_behind(struct sim *s, struct host *h)
     must_ok(s, file_write(f, span_of(to, r.length), r.offset, &err) && file_sync(f, &err), err);
 }
 
+/* Keeper and worker: nothing is recorded, and no marks are lost. */
+static void both_die(struct sim *s, struct host *h)
+{
+    sim_doing(s, "killing the worker and the keeper");
+    s->sum->kills++;
+    host_kill(h);
+    host_forget_memory(s, h);
+    fake_world_advance(h->world, 5000000000ull);
+    if (sim_chance(s, 50))
+        write_behind(s, h);
+    host_mount(s, h);
+}
+
 static void clean_stop(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
@@ -384,7 +397,9 @@ void host_act(struct sim *s, struct host *h)
         s->sum->kills++;
         host_kill(h);
         host_mount(s, h);
-    } else if (dice < 985)
+    } else if (dice < 976)
+        both_die(s, h);
+    else if (dice < 985)
         power_cut(s, h);
     else if (dice < 995)
         clean_stop(s, h);

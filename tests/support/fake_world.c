@@ -855,6 +855,13 @@ static uint64_t fake_boottime_ns(struct world *w)
     return fake_of(w)->boot_ns;
 }
 
+static void fake_boot(struct world *w, uint8_t out[WORLD_BOOT_BYTES])
+{
+    LOCK_SCOPE(&fake_of(w)->lock);
+    memset(out, 1, WORLD_BOOT_BYTES);
+    memcpy(out, &fake_of(w)->boots, sizeof fake_of(w)->boots);
+}
+
 static int fake_random(struct world *w, void *out, size_t length)
 {
     struct fake_world *fw = fake_of(w);
@@ -883,6 +890,7 @@ static const struct world_ops fake_ops = {
     .list_dir = fake_list_dir,
     .realtime_ns = fake_realtime_ns,
     .boottime_ns = fake_boottime_ns,
+    .boot = fake_boot,
     .random = fake_random,
 };
 

@@ -103,7 +103,8 @@ bool local_disks_forget(struct flow *f, struct err *err)
     path_state(f->call->paths, s->name, state);
     for (uint16_t i = 0; i < s->disk_count; i++)
         if (!forget(f, state, s->disks[i].name, ".marks", err) ||
-            !forget(f, state, s->disks[i].name, ".digests", err))
+            !forget(f, state, s->disks[i].name, ".digests", err) ||
+            !forget(f, state, s->disks[i].name, ".written", err))
             return false;
     return forget(f, state, "ship", ".json", err) && forget(f, state, "journal", "", err) &&
            forget(f, state, "undo", "", err);

@@ -906,6 +906,25 @@ static void what_was_written_behind_our_back_ships_by_a_resync(void **state)
     assert_true(rig_status(r).shipped_bytes < 2 * BLOCK_BYTES);
 }
 
+static void what_was_written_behind_a_mount_that_died_ships_by_a_resync(void **state)
+{
+    struct rig *r = ((struct fixture *)*state)->rig;
+    rig_write(r, 0, 7, 1, 1);
+    rig_ship_all(r);
+    rig_reboot(r);
+    rig_advance_ms(r, 1000);
+    rig_open(r);
+    assert_int_not_equal(rig_status(r).state, REPLICATION_RESYNC);
+    rig_reboot(r);
+    rig_advance_ms(r, 1000);
+    rig_write_raw(r, 0, 900, 2);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    assert_non_null(strstr(rig_status(r).reason, "after the mount that held it died"));
+    rig_ship_all(r);
+    rig_replica_has(r, 0, 900, 2);
+}
+
 /* A clean stop between: no mark is set now. */
 static void ship_and_mount_again(struct rig *r)
 {
@@ -1500,6 +1519,7 @@ int main(void)
         T(a_power_cut_ships_what_the_disk_holds_and_no_more_than_marked_regions),
         T(after_a_clean_stop_nothing_is_dirty),
         T(what_was_written_behind_our_back_ships_by_a_resync),
+        T(what_was_written_behind_a_mount_that_died_ships_by_a_resync),
         T(a_disk_replaced_after_a_crash_ships_by_a_resync),
         T(a_state_put_back_from_a_copy_after_a_crash_ships_by_a_resync),
         T(a_resync_is_not_forgotten_by_a_power_cut_while_it_is_begun),
