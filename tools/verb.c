@@ -93,8 +93,9 @@ static void print_verb_help(const struct verb *v, FILE *out)
 
 static int fail(const struct err *err)
 {
-    fprintf(stderr, "farshore: %s\n", err->text);
-    return (int)exit_code_of(err->kind);
+    bool told = err->kind != ERR_OK; /* else a defect of ours, which must not look like success */
+    fprintf(stderr, "farshore: %s\n", told ? err->text : "it failed, and did not say why");
+    return told ? (int)exit_code_of(err->kind) : EXIT_FAILED;
 }
 
 static bool run_verb(const struct verb *v, int argc, char **argv, struct err *err)

@@ -196,7 +196,9 @@ static bool worker_start(struct keeper *k, struct err *err)
         return err_errno(err, errno, "making the worker's pipe");
     int writer AUTO_FD = ends[1];
     k->status_fd = ends[0];
-    if (!fd_raise(&writer, err) || fcntl(k->status_fd, F_SETFL, O_NONBLOCK) < 0) {
+    bool piped = fd_raise(&writer, err) && (fcntl(k->status_fd, F_SETFL, O_NONBLOCK) == 0 ||
+                                            err_errno(err, errno, "making the worker's pipe"));
+    if (!piped) {
         fd_close(&k->status_fd);
         return false;
     }
@@ -225,6 +227,12 @@ static bool worker_start(struct keeper *k, struct err *err)
     return false;
 }
 
+static void worker_kill(const struct keeper *k)
+{
+    if (k->worker_fd >= 0)
+        syscall(SYS_pidfd_send_signal, k->worker_fd, SIGKILL, NULL, 0);
+}
+
 static void worker_listen(struct keeper *k)
 {
     struct err err = ERR_NONE;
@@ -241,7 +249,8 @@ static void worker_listen(struct keeper *k)
         if (k->usable)
             log_error("%s: the worker cannot start: %s", k->page->mount_point, err.text);
         break;
-    case REPORT_NONE:
+    case REPORT_NONE: /* it died, or it cannot be heard: then it has no use */
+        worker_kill(k);
         break;
     }
     /* One word is all a worker says. */
@@ -389,8 +398,7 @@ static void keeper_step(struct keeper *k)
 
 static void end_mount(struct keeper *k)
 {
-    if (k->worker_fd >= 0)
-        syscall(SYS_pidfd_send_signal, k->worker_fd, SIGKILL, NULL, 0);
+    worker_kill(k);
     mount_point_end(k->page->mount_point, k->page->mount_id);
 }
 
@@ -540,8 +548,9 @@ static bool daemon_run(const struct keeper_config *config, struct err *err)
     case REPORT_FAILURE:
         break;
     case REPORT_NONE:
-        err_set(err, ERR_IO, "%s: the keeper died before the mount was usable",
-                config->mount_point);
+        daemon_end(pid, false); /* by force its worker would take its place */
+        return err_set(err, ERR_IO, "%s: the keeper died before the mount was usable",
+                       config->mount_point);
     }
     waitpid(pid, NULL, 0);
     return false;

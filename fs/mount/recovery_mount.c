@@ -301,9 +301,11 @@ static bool daemon_run(const struct recovery_mount_config *config, const char *a
     while (length < 0 && errno == EINTR);
     if (length == (ssize_t)sizeof result && result.kind == ERR_OK)
         return true;
-    waitpid(pid, NULL, 0);
-    if (length != (ssize_t)sizeof result)
+    if (length != (ssize_t)sizeof result) {
+        daemon_end(pid, true);
         return err_set(err, ERR_IO, "%s: the recovery mount died before it was usable", absolute);
+    }
+    waitpid(pid, NULL, 0);
     *err = result;
     return false;
 }

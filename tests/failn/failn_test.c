@@ -92,6 +92,18 @@ static void redirect(const char *path)
     close(fd);
 }
 
+/* One that was joined is seen a moment longer. */
+static unsigned threads_now(unsigned before)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    unsigned now = entries("/proc/self/task");
+    for (unsigned look = 0; look < 200 && now > before; look++) {
+        nanosleep(&pause, NULL);
+        now = entries("/proc/self/task");
+    }
+    return now;
+}
+
 static void first_process(const struct operation *o, struct job *j)
 {
     struct report *r = j->report;
@@ -103,7 +115,7 @@ static void first_process(const struct operation *o, struct job *j)
     failn_disarm();
     fflush(NULL);
     r->lost_fds = entries("/proc/self/fd") - fds;
-    r->lost_threads = entries("/proc/self/task") - threads;
+    r->lost_threads = threads_now(threads) - threads;
     o->end(&j->place);
     _exit(leaks() ? STATUS_LEAKS : 0);
 }

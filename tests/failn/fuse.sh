@@ -15,8 +15,9 @@ gate() { "$(dirname "$FARSHORE")/tests/failn_gate" "$GATE" "$@"; }
 ONLY=${3:-*}
 ulimit -c 0
 
-# Farshore behind the gate; its output is kept. 124 is a hang.
-gated() { FAILN_GATE=$GATE timeout -k 5 90 "$GATED" "$@" >>"$TMP/gated.log" 2>&1; }
+# Farshore behind the gate; its output is kept. 124 is a hang: a store that fails for ever is tried for
+# a minute at a time, several times over.
+gated() { FAILN_GATE=$GATE timeout -k 5 300 "$GATED" "$@" >>"$TMP/gated.log" 2>&1; }
 on_a() { a gated "$@"; }
 on_b() { b gated "$@"; }
 finding() {
@@ -113,12 +114,13 @@ mkdir -p "$TMP/src" "$TMP/rec"
 head -c 1500000 /dev/urandom >"$TMP/disks/os.raw.new"
 dd if="$TMP/disks/os.raw.new" of="$TMP/disks/os.raw" conv=notrunc status=none
 block_of "$TMP/disks/os.raw" >"$TMP/kept"
-answered=no findings=0 mode=record hash=- class=- what=nothing operation=-
+answered=no findings=0 all_runs=0 all_missed=0 mode=record hash=- class=- what=nothing operation=-
 afterwards
 for operation in mount recover; do
     gate record
     "operation_$operation"
     [ $findings -eq 0 ] || fail "$operation without failures"
+    afterwards
     gate list >"$TMP/stacks"
     runs=0 missed=0
     while read -r hash class what; do
@@ -135,5 +137,8 @@ for operation in mount recover; do
         done
     done <"$TMP/stacks"
     echo "fuse $operation: $(cut -d' ' -f2 "$TMP/stacks" | sort | uniq -c | tr -s ' \n' ' ')stacks, $runs runs, $missed not met, $findings findings"
+    all_runs=$((all_runs + runs)) all_missed=$((all_missed + missed))
 done
+[ $all_runs -gt 0 ] || fail "no stack is of that name, or of this part"
+[ $((all_missed * 10)) -le $all_runs ] || fail "$all_missed of $all_runs stacks did not come by again"
 [ $findings -eq 0 ]
