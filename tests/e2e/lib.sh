@@ -127,14 +127,15 @@ start_processor() { # VM LOG
 }
 point_ids() { B points "$1" --json | jq -r '.points[].id'; }
 
-# Every point of VM opened on a recovery mount at DIR and put before the oracle.
+# Every point of VM opened on a recovery mount at DIR and put before the oracle: a cut, and nothing is
+# missing that was acknowledged before the point's time.
 check_points() {
     local vm=$1 dir=$2 log=$3 n=0
     shift 3
     for id in $(point_ids "$vm"); do
         local images=()
         for disk in "$@"; do images+=("$dir/$vm/points/$id/$disk.img"); done
-        "$ORACLE" check "$log" 0 "${images[@]}" >"$TMP/oracle.out" ||
+        "$ORACLE" check "$log" "$(date -d "$id" +%s%3N)" "${images[@]}" >"$TMP/oracle.out" ||
             { cat "$TMP/oracle.out"; fail "point $id is no cut of what was written"; }
         n=$((n + 1))
     done
