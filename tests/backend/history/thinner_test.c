@@ -238,6 +238,15 @@ static void pinned_points_stay_until_they_are_pinned_no_more(void **state)
     assert_listed(f, "13 "); /* the tiers end after an hour */
 }
 
+/* Its end was reckoned by a clock that is behind: one hour of that is allowed for. */
+static void a_lease_that_ended_less_than_the_slack_ago_holds(void **state)
+{
+    struct fixture *f = *state;
+    pin(f, PIN_LEASE, 7, MADE_CLOCK_MS - THINNER_LEASE_SLACK_MS * 5 / 6);
+    thin(f);
+    assert_listed(f, "1 5 7 9 10 11 12 ");
+}
+
 /* Steps until the thinner waits for the grace period. */
 static void step_until_waiting(struct made_thinner *t)
 {
@@ -656,6 +665,7 @@ int main(void)
         TEST(points_go_as_the_policy_says_and_their_objects_with_them),
         TEST(runs_between_points_that_stay_become_one),
         TEST(pinned_points_stay_until_they_are_pinned_no_more),
+        TEST(a_lease_that_ended_less_than_the_slack_ago_holds),
         TEST(a_point_that_leaves_is_not_listed_and_nobody_begins_to_hold_it),
         TEST(a_point_pinned_just_before_stays_and_is_listed_again),
         TEST(nothing_is_merged_or_removed_before_the_grace_period_is_over),
