@@ -219,15 +219,17 @@ static bool none_dirty(void *context, uint64_t region)
     return false;
 }
 
-/* Marks that say that nothing was written. Should a power cut bring some back, more is compared. */
+/* Marks that say that nothing was written, and no word of who wrote what was there before. Should a
+ * power cut bring some back, more is compared. */
 static bool marks_clear(const struct seed_config *c, const struct disk_table *disks,
                         const char *folder, struct err *err)
 {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], note[PATH_BYTES];
     for (size_t i = 0; i < disks->count; i++) {
         struct marks *marks = NULL;
         snprintf(path, sizeof path, "%s/%s.marks", folder, disks->rows[i].name);
-        if (!file_remove(c->world, path, err) ||
+        snprintf(note, sizeof note, "%s/%s.written", folder, disks->rows[i].name);
+        if (!file_remove(c->world, note, err) || !file_remove(c->world, path, err) ||
             !marks_open(c->world, path, disks->rows[i].size_bytes, &marks, err))
             return false;
         bool clear = marks_sweep(marks, 0, true, none_dirty, NULL, UINT64_MAX, err);

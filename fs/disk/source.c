@@ -216,8 +216,11 @@ void source_close(struct source **source)
 
 void source_checked(struct source *s)
 {
+    struct err err = ERR_NONE;
     for (size_t i = 0; i < s->disk_count; i++)
-        written_note(s->disks[i].written);
+        if (!written_begin(s->disks[i].written, &err))
+            log_warning("disk %s: that it is held now is not recorded: %s", s->disks[i].name,
+                        err.text);
     dirty_seeded(s->dirty);
 }
 

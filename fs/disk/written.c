@@ -42,12 +42,14 @@ static bool load(struct world_file *file, struct note *out, struct err *err)
                                   : file_write(file, span_of(out, sizeof *out), 0, err);
 }
 
+/* Without a note nothing tells of an earlier mount: there was none, or it is an older state folder.
+ */
 static uint64_t known_until(struct world *w, const struct written *r, const struct note *n)
 {
-    static const uint8_t unknown[WORLD_BOOT_BYTES];
     uint64_t now = now_ms(w), up = w->ops->boottime_ns(w) / 1000000;
-    if (memcmp(n->boot, r->boot, sizeof r->boot) == 0 &&
-        memcmp(r->boot, unknown, sizeof unknown) != 0)
+    if (n->ms == 0)
+        return now;
+    if (memcmp(n->boot, r->boot, sizeof r->boot) == 0)
         return n->ms <= now ? n->ms : 0; /* else the clock was set back */
     return now > up ? now - up : 0;
 }
@@ -74,6 +76,12 @@ void written_close(struct written **written)
         return;
     file_close(&r->file);
     free(r);
+}
+
+bool written_begin(struct written *r, struct err *err)
+{
+    written_note(r);
+    return file_sync(r->file, err);
 }
 
 void written_note(struct written *r)

@@ -19,11 +19,13 @@ bool written_open(struct world *w, const char *path, struct written **out,
                   struct err *err) MUST_CHECK;
 void written_close(struct written **w);
 
+/* All is known of that was changed until now, and that there is a note is durable. */
+bool written_begin(struct written *w, struct err *err) MUST_CHECK;
 /* The file is written now: before a write and after it. Costs a look at the clock, and a small
  * write of its own now and then. */
 void written_note(struct written *w);
 /* Whether the file changed after the last mount's last write to it, as it was found when this was
- * opened, and in this boot. */
+ * opened, and in this boot. False where no mount ever made a note. */
 bool written_behind(const struct written *w, const struct world_stat *st);
 
 #endif

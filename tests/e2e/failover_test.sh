@@ -137,8 +137,11 @@ A point web --label before --wait=target >/dev/null
 point=$(B points web --json | jq -r '.points[-1].id')
 sleep 0.5
 last=$(acked a-web)
+resyncs() { grep -c ' resync: ' "$TMP/a/state/vms/web/mount.log" || true; }
+before=$(resyncs)
 A revert web --point "$point" >/dev/null
 wait_for 20 counts a-web 1
+[ "$(resyncs)" -eq "$before" ] || fail "all of it is compared, though the new disks hold nothing yet"
 [ "$(found a-web)" -le "$last" ] || fail "nothing was reverted"
 A points web --branch --json | jq -e '.points | length > 0' >/dev/null || fail "no branch"
 A point web --wait=target >/dev/null
