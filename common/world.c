@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/world.h"
 
-#include <ctype.h>
+#include "common/digest.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -299,23 +300,21 @@ static uint64_t real_boottime_ns(struct world *w)
     return clock_ns(CLOCK_BOOTTIME);
 }
 
+/* 32 hex digits, with dashes between. */
 static void real_boot(struct world *w, uint8_t out[WORLD_BOOT_BYTES])
 {
+    char text[64] = "", digits[2 * WORLD_BOOT_BYTES + 1] = "";
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    char text[40] = "";
-    size_t nibbles = 0;
+    ssize_t n = fd < 0 ? 0 : RETRY(read(fd, text, sizeof text));
+    size_t count = 0;
     (void)w;
-    memset(out, 0, WORLD_BOOT_BYTES);
-    if (fd >= 0 && RETRY(read(fd, text, sizeof text - 1)) < 0)
-        text[0] = '\0';
     if (fd >= 0)
         close(fd);
-    for (const char *p = text; nibbles < 2 * WORLD_BOOT_BYTES && (isxdigit(*p) || *p == '-'); p++)
-        if (*p != '-') {
-            unsigned digit = (unsigned)(isdigit(*p) ? *p - '0' : tolower(*p) - 'a' + 10);
-            out[nibbles / 2] = (uint8_t)(out[nibbles / 2] << 4 | digit);
-            nibbles++;
-        }
+    for (ssize_t i = 0; i < n && text[i] != '\n' && count < sizeof digits - 1; i++)
+        if (text[i] != '-')
+            digits[count++] = text[i];
+    if (!hex_parse(digits, out, WORLD_BOOT_BYTES))
+        memset(out, 0, WORLD_BOOT_BYTES);
 }
 
 static int real_random(struct world *w, void *out, size_t length)
