@@ -50,10 +50,10 @@ bool clean_record_compare(struct world *w, const char *folder, const struct sour
 bool clean_record_void(struct world *w, const char *folder, struct err *err) MUST_CHECK;
 
 /* Which files the mount holds, for the one after a crash: an image that was put in the place of
- * another, as from a backup, has another inode. So have the marks when
- * the state was put back from a copy: they know of no write since then, and while the log has not
- * moved on nothing else tells. What is written over in place is for written.h; what is restored
- * below the file system is not seen. */
+ * another, as from a backup, has another inode. So have the marks when the state was put back from
+ * a copy: they know of no write since then, and while the log has not moved on nothing else tells.
+ * What is written over in place is for written.h; what is restored below the file system is not
+ * seen. */
 bool held_record_make(struct world *w, const char *folder, const struct source *s,
                       struct err *err) MUST_CHECK;
 /* *replaced: some disk, or its marks, is another file than the last mount held; `why` names it. */

@@ -25,15 +25,11 @@ mkdir -p "$TMP/faulty"
 spoil pread eio 0 $((150 << 20)) "$TMP/disks/os.raw"
 faulty a exec "$FARSHORE" host a --foreground --interval 1 >>"$TMP/agent-a.log" 2>&1 &
 PIDS+=($!) agent=$!
-timeout 120 env FARSHORE_CONFIG="$TMP/b/config" FARSHORE_STATE="$TMP/b/state" FARSHORE_RUN="$TMP/b/run" \
-    "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 || { cat "$TMP/reprotect.out"; fail "reprotect"; }
+b timeout 120 "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 || { cat "$TMP/reprotect.out"; fail "reprotect"; }
 grep -q 'not whole' "$TMP/reprotect.out" || { cat "$TMP/reprotect.out"; fail "the seed did not break off"; }
-is_well() {
-    dd if=/dev/urandom of="$at/os.img" bs=4k seek=77 count=3 conv=notrunc,fsync status=none
-    B point web --wait=target --timeout 60 >/dev/null || fail "no point: $(B status web --json)"
-    [ "$(B status web --json | jq -r '.vms[0].state')" = protected ] || fail "$(B status web --json)"
-}
-is_well
+dd if=/dev/urandom of="$at/os.img" bs=4k seek=77 count=3 conv=notrunc,fsync status=none
+B point web --wait=target --timeout 60 >/dev/null || fail "no point: $(B status web --json)"
+[ "$(B status web --json | jq -r '.vms[0].state')" = protected ] || fail "$(B status web --json)"
 
 say "the newest point is the disk"
 id=$(B point web --wait=target)
