@@ -3,6 +3,7 @@
  * waits until the VM is not mounted. Points have it so from then on; older points show what there
  * was. */
 #include "fs/disk/marks.h"
+#include "fs/disk/source.h"
 #include "tools/disk_lock.h"
 #include "tools/enable_disk.h"
 #include "tools/failover/drain.h"
@@ -86,12 +87,11 @@ static bool add(struct vm *vm, const char *given, struct err *err)
 
 /* --- remove --- */
 
-static bool forget(struct vm *vm, const char *name, const char *suffix, struct err *err)
+static bool forget(const struct vm *vm, const char *name, struct err *err)
 {
-    char state[PATH_BYTES_MAX], path[PATH_MAX];
+    char state[PATH_BYTES_MAX];
     path_state(vm->call->paths, vm->settings.name, state);
-    snprintf(path, sizeof path, "%s/%s%s", state, name, suffix);
-    return file_remove(vm->call->world, path, err);
+    return source_forget_disk(vm->call->world, state, name, err);
 }
 
 static bool take_out(struct vm *vm, const char *name, struct err *err)
@@ -271,9 +271,7 @@ static bool run(const struct verb_call *call, struct err *err)
      * be missed. */
     if (!settings_save(call->world, call->paths, s, err))
         return false;
-    if (strcmp(what, "remove") == 0 &&
-        !(forget(&vm, name, ".marks", err) && forget(&vm, name, ".digests", err) &&
-          forget(&vm, name, ".written", err)))
+    if (strcmp(what, "remove") == 0 && !forget(&vm, name, err))
         return false;
     printf("%s: %u disk%s; from the next mount on\n", s->name, s->disk_count,
            s->disk_count == 1 ? "" : "s");

@@ -224,6 +224,19 @@ void source_checked(struct source *s)
     dirty_seeded(s->dirty);
 }
 
+bool source_forget_disk(struct world *w, const char *state_folder, const char *disk,
+                        struct err *err)
+{
+    static const char *const kept[] = {"marks", "digests", "written"};
+    char path[4096];
+    for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+        snprintf(path, sizeof path, "%s/%s.%s", state_folder, disk, kept[i]);
+        if (!file_remove(w, path, err))
+            return false;
+    }
+    return true;
+}
+
 bool source_written_behind(const struct source *s, size_t disk, const struct world_stat *st)
 {
     return written_behind(s->disks[disk].written, st);

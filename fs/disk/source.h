@@ -57,6 +57,9 @@ void source_close(struct source **s); /* no I/O in flight, the shipper stopped *
  * here on may a successor adopt these maps. A worker that dies before is as if it never was. Before
  * the first write. */
 void source_checked(struct source *s);
+/* Removes what the state folder of a VM that is not mounted keeps of a disk. */
+bool source_forget_disk(struct world *w, const char *state_folder, const char *disk,
+                        struct err *err) MUST_CHECK;
 /* Something else wrote the disk's file since the last mount wrote it: see written.h. */
 bool source_written_behind(const struct source *s, size_t disk, const struct world_stat *st);
 /* Did it take over a dead worker's memory? */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/failover/local_disks.h"
 
+#include "fs/disk/source.h"
 #include "fs/view/presence.h"
 
 #include <errno.h>
@@ -102,9 +103,7 @@ bool local_disks_forget(struct flow *f, struct err *err)
     char state[PATH_BYTES_MAX];
     path_state(f->call->paths, s->name, state);
     for (uint16_t i = 0; i < s->disk_count; i++)
-        if (!forget(f, state, s->disks[i].name, ".marks", err) ||
-            !forget(f, state, s->disks[i].name, ".digests", err) ||
-            !forget(f, state, s->disks[i].name, ".written", err))
+        if (!source_forget_disk(f->call->world, state, s->disks[i].name, err))
             return false;
     return forget(f, state, "ship", ".json", err) && forget(f, state, "journal", "", err) &&
            forget(f, state, "undo", "", err);
