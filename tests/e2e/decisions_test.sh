@@ -39,7 +39,7 @@ for round in 1 2; do
     [ $got_c -ne 0 ] || first=c second=b
     [ $((got_b == 0)) -ne $((got_c == 0)) ] || { cat "$TMP"/err-[bc]; fail "not one of them: $got_b $got_c"; }
     echo "   round $round: $first; $(tail -1 "$TMP/err-$second")"
-    tail -1 "$TMP/err-$second" | grep -q "host $first" || fail "$second is not told of $first"
+    tail -1 "$TMP/err-$second" | says "host $first" || fail "$second is not told of $first"
     alone_on $first
     [ ! -e "$TMP/pid-$second-web" ] || fail "it was started on $second too"
     on $first "$FARSHORE" cancel web >/dev/null
@@ -72,13 +72,13 @@ stop_short() { # nothing reaches the cache store from b
     sed -i "s|file://$TMP/nowhere|file://$TMP/cache|" "$TMP/b/config/vms/web.json"
     ! runs_on a || fail "the source was not stopped"
     [ "$(state B)" = none ] || fail "state $(state B)"
-    B status web | grep -q 'planned failover to b was begun' || fail "status says nothing of it"
+    B status web | says 'planned failover to b was begun' || fail "status says nothing of it"
     expect_lines 2 'to host b was begun' C failover web --planned --host c
 }
 expect_lines() { # as expect_exit, behind lines of progress
     local got=0
     "${@:3}" >"$TMP/out" 2>"$TMP/err" || got=$?
-    [ "$got" -eq "$1" ] && tail -1 "$TMP/err" | grep -q -- "$2" || { cat "$TMP/err"; fail "exit $got: ${*:3}"; }
+    [ "$got" -eq "$1" ] && tail -1 "$TMP/err" | says -- "$2" || { cat "$TMP/err"; fail "exit $got: ${*:3}"; }
 }
 stop_short
 B failover web --host b --planned >/dev/null 2>&1

@@ -19,9 +19,9 @@ wait_for 20 counts a-web 20
 A point web --wait=target >/dev/null
 
 say "validate: what would be in the way is found before, and by itself"
-has_validated() { B status web | grep -q 'validated 20'; }
+has_validated() { B status web | says 'validated 20'; }
 wait_for 10 has_validated
-B validate web | grep -q 'would work' || fail "validate finds something"
+B validate web | says 'would work' || fail "validate finds something"
 B set web stop= >/dev/null
 expect_exit 1 '1 thing in the way' B validate web
 grep -q 'ERROR .*set web stop=COMMAND' "$TMP/out" || { cat "$TMP/out"; fail "no way on is said"; }
@@ -119,7 +119,7 @@ took_over b-web a-web
 A commit web >/dev/null
 A reprotect web >/dev/null
 [ "$(ls "$TMP/target" | grep -c '^web$')" -eq 1 ] || fail "more than one vault near b"
-B points web --json | jq -r '.points[].id' | grep -q "$earlier" || fail "the first history is gone"
+B points web --json | jq -r '.points[].id' | says "$earlier" || fail "the first history is gone"
 
 say "a failover is cancelled, and the old source goes on"
 B failover web --planned >/dev/null

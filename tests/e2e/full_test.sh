@@ -46,7 +46,7 @@ say "$what"
 fill cache
 guest_is_well 100 64
 wait_for 30 state_is stalled
-status reason | grep -qi 'no space' || fail "it says: $(status reason)"
+status reason | says -i 'no space' || fail "it says: $(status reason)"
 guest_is_well 0 64
 empty cache
 wait_for 60 state_is protected
@@ -71,7 +71,7 @@ fill a/state
 guest_is_well 0 300
 guest_is_well 700 300 # regions that have no mark
 wait_for 30 state_is stalled
-status reason | grep -qi 'no space' || fail "it says: $(status reason)"
+status reason | says -i 'no space' || fail "it says: $(status reason)"
 empty a/state
 wait_for 60 state_is protected
 A point web --wait=target --timeout 60 >/dev/null
@@ -90,7 +90,7 @@ undo_is_full() {
     rewrite() { while [ ! -e "$TMP/enough" ]; do write_all 60 60 || return; done; }
     rewrite & writer=$!
     PIDS+=($writer)
-    said() { status reason | grep -q 'no room in the state folder'; }
+    said() { status reason | says 'no room in the state folder'; }
     wait_for 90 said
     echo "$(status state): $(status reason)"
     touch "$TMP/enough"

@@ -38,7 +38,7 @@ B process vm --once >/dev/null
 fill f
 wait_for 30 sh -c "FARSHORE_CONFIG=$TMP/a/config FARSHORE_STATE=$TMP/a/state FARSHORE_RUN=$TMP/a/run \
     '$FARSHORE' status vm --json | jq -e '.vms[0].state == \"fenced\"' >/dev/null"
-A status vm --json | jq -r '.vms[0].reason' | grep -q "do not start the VM here" ||
+A status vm --json | jq -r '.vms[0].reason' | says "do not start the VM here" ||
     { A status vm --json; fail "no word of what to do"; }
 [ "$(content "$img")" = f ] || fail "the guest's write is gone"
 expect_exit 4 "fenced" A point vm --wait
@@ -48,7 +48,7 @@ B points vm --branch --json >"$TMP/branch.json"
 jq -e --arg g "$gen1" --arg n "$gen1/$point_c" '.points[0].name == $n and (.points | length) == 1
     and .waiting[0].generation == $g and .waiting[0].points == 2 and .waiting[0].fenced' \
     "$TMP/branch.json" >/dev/null || { cat "$TMP/branch.json"; fail "points --branch --json"; }
-B points vm --branch | grep -q "process vm --once --branch" || fail "no word of the tail"
+B points vm --branch | says "process vm --once --branch" || fail "no word of the tail"
 B process vm --once --branch >/dev/null
 [ "$(B points vm --branch --json | jq -r '[.points[].name] | join(" ")')" = \
     "$gen1/$point_c $gen1/$point_d $gen1/$point_e" ] || fail "the tail is no branch"

@@ -39,7 +39,7 @@ expect_exit 8 'unmount' A disk web remove data
 
 say "the maps are laid out anew, and below a loop device"
 restarts=$(status worker_restarts)
-A disk web grow wide 20G | grep -q 'losetup -c' || fail "nobody is told what comes next"
+A disk web grow wide 20G | says 'losetup -c' || fail "nobody is told what comes next"
 [ "$(size wide)" = 20480 ] || fail "the mount shows $(size wide) MiB"
 [ "$(status worker_restarts)" -gt "$restarts" ] || fail "no other worker"
 [ "$(status 'disks[3].size_bytes')" = $((20 << 30)) ] || fail "status shows $(status 'disks[3].size_bytes')"

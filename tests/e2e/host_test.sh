@@ -33,7 +33,7 @@ PIDS+=("$agent_a")
 say "no agent on b: the job is withdrawn, and an agent that comes later leaves it alone"
 join_vm web >/dev/null
 start=$SECONDS
-expect_lines_end() { tail -1 "$TMP/err" | grep -q -- "$1" || { cat "$TMP/err"; fail "no word of $1"; }; }
+expect_lines_end() { tail -1 "$TMP/err" | says -- "$1" || { cat "$TMP/err"; fail "no word of $1"; }; }
 got=0
 ping_b >"$TMP/out" 2>"$TMP/err" || got=$?
 [ $got -eq $UNREACHABLE ] || fail "exit $got"
@@ -51,9 +51,9 @@ ping_b 2>"$TMP/err" || { cat "$TMP/err"; fail "no answer"; }
 [ "$(newest result.values.memory_total_bytes)" -gt 1000000 ] || fail "no memory"
 [ "$(asked 1 state)" = cancelled ] || fail "the withdrawn job ran"
 id=$(newest id)
-A job "$id" | grep -q "$id: ping of web on host b: done" || fail "$(A job "$id")"
+A job "$id" | says "$id: ping of web on host b: done" || fail "$(A job "$id")"
 A job "$id" --wait --json | jq -e '.result.ok' >/dev/null || fail "--wait --json"
-B jobs | grep -q "$id" || fail "b does not see it"
+B jobs | says "$id" || fail "b does not see it"
 [ "$(A jobs web --limit 1 --json | jq '.jobs | length')" = 1 ] || fail "--limit"
 expect_exit $USAGE "no job's id" A job ../../etc/passwd
 expect_exit $NOT_FOUND 'farshore jobs' A job 20200101t000000000z-0000

@@ -19,7 +19,7 @@ say "the last worker dies"
 kill -KILL "$(A status gone --json | jq '.vms[0].worker_pid')"
 status=$(A status gone --json)
 [ "$(jq -r '.vms[0].state' <<<"$status")" = stalled ] || fail "$status"
-jq -r '.vms[0].reason' <<<"$status" | grep -q 'worker does not answer' || fail "$status"
+jq -r '.vms[0].reason' <<<"$status" | says 'worker does not answer' || fail "$status"
 expect_exit 3 'see the log' A point gone --wait --timeout 1
 kill -0 "$writer" || fail "requests failed at once: $(cat "$TMP/oracle.err")"
 ! wait "$writer" || fail "the writer saw no error"

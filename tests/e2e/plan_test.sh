@@ -17,7 +17,7 @@ expect_exit $USAGE 'plan run NAME' A plan run
 A plan create p --script 'echo one >>one' --group web --pause 'right?' --script true >/dev/null
 expect_exit $FAILED 'replace' A plan create p --group web
 [ "$(A plan list)" = p ] || fail "$(A plan list)"
-A plan show p | grep -q '2  group: web' || fail "$(A plan show p)"
+A plan show p | says '2  group: web' || fail "$(A plan show p)"
 A plan show p --json >"$TMP/p.json"
 A plan create p --file "$TMP/p.json" --script false --replace >/dev/null
 [ "$(A plan show p --json | jq '.steps | length')" = 5 ] || fail "--file and --script"
@@ -40,13 +40,13 @@ A plan continue p --json 2>/dev/null >"$TMP/out"
 [ "$(jq -r .state "$TMP/out")" = "done" ] || fail "$(cat "$TMP/out")"
 [ "$(jq '.took_ms - .rto_ms == .paused_ms' "$TMP/out")" = true ] || fail "the times do not add up"
 [ "$(cat "$TMP/one" "$TMP/two")" = $'one\ntwo' ] || fail "steps were repeated"
-A plan report p | grep -q 'without pauses (measured RTO)' || fail "$(A plan report p)"
+A plan report p | says 'without pauses (measured RTO)' || fail "$(A plan report p)"
 
 say "a failure: stopped behind it, repeated alone"
 A plan create q --script "echo a >>$TMP/s1" --script "echo b >>$TMP/s2; echo broken >&2; test -e $TMP/ok" \
     --script "echo c >>$TMP/s3" >/dev/null
 A plan run q --unplanned >/dev/null 2>"$TMP/err" && fail "it did not fail"
-tail -1 "$TMP/err" | grep -q 'stopped at step 2: script: exit 1: broken' || fail "$(cat "$TMP/err")"
+tail -1 "$TMP/err" | says 'stopped at step 2: script: exit 1: broken' || fail "$(cat "$TMP/err")"
 touch "$TMP/ok"
 A plan run q --resume >/dev/null 2>&1 || fail "it does not go on"
 [ "$(cat "$TMP/s1" "$TMP/s2" "$TMP/s3")" = $'a\nb\nb\nc' ] || fail "$(cat "$TMP/s1" "$TMP/s2" "$TMP/s3")"
@@ -61,7 +61,7 @@ wait_for 10 test -e "$TMP/x"
 wait_for 10 bash -c "[ \"\$(jq '.rows[0].pid' $TMP/a/state/plans/r.json)\" != 0 ]"
 expect_exit $BUSY 'another process' A plan continue r
 kill -KILL "$runner"
-A plan report r | grep -q running || fail "$(A plan report r)"
+A plan report r | says running || fail "$(A plan report r)"
 (sleep 0.5; touch "$TMP/go") &
 A plan run r --resume >/dev/null 2>&1 || fail "it does not go on"
 [ "$(cat "$TMP/y" | sort -u)" = y ] && [ "$(cat "$TMP/z")" = z ] || fail "steps are missing"

@@ -74,8 +74,8 @@ forget_order
 B plan create go --group db --script true --group web --group mail >/dev/null
 touch "$TMP/fail-b-web"
 B plan run go --planned >"$TMP/out" 2>"$TMP/err" && fail "it did not fail"
-tail -1 "$TMP/err" | grep -q 'stopped at step 3: web: ' || fail "$(cat "$TMP/err")"
-tail -1 "$TMP/err" | grep -q 'no room for b-web' || fail "the reason is lost: $(cat "$TMP/err")"
+tail -1 "$TMP/err" | says 'stopped at step 3: web: ' || fail "$(cat "$TMP/err")"
+tail -1 "$TMP/err" | says 'no room for b-web' || fail "the reason is lost: $(cat "$TMP/err")"
 [ "$(cat "$TMP/order")" = b-db ] || fail "$(cat "$TMP/order")"
 counts a-mail 0 && [ "$(state B mail)" = none ] || fail "mail was failed over"
 rm "$TMP/fail-b-web"
@@ -91,7 +91,7 @@ say "the report has times per step"
 B plan report go --json >"$TMP/report"
 jq -e '.state == "done" and ([.rows[] | .ended_ms > .began_ms] | all) and .rto_ms <= .took_ms' "$TMP/report" \
     >/dev/null || fail "$(cat "$TMP/report")"
-B plan report go | grep -q 'measured RTO' || fail "$(B plan report go)"
+B plan report go | says 'measured RTO' || fail "$(B plan report go)"
 
 say "commit and reprotect"
 plan B run go --commit

@@ -48,7 +48,7 @@ made=$(B points web --json | jq '.points[-1].epoch')
 count=$(point_ids web | wc -l)
 [ "$count" -lt $((made * 2 / 3)) ] || fail "$count points of $made are left"
 for id in "$first" "$second" "$final"; do
-    point_ids web | grep -qx "$id" || fail "$id is gone"
+    point_ids web | says -x "$id" || fail "$id is gone"
 done
 check_points web "$TMP/rec" "$TMP/log" os data
 cmp "$TMP/rec/web/points/$final/os.img" "$TMP/src/os.img"
@@ -87,6 +87,6 @@ echo "$before bytes, then $after; $(jq -c . "$TMP/gc")"
 [ "$after" -lt $((before / 2)) ] || fail "no space came back"
 [ "$(B gc web --json | jq '.points_gone + .objects_dropped + .objects_removed')" = 0 ] ||
     fail "a second round finds something"
-point_ids web | grep -qx "$second" || fail "the held point is gone"
+point_ids web | says -x "$second" || fail "the held point is gone"
 B verify web --point "$second"
 B verify web --point latest

@@ -86,7 +86,7 @@ kill_seed
 install -m 600 "$key" "$TMP/two.key"
 expect_exit 2 "is being seeded\|come to its end" A enable two --disk "os=$disk" --key "$TMP/two.key" "${stores[@]}"
 before=$(bytes_in "$TMP/target")
-B enable two --seed "os=$copy" "${stores[@]}" | grep -q "on the source" || fail "no word on what comes next"
+B enable two --seed "os=$copy" "${stores[@]}" | says "on the source" || fail "no word on what comes next"
 after=$(bytes_in "$TMP/target")
 [ $((after - before)) -lt $((MIB * 1048576)) ] || fail "the seed began anew after the kill"
 expect_exit 1 "has a vault" A enable two --disk "os=$disk" "${stores[@]}"
@@ -95,7 +95,7 @@ expect_exit 2 "has 314572800 bytes and its seed" A enable two --disk "os=$TMP/di
 head -c 3M /dev/urandom >"$TMP/difference"
 cp --sparse=always "$copy" "$disk"
 dd if="$TMP/difference" of="$disk" bs=1M seek=20 conv=notrunc status=none
-A enable two --disk "os=$disk" --key "$TMP/two.key" "${stores[@]}" | grep -q "farshore mount" || fail "not a source"
+A enable two --disk "os=$disk" --key "$TMP/two.key" "${stores[@]}" | says "farshore mount" || fail "not a source"
 expect_exit 1 "enabled already" A enable two --disk "os=$disk" --key "$TMP/two.key" "${stores[@]}"
 check_seeded two
 expect_exit 1 "no seed that waits" b env FARSHORE_CONFIG="$TMP/c" FARSHORE_STATE="$TMP/c" FARSHORE_RUN="$TMP/c" \

@@ -47,7 +47,7 @@ A set web bandwidth=1M,00:00-24:00=2M cut_interval=1 >/dev/null
 [ "$(in_force)" = "[2097152,1]" ] || fail "in force: $(in_force)"
 kill -KILL "$(A status web --json | jq '.vms[0].worker_pid')"
 [ "$(in_force)" = "[2097152,1]" ] || fail "in force after a kill: $(in_force)"
-A status web | grep -q 'now 2.0 MiB/s' || fail "status does not show the bound"
+A status web | says 'now 2.0 MiB/s' || fail "status does not show the bound"
 A set web bandwidth=unlimited >/dev/null
 [ "$(in_force)" = "[0,1]" ] || fail "in force without a bound: $(in_force)"
 A point web --wait >/dev/null

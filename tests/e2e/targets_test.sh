@@ -22,7 +22,7 @@ expect_exit $USAGE 'did you mean target.hosts' enable_web --set target.hots=far
 expect_exit $USAGE 'host names' enable_web --target-host 'Far Away'
 expect_exit $USAGE 'belongs to --domain' enable_web --convert
 [ ! -e "$TMP/a/config/vms" ] || fail "something was made"
-enable_web --dry-run --target-host far1 | grep -q 'resource-group *farshore-web' || fail "the plan"
+enable_web --dry-run --target-host far1 | says 'resource-group *farshore-web' || fail "the plan"
 enable_web --target-host far1 --target-host far2 --availability-set front --set target.folder=/big \
     --start 'true' --stop 'true' >/dev/null
 target_is hosts far1,far2
@@ -61,8 +61,8 @@ took_ms=$((($(date +%s%N) - began) / 1000000))
 [ $took_ms -lt 6000 ] || fail "status took $took_ms ms"
 [ "$(jq -r '.vms[0].vault_read' "$TMP/status")" = false ] || fail "the vault was read"
 target_is hosts far1,far2
-A status web | grep -q 'as last read' || fail "status does not say that it is old"
-still_asks() { pgrep -f "farshore glance web" | xargs -I{} grep -slF "$TMP/" /proc/{}/environ | grep -q .; }
+A status web | says 'as last read' || fail "status does not say that it is old"
+still_asks() { pgrep -f "farshore glance web" | xargs -I{} grep -slF "$TMP/" /proc/{}/environ | says .; }
 ! still_asks || fail "somebody still asks"
 cp "$TMP/web.json" "$TMP/a/config/vms/web.json"
 

@@ -133,7 +133,7 @@ $(wanted_scene "$1")"
 # --- a round ---
 
 is() { [ "$(state B)" = "$1" ]; }
-runs_on() { guests | grep -qx "$1-web" && counts "$1-web"; }
+runs_on() { guests | says -x "$1-web" && counts "$1-web"; }
 done_on() { is "$2" && runs_on "$1"; } # HOST STATE
 
 a_round() {
@@ -142,7 +142,7 @@ a_round() {
     DISKS_A=$(disks a) DISKS_B=$(disks b) PINS=$(pins)
     say "round $MODE:$K"
     A point web --wait=target >/dev/null
-    verb test-failover B test-failover 'guests | grep -qx b-web-test'
+    verb test-failover B test-failover 'guests | says -x b-web-test'
     verb cleanup B cleanup 'is none'
     counts a-web || fail "the source does not go on"
 

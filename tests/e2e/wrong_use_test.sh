@@ -109,7 +109,7 @@ mkdir -p "$TMP/rec2"
 expect_exit $CORRUPT 'rolled back' B recover "$TMP/rec2" --vm web
 expect_exit $CORRUPT 'rolled back' B process web --once
 C() { FARSHORE_CONFIG=$TMP/c/config FARSHORE_STATE=$TMP/c/state FARSHORE_RUN=$TMP/c/run "$FARSHORE" "$@"; }
-C join "file://$TMP/target" --key "$TMP/a/config/keys/web.key" --vm web | grep -q 'the vault was last written .* ago' || fail "join says nothing of the vault's age"
+C join "file://$TMP/target" --key "$TMP/a/config/keys/web.key" --vm web | says 'the vault was last written .* ago' || fail "join says nothing of the vault's age"
 C points web >/dev/null
 cp "$TMP/record" "$newest"
 B points web >/dev/null

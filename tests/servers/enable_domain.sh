@@ -85,21 +85,21 @@ grep -q 'lan/10.61.0.0/24 -> lan/10.61.0.0/24, 10.61.0.42 when it is free' "$TMP
 [ "$(disk_path off vda)" = "$V/off.img" ] || fail "--dry-run changed the domain"
 A enable off --domain off --cache "$CACHE" --target "$TARGET" --target-host far
 [ "$(disk_path off vda)" = "$V/state/mounts/off/vda.img" ] || fail "the disk is not on the mount"
-virsh dumpxml off | grep -q "error_policy='stop'" || fail "the guest would be told of I/O errors"
+virsh dumpxml off | says "error_policy='stop'" || fail "the guest would be told of I/O errors"
 state_is off protected || wait_for 20 state_is off protected
 virsh start off
 wait_for 120 is_off off
 [ "$(counted off)" -eq 20 ] || fail "the guest on the mount counted to $(counted off), not 20"
 [ "$(A status off --json | jq -r '.vms[0].failover')" = none ] || fail "state of failover"
-A status off | grep -q 'target hosts: far' || { A status off; fail "status shows no target host"; }
+A status off | says 'target hosts: far' || { A status off; fail "status shows no target host"; }
 
 A set off target.network.lan=dmz target.resource-group=blue >/dev/null
-A status off | grep -q 'lan/10.61.0.0/24 -> dmz/' || { A status off; fail "the mapping is not shown"; }
-A status off | grep -q 'resource-group: blue' || fail "the group is not shown"
+A status off | says 'lan/10.61.0.0/24 -> dmz/' || { A status off; fail "the mapping is not shown"; }
+A status off | says 'resource-group: blue' || fail "the group is not shown"
 expect_exit 2 'did you mean target.network' A set off target.netwrk=x
 
 virsh setmaxmem off 262144 --config
-A set off domain=off | grep -qx domain=off || fail "the domain is not shown"
+A set off domain=off | says -x domain=off || fail "the domain is not shown"
 [ "$(A glance off | jq -r .machine.xml | grep -c "262144</memory>")" -eq 1 ] ||
     fail "the target does not know the machine's new memory"
 [ "$(A glance off | jq -r '.networks[0].name, .nics[0].address')" = $'lan\n10.61.0.42' ] ||
@@ -155,16 +155,16 @@ expect_exit 8 'shut it down' A disable live
 
 say "its disk grows while it runs"
 ! virsh blockresize live "$(disk_path live vda)" 96M 2>/dev/null || fail "libvirt grew it by itself"
-A disk live grow vda 96M | grep -q blockresize
+A disk live grow vda 96M | says blockresize
 virsh blockresize live "$(disk_path live vda)" 96M
-virsh domblkinfo live vda | grep -q "^Capacity: *$((96 << 20))$" || fail "$(virsh domblkinfo live vda)"
+virsh domblkinfo live vda | says "^Capacity: *$((96 << 20))$" || fail "$(virsh domblkinfo live vda)"
 wait_for 60 has_counted live $(($(counted live) + 20))
 
 say "a point with the guest quiet"
 agent_answers() { virsh qemu-agent-command live '{"execute":"guest-ping"}' >/dev/null 2>&1; }
 wait_for 60 agent_answers
 point=$(A point live --application --wait)
-frozen() { virsh qemu-agent-command live '{"execute":"guest-fsfreeze-status"}' | grep -q frozen; }
+frozen() { virsh qemu-agent-command live '{"execute":"guest-fsfreeze-status"}' | says frozen; }
 ! frozen || fail "the guest was left frozen"
 virsh destroy live
 acknowledged=$(counted live)
@@ -180,7 +180,7 @@ B join "$TARGET" --key "$TMP/a/config/keys/live.key" >/dev/null
 B process live --once >/dev/null
 mkdir "$TMP/rec"
 B recover "$TMP/rec"
-"$FARSHORE_GUEST/counter" check "$TMP/rec"/live/latest/{vda,vdb}.img | grep -qx "$whole1 $whole2" ||
+"$FARSHORE_GUEST/counter" check "$TMP/rec"/live/latest/{vda,vdb}.img | says -x "$whole1 $whole2" ||
     fail "the newest point is not what the disks hold"
 B unmount "$TMP/rec"
 
@@ -216,5 +216,5 @@ virsh start q
 wait_for 120 is_off q
 A disable q
 [ "$(disk_path q vda)" = "$V/q.farshore.raw" ] || fail "q was not given back"
-"$FARSHORE_GUEST/counter" check "$V/q.farshore.raw" | grep -qx 5 || fail "the converted disk lost records"
+"$FARSHORE_GUEST/counter" check "$V/q.farshore.raw" | says -x 5 || fail "the converted disk lost records"
 say "done"

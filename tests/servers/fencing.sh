@@ -59,7 +59,7 @@ entry() { printf 'web/%s/%016d' "$generation" "$1"; } # EPOCH
 # stays mounted to the end.
 fenced() { # HOST
     wait_for 30 state_is "$1" fenced
-    told "$1" reason | grep -qE 'written by another source|is gone from the cache store or differs' ||
+    told "$1" reason | says -E 'written by another source|is gone from the cache store or differs' ||
         fail "host $1 does not say why: $(told "$1" reason)"
     lose "$1" "$1 is fenced"
     expect_exit 4 fenced F "$1" point web --wait
@@ -254,7 +254,7 @@ points_are_good() {
         text=$(shown "$TMP/rec/web/points/$id/os.img")
         ! grep -qxF -- "$text" "$TMP/lost" || fail "$id is of a host that was fenced: $text"
     done
-    [ -z "$forked" ] || told "$live" processor | grep -q 'fork at epoch' ||
+    [ -z "$forked" ] || told "$live" processor | says 'fork at epoch' ||
         fail "the source does not tell of the fork: $(told "$live" processor)"
     check_points web "$TMP/rec" "$TMP/log" data
     for disk in os data big; do cmp "$TMP/rec/web/latest/$disk.img" "$TMP/$live/disks/$disk.raw"; done

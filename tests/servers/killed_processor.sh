@@ -46,7 +46,7 @@ look() {
     local n
     B points web --json | jq -r '.points[] | "\(.epoch) \(.id)"' >"$TMP/listed"
     n=$(wc -l <"$TMP/listed")
-    cut -d' ' -f1,2 "$TMP/shipped" | head -n "$n" | cmp - "$TMP/listed" ||
+    head -n "$n" "$TMP/shipped" | cut -d' ' -f1,2 | cmp - "$TMP/listed" ||
         fail "listed: $(cat "$TMP/listed")"
     newest=$(tail -1 "$TMP/listed" | cut -d' ' -f2)
     tail -n +$((n + 1)) "$TMP/shipped" >"$TMP/waiting"
@@ -65,7 +65,7 @@ check_content() { # POINT...
     B recover "$TMP/rec" --vm web
     for id in "$@"; do
         sum=$(sha256sum <"$TMP/rec/web/points/$id/os.img")
-        grep -F " $id " "$TMP/shipped" | cut -d' ' -f3- | grep -qxF "$sum" || fail "$id shows something else"
+        grep -F " $id " "$TMP/shipped" | cut -d' ' -f3- | says -xF "$sum" || fail "$id shows something else"
     done
     umount "$TMP/rec"
 }

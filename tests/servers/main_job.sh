@@ -8,7 +8,7 @@ POINTS=${POINTS:-24}
 
 say "enabled; $FARSHORE_TEST_SERVER"
 enable_vm web 16M os data
-names_in target web | grep -qx 'web/vault' || fail "the target store holds no vault"
+names_in target web | says -x 'web/vault' || fail "the target store holds no vault"
 mount_vm web --cut-interval 1
 SEED=${SEED:-$RANDOM}
 echo "seed $SEED"
@@ -48,7 +48,7 @@ objects=$(names_in target web | grep -v '^web/pins/' | sort)
 B recover "$TMP/rec" --writable drill
 printf 'a drill was here' |
     dd of="$TMP/rec/web/points/$final/os.img" bs=1 seek=123457 conv=notrunc,fsync status=none
-names_in target web | grep -q '^web/pins/' || fail "a writable view holds no pin"
+names_in target web | says '^web/pins/' || fail "a writable view holds no pin"
 umount "$TMP/rec"
 B recover "$TMP/rec" --writable drill
 [ "$(dd if="$TMP/rec/web/points/$final/os.img" bs=1 skip=123457 count=16 status=none)" = 'a drill was here' ] ||

@@ -83,7 +83,7 @@ radosgw_cluster() { # CONF MON-PORT-2 MON-PORT-1
     timeout 60 ceph-osd -c "$conf" -i 0 --mkfs --osd-uuid "$uuid"
     timeout 60 ceph -c "$conf" osd crush add osd.0 1.0 host=h0 root=default
     daemon "$FOLDER/log/osd.log" ceph-osd -c "$conf" -i 0 -f
-    timeout 60 bash -c "until ceph -c '$conf' osd stat | grep -q '1 up'; do sleep 0.2; done"
+    timeout 60 bash -c "until [[ \$(ceph -c '$conf' osd stat) == *'1 up'* ]]; do sleep 0.2; done"
 }
 
 front_radosgw() {

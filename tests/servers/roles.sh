@@ -31,7 +31,7 @@ mkdir "$TMP/rec"
 as viewer B recover "$TMP/rec" --writable drill
 cmp "$TMP/rec/web/points/$final/os.img" "$TMP/disks/os.raw"
 echo drill | dd of="$TMP/rec/web/points/$final/os.img" bs=1 conv=notrunc,fsync status=none
-names_in target web | grep -q '^web/pins/' || fail "the viewer placed no pin"
+names_in target web | says '^web/pins/' || fail "the viewer placed no pin"
 umount "$TMP/rec"
 
 say "the source stops and starts again"

@@ -71,7 +71,7 @@ virsh a start web
 wait_for 60 counts_past a web 0 # both disks have data then
 A point web --wait=target >/dev/null
 row 'stores: parts of each disk in its own cache' "$([ -d "$TMP/cache-vdb/web" ] && [ -d "$TMP/cache/web" ] && echo yes)" yes
-row 'stores: segments of the second in its target' "$(find "$TMP/target-vdb/web" -type f | grep -q . && echo yes)" yes
+row 'stores: segments of the second in its target' "$(find "$TMP/target-vdb/web" -type f | says . && echo yes)" yes
 row 'mapping: stored, home to away' "$(mapping web)" 'dmz<->back lan<->lan'
 B test-failover web >/dev/null 2>"$TMP/notes"
 virsh b net-dumpxml farshore-test-web-1 >"$TMP/net.xml"

@@ -90,7 +90,7 @@ PIDS+=($writer)
 wait_for 60 state_is stalled
 guest_is_well
 echo "stalled: $(reason)"
-reason | grep -qF "$own_file" || fail "the reason does not name the place of the credential"
+reason | says -F "$own_file" || fail "the reason does not name the place of the credential"
 say "and is replaced"
 own_is_good
 wait_for 60 state_is protected
