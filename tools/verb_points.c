@@ -16,6 +16,12 @@ static const char *kind_name(enum point_kind k)
     return k == POINT_APPLICATION ? "application" : "crash";
 }
 
+static const char *verdict_name(enum point_verdict v)
+{
+    static const char *const names[] = {"-", "yes", "DAMAGED"};
+    return names[v];
+}
+
 /* What is to be listed. */
 struct listing {
     struct history_point *rows;
@@ -117,7 +123,8 @@ static bool json_point(cJSON *row, const struct history_point *p, bool branch, s
            json_add_text(row, "kind", kind_name(p->kind), err) &&
            json_add_text(row, "label", p->label, err) &&
            json_add_u64(row, "bytes", p->data_bytes, err) &&
-           json_add_bool(row, "verified", p->verified, err);
+           json_add_bool(row, "verified", p->verdict == POINT_VERIFIED, err) &&
+           json_add_bool(row, "damaged", p->verdict == POINT_DAMAGED, err);
 }
 
 static bool print_json(struct vm *vm, const struct listing *l, struct err *err)
@@ -142,7 +149,7 @@ static bool add_row(struct table *t, const struct history_point *p, bool branch)
     return table_cell(t, "%s", branch ? name : id) &&
            table_cell(t, "%llu", (unsigned long long)p->epoch) &&
            table_cell(t, "%s", kind_name(p->kind)) && table_cell(t, "%s", size) &&
-           table_cell(t, "%s", p->verified ? "yes" : "-") && table_cell(t, "%s", p->label);
+           table_cell(t, "%s", verdict_name(p->verdict)) && table_cell(t, "%s", p->label);
 }
 
 static bool print_table(struct vm *vm, const struct listing *l, struct err *err)

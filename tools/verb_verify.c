@@ -34,6 +34,16 @@ static bool prove(struct vm *vm, const struct history_point *point, uint64_t *by
     return good;
 }
 
+/* Says in the history what was found. Who may only read the vault finds it all the same. */
+static bool record(struct vm *vm, const struct history_point *point, enum point_verdict verdict)
+{
+    struct err why = ERR_NONE;
+    if (history_append_verdict(vm->history, point, verdict, &why))
+        return true;
+    fprintf(stderr, "farshore: the vault does not say so: %s\n", why.text);
+    return false;
+}
+
 static bool print_json(const char *vm, const char *id, uint64_t bytes, bool recorded,
                        struct err *err)
 {
@@ -57,17 +67,16 @@ static bool run(const struct verb_call *call, struct err *err)
         !history_resolve(vm.history, wanted ? wanted : "latest", &point, err))
         return false;
     point_time_format(point.ms, id);
-    if (!prove(&vm, &point, &bytes, err))
-        return err_wrap(err, "%s, point %s is NOT proven", vm.settings.name, id);
-    /* Who may only read the vault proves the point all the same. */
-    struct err why = ERR_NONE;
-    bool recorded = history_append_verified(vm.history, &point, &why);
+    if (!prove(&vm, &point, &bytes, err)) {
+        bool marked = err->kind == ERR_CORRUPT && record(&vm, &point, POINT_DAMAGED);
+        return err_wrap(err, "%s, point %s is NOT proven%s", vm.settings.name, id,
+                        marked ? ", and marked as damaged" : "");
+    }
+    bool recorded = record(&vm, &point, POINT_VERIFIED);
     if (option_given(call->options, "json"))
         return print_json(vm.settings.name, id, bytes, recorded, err);
     size_format(bytes, size);
     printf("%s: point %s verified, %s proven\n", vm.settings.name, id, size);
-    if (!recorded)
-        fprintf(stderr, "farshore: the vault does not say so: %s\n", why.text);
     return true;
 }
 

@@ -250,11 +250,11 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
     return true;
 }
 
-static void absorb_verified(struct history *h, const struct record *r)
+static void absorb_verdict(struct history *h, const struct record *r)
 {
-    size_t i = history_epoch_find(h, history_line_find(h, r->generation), r->verified_epoch);
+    size_t i = history_epoch_find(h, history_line_find(h, r->generation), r->judged_epoch);
     if (i != HISTORY_NONE && h->epochs[i].kind == EPOCH_CUT)
-        h->epochs[i].verified = true;
+        h->epochs[i].verdict = r->kind == RECORD_DAMAGED ? POINT_DAMAGED : POINT_VERIFIED;
 }
 
 static bool absorb(struct history *h, const struct record *r, struct err *err)
@@ -269,7 +269,8 @@ static bool absorb(struct history *h, const struct record *r, struct err *err)
     case RECORD_APPLY:
         return absorb_apply(h, r, err);
     case RECORD_VERIFIED:
-        absorb_verified(h, r);
+    case RECORD_DAMAGED:
+        absorb_verdict(h, r);
         return true;
     case RECORD_THIN:
         return history_absorb_thin(h, r, err);
@@ -459,7 +460,8 @@ enum numlog_result history_append(struct history *h, uint64_t at, struct record 
     return result;
 }
 
-bool history_append_verified(struct history *h, const struct history_point *p, struct err *err)
+bool history_append_verdict(struct history *h, const struct history_point *p,
+                            enum point_verdict verdict, struct err *err)
 {
     struct err unused;
     LOCK_SCOPE(&h->refresh_lock);
@@ -467,17 +469,18 @@ bool history_append_verified(struct history *h, const struct history_point *p, s
         err = &unused;
     for (unsigned tries = 0; tries < APPEND_TRIES; tries++) {
         struct history_point now;
-        struct record r = {
-            .kind = RECORD_VERIFIED, .generation = p->generation, .verified_epoch = p->epoch};
+        struct record r = {.kind = verdict == POINT_DAMAGED ? RECORD_DAMAGED : RECORD_VERIFIED,
+                           .generation = p->generation,
+                           .judged_epoch = p->epoch};
 
         if (!refresh_locked(h, err) || !history_point_at(h, p->generation, p->epoch, &now, err))
             return false;
-        if (now.verified)
+        if (now.verdict == verdict)
             return true;
         r.disk_count = (uint16_t)history_disks(h, p->index, r.disks);
         enum numlog_result result = append_locked(h, &r, err);
         if (result == NUMLOG_DOUBT || result == NUMLOG_FAILED)
-            return err_wrap(err, "recording that the point was verified");
+            return err_wrap(err, "recording what was found in the point");
     }
     return err_set(err, ERR_BUSY, "others keep writing to the history of %s in %s; try again",
                    h->vm, h->target->url);

@@ -19,6 +19,9 @@
 
 struct history;
 
+/* What the newest record says that somebody found who read it. */
+enum point_verdict { POINT_UNPROVEN, POINT_VERIFIED, POINT_DAMAGED };
+
 struct history_point {
     uint64_t ms;       /* the id */
     uint64_t until_ms; /* later when heartbeats said that it still held; else as ms */
@@ -27,7 +30,7 @@ struct history_point {
     enum point_kind kind;
     char label[POINT_LABEL_MAX + 1];
     uint64_t data_bytes; /* stored bytes of this epoch (and of the passes before it) */
-    bool verified;
+    enum point_verdict verdict;
     bool leaving;
     size_t index; /* of its epoch: see history_epoch */
 };
@@ -48,9 +51,10 @@ bool history_refresh(struct history *h, struct err *err) MUST_CHECK;
  * `at`: NUMLOG_TAKEN also when that slot was seen taken before. What was appended is taken in. */
 enum numlog_result history_append(struct history *h, uint64_t at, struct record *r,
                                   struct err *err) MUST_CHECK;
-/* Appends the record that `p` was read whole and found right; a second time does nothing. */
-bool history_append_verified(struct history *h, const struct history_point *p,
-                             struct err *err) MUST_CHECK;
+/* Appends the record that `p` was read and found right as a whole, or damaged; what is said already
+ * is not said again. */
+bool history_append_verdict(struct history *h, const struct history_point *p,
+                            enum point_verdict verdict, struct err *err) MUST_CHECK;
 
 /* `vm` is the VM that the caller means (NULL: whichever this is): another's vault, also an earlier
  * one of the same name under the same key, is ERR_CORRUPT. From here on the history is held against
@@ -69,11 +73,14 @@ struct history_point history_point(struct history *h, size_t i);
 /* How many of them have an epoch index below `index`: where a walk that had come so far goes on,
  * though points went meanwhile. */
 size_t history_points_below(struct history *h, size_t index);
-/* Newest point with ms <= at_ms / the point with exactly that id / newest verified or of a kind. */
+/* The newest point with ms <= at_ms that is not known to be damaged, or the one with exactly that
+ * id.
+ */
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
 /* `P` as users write it (design 14): a point id, an RFC 3339 time, now-5m, latest,
  * latest-application, latest-verified; or GENERATION/ID, a point of that generation, also one that
- * lies on a branch. ERR_NOT_FOUND, ERR_INVALID say what would do. */
+ * lies on a branch. A point that is known to be damaged has to be named. ERR_NOT_FOUND, ERR_INVALID
+ * say what would do. */
 bool history_resolve(struct history *h, const char *text, struct history_point *out,
                      struct err *err) MUST_CHECK;
 /* The same with `now` given. */

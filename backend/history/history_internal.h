@@ -34,8 +34,7 @@ struct held_epoch {
     uint32_t disks;
     uint8_t cut_id[16];
     char *label; /* NULL: none */
-    uint8_t kind, point_kind;
-    bool verified;
+    uint8_t kind, point_kind, verdict;
     bool gone;    /* merged into a later one */
     bool leaving; /* as the newest record of that kind says */
     bool fork;    /* a generation goes on from it */

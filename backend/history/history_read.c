@@ -42,7 +42,7 @@ static struct history_point point_locked(const struct history *h, size_t index)
         .epoch = e->epoch,
         .kind = (enum point_kind)e->point_kind,
         .data_bytes = e->point_bytes,
-        .verified = e->verified,
+        .verdict = (enum point_verdict)e->verdict,
         .leaving = e->leaving,
         .index = index,
     };
@@ -76,6 +76,8 @@ bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_
         else
             high = middle;
     }
+    while (!exact && low > 0 && h->epochs[h->points[low - 1]].verdict == POINT_DAMAGED)
+        low--;
     if (low == 0 || (exact && h->epochs[h->points[low - 1]].point_ms != at_ms))
         return false;
     *out = point_locked(h, h->points[low - 1]);

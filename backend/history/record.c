@@ -82,7 +82,7 @@ static bool parent_valid(const struct record *r)
 static const char *record_flaw(const struct record *r)
 {
     static const struct sha256 zero;
-    if (r->kind < RECORD_OPEN || r->kind > RECORD_DROP)
+    if (r->kind < RECORD_OPEN || r->kind > RECORD_DAMAGED)
         return "kind";
     if ((r->kind == RECORD_OPEN) != (r->number == 0))
         return "number for its kind";
@@ -165,7 +165,7 @@ static void body_put(struct buf *out, const struct record *r)
     generation_put(out, r->generation);
     generation_put(out, r->parent);
     buf_put_u64(out, r->parent_epoch);
-    buf_put_u64(out, r->verified_epoch);
+    buf_put_u64(out, r->judged_epoch);
     disks_put(out, r->disks, r->disk_count);
     buf_put_u32(out, r->epoch_count);
     for (uint32_t i = 0; i < r->epoch_count; i++)
@@ -295,7 +295,7 @@ bool record_body_parse(struct span body, struct record *out, struct err *err)
     r.generation = generation_read(&in);
     r.parent = generation_read(&in);
     r.parent_epoch = read_u64(&in);
-    r.verified_epoch = read_u64(&in);
+    r.judged_epoch = read_u64(&in);
     r.disk_count = disks_read(&in, r.disks);
     if (!epochs_read(&in, &r, err) || !retention_read(&in, &r, err))
         return false;

@@ -17,6 +17,7 @@ enum record_kind {
     RECORD_THIN,       /* points that are about to go; what an older one says counts no more */
     RECORD_MERGE,      /* epochs first..last are from now on the last of them, with these runs */
     RECORD_DROP,       /* objects that no run needs: they are removed, and their names end */
+    RECORD_DAMAGED,    /* a point was read, and is not what its digests say */
 };
 
 #define RECORD_RUNS_MAX  4096u /* also: points that leave, runs of a merge, objects dropped */
@@ -54,8 +55,8 @@ struct record {
     struct generation generation;
     struct generation parent; /* RECORD_GENERATION; id 0 = none */
     uint64_t parent_epoch;
-    uint64_t verified_epoch; /* RECORD_VERIFIED */
-    uint16_t disk_count;     /* as of the last epoch in the batch */
+    uint64_t judged_epoch; /* RECORD_VERIFIED, RECORD_DAMAGED */
+    uint16_t disk_count;   /* as of the last epoch in the batch */
     struct epoch_disk disks[VM_DISKS_MAX];
     uint32_t epoch_count;
     struct record_epoch *epochs; /* this and the next three: owned by a decoded record */

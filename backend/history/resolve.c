@@ -47,10 +47,10 @@ static bool newest(struct history *h, enum wanted wanted, struct history_point *
 {
     for (size_t i = history_points(h); i-- > 0;) {
         struct history_point p = history_point(h, i);
-        if (p.ms == 0)
+        if (p.ms == 0 || p.verdict == POINT_DAMAGED)
             continue;
         if (wanted == WANTED_ANY || (wanted == WANTED_APPLICATION && p.kind == POINT_APPLICATION) ||
-            (wanted == WANTED_VERIFIED && p.verified)) {
+            (wanted == WANTED_VERIFIED && p.verdict == POINT_VERIFIED)) {
             *out = p;
             return true;
         }
@@ -58,14 +58,24 @@ static bool newest(struct history *h, enum wanted wanted, struct history_point *
     return false;
 }
 
+static bool none_at_all(struct history *h, struct err *err)
+{
+    return history_points(h) == 0
+               ? err_set(err, ERR_NOT_FOUND, "there is no recovery point yet")
+               : err_set(err, ERR_NOT_FOUND,
+                         "every recovery point is marked as damaged; give the id of one to use it "
+                         "nevertheless (see farshore points)");
+}
+
 static bool none_before(struct history *h, const char *text, struct err *err)
 {
     char oldest[POINT_TIME_CHARS + 1];
-    if (history_points(h) == 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no recovery point yet");
+    struct history_point sound;
+    if (!newest(h, WANTED_ANY, &sound))
+        return none_at_all(h, err);
     point_time_format(history_point(h, 0).ms, oldest);
-    return err_set(err, ERR_NOT_FOUND, "no recovery point at or before %s; the oldest is %s", text,
-                   oldest);
+    return err_set(err, ERR_NOT_FOUND, "no sound recovery point at or before %s; the oldest is %s",
+                   text, oldest);
 }
 
 static bool resolve_latest(struct history *h, const char *text, struct history_point *out,
@@ -78,8 +88,8 @@ static bool resolve_latest(struct history *h, const char *text, struct history_p
         wanted = WANTED_VERIFIED;
     if (newest(h, wanted, out))
         return true;
-    if (wanted == WANTED_ANY || history_points(h) == 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no recovery point yet");
+    if (wanted == WANTED_ANY || !newest(h, WANTED_ANY, out))
+        return none_at_all(h, err);
     return err_set(err, ERR_NOT_FOUND, "no recovery point is %s; 'latest' is any",
                    wanted == WANTED_VERIFIED ? "verified" : "application-consistent");
 }

@@ -43,6 +43,7 @@ struct open_point {
     char lease[PIN_NAME_MAX + 1];        /* the newest one put; empty: none */
     char lease_before[PIN_NAME_MAX + 1]; /* stays: a list that lags shows one of both */
     uint32_t leases;                     /* put so far: the next one's number */
+    atomic_bool damaged;                 /* was said, or tried to be said */
     atomic_bool held;                    /* by a hold: leases do not matter any more */
     _Atomic uint64_t lease_end_ms;       /* boot time */
 };
@@ -386,6 +387,7 @@ static struct open_point *add_locked(struct open_points *p, size_t vm,
     point->vm = vm;
     point->at = *at;
     pthread_mutex_init(&point->opening_lock, NULL);
+    atomic_init(&point->damaged, false);
     atomic_init(&point->held, false);
     atomic_init(&point->lease_end_ms, 0);
     point->next = p->points;
@@ -549,13 +551,33 @@ static bool check_lease(const struct open_point *point, struct err *err)
                    vm_of(point)->name);
 }
 
+/* The first reader who meets damage says so in the history: from then on who looks for a point
+ * passes over this one. */
+static void mark_damaged(struct open_point *point)
+{
+    struct err err = ERR_NONE;
+    char id[POINT_TIME_CHARS + 1];
+    if (atomic_exchange(&point->damaged, true))
+        return;
+    point_time_format(point->at.ms, id);
+    if (history_append_verdict(vm_of(point)->view.history, &point->at, POINT_DAMAGED, &err))
+        log_warning("%s: point %s is damaged, and marked so in the vault", vm_of(point)->name, id);
+    else
+        log_warning("%s: point %s is damaged; the vault does not say so: %s", vm_of(point)->name,
+                    id, err.text);
+}
+
 bool image_read(struct image *image, uint64_t offset, struct mspan out, struct err *err)
 {
     struct overlay *overlay = atomic_load(&image->overlay);
     if (!check_lease(image->point, err))
         return false;
-    return overlay ? overlay_read(overlay, offset, out, err)
-                   : view_read(image->point->view, image->disk, offset, out, err);
+    if (overlay ? overlay_read(overlay, offset, out, err)
+                : view_read(image->point->view, image->disk, offset, out, err))
+        return true;
+    if (err->kind == ERR_CORRUPT)
+        mark_damaged(image->point);
+    return false;
 }
 
 bool image_next_data(struct image *image, uint64_t from, struct extent *out, bool *found,

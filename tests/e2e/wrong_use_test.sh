@@ -80,6 +80,7 @@ expect_exit $NOT_FOUND 'os.raw' A mount web "$TMP/src"
 mv "$TMP/disks/os.away" "$TMP/disks/os.raw"
 
 say "wrong key, corrupt object, another version"
+mkdir "$TMP/rec2"
 head -c 32 /dev/urandom | xxd -p -c 64 >"$TMP/wrong.key"
 chmod 600 "$TMP/wrong.key"
 expect_exit $WRONG_KEY 'key' env FARSHORE_CONFIG="$TMP/c/config" FARSHORE_STATE="$TMP/c/state" FARSHORE_RUN="$TMP/c/run" \
@@ -92,7 +93,21 @@ for id in $(point_ids web); do
     B verify web --point "$id" >/dev/null 2>"$TMP/err" || { found=$?; break; }
 done
 [ $found -eq $CORRUPT ] || fail "damage was not found (exit $found): $(cat "$TMP/err")"
+says 'marked as damaged' <"$TMP/err" || fail "it is not marked: $(cat "$TMP/err")"
+marked() { [ "$(B points web --json | jq -r ".points[] | select(.id == \"$1\") | .damaged")" = true ]; }
+marked "$id" || fail "points does not mark $id"
+B points web | says "^$id .*DAMAGED" || fail "people are not shown that $id is damaged"
 cp "$TMP/segment" "$segment"
+B verify web --point "$id" >/dev/null
+! marked "$id" || fail "$id is whole again, and marked"
+# Who reads it on a recovery mount marks it, too, and gets none of it.
+printf '\377\377\377\377' | dd of="$segment" bs=1 seek=30000 conv=notrunc status=none
+B recover "$TMP/rec2" --vm web
+cat "$TMP/rec2/web/points/$id/os.img" >/dev/null 2>"$TMP/err" && fail "damage was served"
+marked "$id" || fail "nobody marked $id: $(cat "$TMP/b/state/"*.log)"
+B unmount "$TMP/rec2"
+cp "$TMP/segment" "$segment"
+B verify web --point "$id" >/dev/null
 B verify web >/dev/null
 cp "$TMP/target/web/vault" "$TMP/vault"
 printf '\377' | dd of="$TMP/target/web/vault" bs=1 seek=8 conv=notrunc status=none
@@ -105,7 +120,6 @@ newest=$(find "$TMP/target/web/history" -type f | sort | tail -n 1)
 cp "$newest" "$TMP/record"
 rm "$newest"
 expect_exit $CORRUPT 'rolled back below what this host has seen' B points web
-mkdir -p "$TMP/rec2"
 expect_exit $CORRUPT 'rolled back' B recover "$TMP/rec2" --vm web
 expect_exit $CORRUPT 'rolled back' B process web --once
 C() { FARSHORE_CONFIG=$TMP/c/config FARSHORE_STATE=$TMP/c/state FARSHORE_RUN=$TMP/c/run "$FARSHORE" "$@"; }

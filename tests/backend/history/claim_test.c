@@ -483,10 +483,10 @@ static void what_waits_in_an_old_log_is_kept_and_may_be_applied_as_a_branch(void
     struct history_point found;
     check_ok(history_resolve(h, name, &found, &err), err);
     assert_int_equal(found.index, p.index);
-    check_ok(history_append_verified(h, &p, &err), err);
-    check_ok(history_append_verified(h, &p, &err), err);
+    check_ok(history_append_verdict(h, &p, POINT_VERIFIED, &err), err);
+    check_ok(history_append_verdict(h, &p, POINT_VERIFIED, &err), err);
     check_ok(history_point_at(h, first, 6, &p, &err), err);
-    assert_true(p.verified);
+    assert_int_equal(p.verdict, POINT_VERIFIED);
     check_ok(pin_hold(f->vm.world, f->vm.target, h, f->vm.maker.keys, "failover-1", &p, &err), err);
     check_ok(pin_hold(f->vm.world, f->vm.target, h, f->vm.maker.keys, "failover-1", &p, &err), err);
     history_close(&h);

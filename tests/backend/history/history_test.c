@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "common/rfc3339.h"
 #include "tests/support/check.h"
 
 #include <stdio.h>
@@ -274,7 +275,7 @@ static void a_record_that_does_not_follow_is_refused(void **state)
     struct record r = {.kind = RECORD_VERIFIED,
                        .number = 2,
                        .generation = vm->maker.generation,
-                       .verified_epoch = 1,
+                       .judged_epoch = 1,
                        .disk_count = vm->maker.vault.disk_count};
 
     memcpy(r.vm, vm->maker.vault.vm, VM_ID_BYTES);
@@ -435,7 +436,7 @@ static void points_are_found_by_every_name_that_users_write(void **state)
     struct history *h = made_vm_history(vm);
     check_fails(history_resolve(h, "latest-verified", &p, &err), err, ERR_NOT_FOUND);
     struct history_point second = history_point(h, 1);
-    check_ok(history_append_verified(h, &second, &err), err);
+    check_ok(history_append_verdict(h, &second, POINT_VERIFIED, &err), err);
     check_ok(history_refresh(h, &err), err);
     for (size_t i = 0; i < sizeof RESOLVES / sizeof RESOLVES[0]; i++) {
         uint64_t now_ms = MADE_CLOCK_MS + 10000;
@@ -471,16 +472,62 @@ static void a_verified_point_stays_so_and_is_recorded_once(void **state)
     struct history *h = made_vm_history(vm);
     struct history *other = made_vm_history(vm);
     struct history_point p = history_point(h, 0);
-    check_ok(history_append_verified(h, &p, &err), err);
-    check_ok(history_append_verified(other, &p, &err), err);
-    check_ok(history_append_verified(h, &p, &err), err);
+    check_ok(history_append_verdict(h, &p, POINT_VERIFIED, &err), err);
+    check_ok(history_append_verdict(other, &p, POINT_VERIFIED, &err), err);
+    check_ok(history_append_verdict(h, &p, POINT_VERIFIED, &err), err);
     assert_int_equal(history_head(other).next_record, 4);
     history_close(&h);
     h = made_vm_history(vm);
-    assert_true(history_point(h, 0).verified);
+    assert_int_equal(history_point(h, 0).verdict, POINT_VERIFIED);
     assert_int_equal(history_head(h).next_record, 4);
     history_close(&h);
     history_close(&other);
+}
+
+/* Of three points the middle one, then all: who looks for one passes over it, who names it gets it,
+ * and the newest verdict counts. */
+static void a_damaged_point_has_to_be_named(void **state)
+{
+    struct made_vm *vm = *state;
+    struct err err = ERR_NONE;
+    struct history_point p, points[3];
+    char id[POINT_TIME_CHARS + 1];
+
+    for (int i = 1; i <= 3; i++)
+        epoch_maker_ship(&vm->maker, EPOCH_CUT, POINT_APPLICATION, NULL);
+    made_vm_apply(vm);
+    struct history *h = made_vm_history(vm);
+    for (size_t i = 0; i < 3; i++)
+        points[i] = history_point(h, i);
+    check_ok(history_append_verdict(h, &points[1], POINT_VERIFIED, &err), err);
+    check_ok(history_append_verdict(h, &points[1], POINT_DAMAGED, &err), err);
+    check_ok(history_append_verdict(h, &points[1], POINT_DAMAGED, &err), err);
+    history_close(&h);
+    h = made_vm_history(vm);
+    assert_int_equal(history_head(h).next_record, 5);
+    assert_int_equal(history_point(h, 1).verdict, POINT_DAMAGED);
+    assert_true(history_find(h, points[1].ms, false, &p));
+    assert_int_equal(p.epoch, points[0].epoch);
+    point_time_format(points[1].ms, id);
+    check_ok(history_resolve(h, id, &p, &err), err);
+    assert_int_equal(p.epoch, points[1].epoch);
+    check_fails(history_resolve(h, "latest-verified", &p, &err), err, ERR_NOT_FOUND);
+
+    check_ok(history_append_verdict(h, &points[2], POINT_DAMAGED, &err), err);
+    check_ok(history_resolve(h, "latest", &p, &err), err);
+    assert_int_equal(p.epoch, points[0].epoch);
+    check_ok(history_resolve(h, "latest-application", &p, &err), err);
+    assert_int_equal(p.epoch, points[0].epoch);
+    check_ok(history_append_verdict(h, &points[0], POINT_DAMAGED, &err), err);
+    const char *const wanted[] = {"latest", "latest-application", "now-1s"};
+    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
+        check_fails(history_resolve(h, wanted[i], &p, &err), err, ERR_NOT_FOUND);
+        assert_non_null(strstr(err.text, "every recovery point is marked as damaged"));
+    }
+    check_ok(history_append_verdict(h, &points[1], POINT_VERIFIED, &err), err);
+    check_ok(history_resolve(h, "latest", &p, &err), err);
+    assert_int_equal(p.epoch, points[1].epoch);
+    history_close(&h);
 }
 
 static void segment_names_have_one_spelling(void **state)
@@ -531,6 +578,7 @@ int main(void)
         TEST(points_are_found_by_every_name_that_users_write),
         TEST(without_points_every_name_is_not_found),
         TEST(a_verified_point_stays_so_and_is_recorded_once),
+        TEST(a_damaged_point_has_to_be_named),
         cmocka_unit_test(segment_names_have_one_spelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -251,7 +251,8 @@ static void a_point_that_is_gone_is_not_verified(void **state)
     struct history_point gone = at(f, 4);
     struct record r = merge_of(2, 5);
     must_append(f, &r);
-    check_fails(history_append_verified(f->history, &gone, &err), err, ERR_NOT_FOUND);
+    check_fails(history_append_verdict(f->history, &gone, POINT_VERIFIED, &err), err,
+                ERR_NOT_FOUND);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

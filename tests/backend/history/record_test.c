@@ -87,7 +87,7 @@ static void check_comes_back(const struct record *r)
     assert_int_equal(d.parent.number, r->parent.number);
     assert_int_equal(d.parent.id, r->parent.id);
     assert_int_equal(d.parent_epoch, r->parent_epoch);
-    assert_int_equal(d.verified_epoch, r->verified_epoch);
+    assert_int_equal(d.judged_epoch, r->judged_epoch);
     assert_int_equal(d.disk_count, r->disk_count);
     assert_memory_equal(d.disks, r->disks, sizeof d.disks);
     assert_int_equal(d.epoch_count, r->epoch_count);
@@ -103,7 +103,9 @@ static void records_of_every_kind_come_back(void **state)
     check_comes_back(&s.record);
     s.record.epoch_count = 0;
     s.record.kind = RECORD_VERIFIED;
-    s.record.verified_epoch = 12;
+    s.record.judged_epoch = 12;
+    check_comes_back(&s.record);
+    s.record.kind = RECORD_DAMAGED;
     check_comes_back(&s.record);
     s.record.kind = RECORD_GENERATION;
     check_comes_back(&s.record);
