@@ -9,7 +9,7 @@
 #              passed is not run again for the same commit, whichever other failed
 #   simulator  SIM_HISTORIES (100,000) fresh histories
 #   thinning   retention against its own oracle, from THINNING_SEEDS (1000) seeds
-#   failn      every call of six operations failed once and for ever, in one process, under
+#   failn      every call of nine operations failed once and for ever, in one process, under
 #              AddressSanitizer, and, FAILN_MOUNTS at once (8), through real mounts (tests/failn)
 #   mutate     each durable step taken out in turn; a test must turn red (tools/mutate.sh)
 #   kills      every kill test at full strength

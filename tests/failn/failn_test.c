@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  * Fault case 25: every allocation, system call and store call of enable, mount, write, ship,
- * process and recover fails once, and for ever from there, one run for each call stack. failn.h
- * says what a call and a stack are, operations.h what an operation is.
+ * process, recover, grow, thin and claim fails once, and for ever from there, one run for each call
+ * stack. failn.h says what a call and a stack are, operations.h what an operation is.
  *
  * A run is two processes. The first prepares, lets the operation run with the failure, and ends it:
  * it neither crashes nor hangs (RUN_SECONDS), gives back its memory (where LeakSanitizer can see
  * it), descriptors and threads, and serves no wrong data. When the operation said that it
- * succeeded, the second one finds it done. In any case it then does it again, and goes on with the
- * state, without failures (operations_walk).
+ * succeeded, the second one finds it done. In any case it then goes on with the state, without
+ * failures.
  *
  * FAILN_SHARE=N     of N stacks one is run, the same each time (default 1: all)
  * FAILN_ONLY=OPERATION[:MODE:HASH]  what a finding names: only this, with its output shown
@@ -128,7 +128,7 @@ static void second_process(const struct operation *o, struct job *j)
     if (r->succeeded && !o->check(&j->place, &r->after))
         err_wrap(&r->after, "SAID TO BE DONE, and is not");
     else
-        r->after_good = operations_walk(&j->place, fresh, &r->after);
+        r->after_good = o->after(&j->place, fresh, &r->after);
     fflush(NULL);
     _exit(0);
 }

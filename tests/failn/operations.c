@@ -2,6 +2,7 @@
 #include "tests/failn/operations.h"
 
 #include "tests/failn/failn.h"
+#include "tests/failn/vault_operations.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,7 @@
 
 static struct place_mount mounted; /* between prepare, run and end */
 
-static void must(bool good, const struct err *err)
+void operations_must(bool good, const struct err *err)
 {
     if (good)
         return;
@@ -18,7 +19,7 @@ static void must(bool good, const struct err *err)
     abort();
 }
 
-static bool said(bool good, const char *what, struct err *err)
+bool operations_said(bool good, const char *what, struct err *err)
 {
     return good || err_set(err, ERR_IO, "%s fails: its output says why", what);
 }
@@ -58,15 +59,13 @@ static bool stop(struct place_mount *m, struct err *err)
 /* More than rides in an entry. */
 #define PART_SECTORS (EPOCH_INLINE_BYTES / PLACE_SECTOR + 64)
 
-/* Enabled, mounted, written and shipped twice, the second time in parts, stopped; the first point
- * is applied. */
-static bool live_before(struct place *p, struct err *err)
+bool operations_prepare(struct place *p, struct err *err)
 {
     struct place_mount m;
-    if (!said(place_enable(p), "enable", err) || !place_mount_open(p, true, &m, err))
+    if (!operations_said(place_enable(p), "enable", err) || !place_mount_open(p, true, &m, err))
         return false;
     bool good = write_some(&m, err) && place_ship(&m, err) &&
-                said(place_process(p), "process", err) &&
+                operations_said(place_process(), "process", err) &&
                 place_write(&m, 0, 1024, PART_SECTORS, err) && place_write(&m, 1, 8, 24, err) &&
                 place_ship(&m, err) && stop(&m, err);
     place_mount_close(&m);
@@ -76,19 +75,20 @@ static bool live_before(struct place *p, struct err *err)
 static void prepare_before(struct place *p)
 {
     struct err err = ERR_NONE;
-    must(live_before(p, &err), &err);
+    operations_must(operations_prepare(p, &err), &err);
 }
 
 /* --- enable --- */
 
 static bool run_enable(struct place *p, struct err *err)
 {
-    return said(place_enable(p), "enable", err);
+    return operations_said(place_enable(p), "enable", err);
 }
 
 static bool check_enable(struct place *p, struct err *err)
 {
-    return place_enabled(p) || err_set(err, ERR_IO, "not enabled");
+    (void)p;
+    return place_enabled() || err_set(err, ERR_IO, "not enabled");
 }
 
 /* --- mount: a second one, after a clean stop; a write, and its end with a final cut --- */
@@ -122,7 +122,7 @@ static void prepare_write(struct place *p)
 {
     struct err err = ERR_NONE;
     prepare_before(p);
-    must(place_mount_open(p, true, &mounted, &err) && open_cut(&mounted, &err), &err);
+    operations_must(place_mount_open(p, true, &mounted, &err) && open_cut(&mounted, &err), &err);
 }
 
 /* A guest goes on after an error. */
@@ -160,9 +160,9 @@ static void prepare_ship(struct place *p)
 {
     struct err err = ERR_NONE;
     prepare_before(p);
-    must(place_mount_open(p, true, &mounted, &err) && write_some(&mounted, &err) &&
-             place_write(&mounted, 0, 4096, PART_SECTORS, &err),
-         &err);
+    operations_must(place_mount_open(p, true, &mounted, &err) && write_some(&mounted, &err) &&
+                        place_write(&mounted, 0, 4096, PART_SECTORS, &err),
+                    &err);
 }
 
 static bool run_ship(struct place *p, struct err *err)
@@ -175,14 +175,15 @@ static bool run_ship(struct place *p, struct err *err)
 
 static bool check_ship(struct place *p, struct err *err)
 {
-    return said(place_process(p), "process", err) && place_point_is_files(p, err);
+    return operations_said(place_process(), "process", err) && place_point_is_files(p, err);
 }
 
 /* --- process --- */
 
 static bool run_process(struct place *p, struct err *err)
 {
-    return said(place_process(p), "process", err);
+    (void)p;
+    return operations_said(place_process(), "process", err);
 }
 
 /* --- recover: the newest point is found, read, and written over --- */
@@ -191,7 +192,7 @@ static void prepare_recover(struct place *p)
 {
     struct err err = ERR_NONE;
     prepare_before(p);
-    must(said(place_process(p), "process", &err), &err);
+    operations_must(operations_said(place_process(), "process", &err), &err);
     memcpy(p->truth->answered[PLACE_OVERLAY], p->truth->answered[0], PLACE_SECTORS);
     memcpy(p->truth->begun[PLACE_OVERLAY], p->truth->begun[0], PLACE_SECTORS);
 }
@@ -219,42 +220,20 @@ static bool check_overlay(struct place *p, struct err *err)
     return good;
 }
 
-const struct operation operations[OPERATIONS] = {
-    {.name = "enable",
-     .cold = true,
-     .prepare = nothing,
-     .run = run_enable,
-     .end = nothing,
-     .check = check_enable},
-    {.name = "mount",
-     .prepare = prepare_before,
-     .run = run_mount,
-     .end = nothing,
-     .check = check_ship},
-    {.name = "write",
-     .adopts = true,
-     .prepare = prepare_write,
-     .run = run_write,
-     .end = end_mounted,
-     .check = check_nothing},
-    {.name = "ship",
-     .goes_on = true,
-     .adopts = true,
-     .prepare = prepare_ship,
-     .run = run_ship,
-     .end = end_mounted,
-     .check = check_ship},
-    {.name = "process",
-     .prepare = prepare_before,
-     .run = run_process,
-     .end = nothing,
-     .check = place_point_is_files},
-    {.name = "recover",
-     .prepare = prepare_recover,
-     .run = run_recover,
-     .end = nothing,
-     .check = check_overlay},
-};
+/* --- grow --- */
+
+static bool run_grow(struct place *p, struct err *err)
+{
+    const char *const words[] = {"disk", PLACE_VM, "grow", "b", PLACE_GROWN, NULL};
+    (void)p;
+    return operations_said(place_verb(words), "disk grow", err);
+}
+
+static bool check_grow(struct place *p, struct err *err)
+{
+    (void)p;
+    return place_disk_size(1) == 2u << 20 || err_set(err, ERR_IO, "it has not grown");
+}
 
 /* --- the walk --- */
 
@@ -291,9 +270,75 @@ static bool mount_again(struct place *p, struct err *err)
     return good || err_wrap(err, "mounted");
 }
 
-bool operations_walk(struct place *p, bool fresh, struct err *err)
+/* The whole way with what an operation left: enable where it is not enabled, mount, read, write,
+ * ship, stop, process, recover. All data is right. */
+static bool walk(struct place *p, bool fresh, struct err *err)
 {
-    return (place_enabled(p) || said(place_enable(p), "enable", err)) && (fresh || adopt(p, err)) &&
-           mount_again(p, err) && said(place_process(p), "process", err) &&
+    return (place_enabled() || operations_said(place_enable(p), "enable", err)) &&
+           (fresh || adopt(p, err)) && mount_again(p, err) &&
+           operations_said(place_process(), "process", err) &&
            (place_point_is_files(p, err) || err_wrap(err, "recover"));
 }
+
+/* --- all --- */
+
+const struct operation operations[OPERATIONS] = {
+    {.name = "enable",
+     .cold = true,
+     .prepare = nothing,
+     .run = run_enable,
+     .end = nothing,
+     .check = check_enable,
+     .after = walk},
+    {.name = "mount",
+     .prepare = prepare_before,
+     .run = run_mount,
+     .end = nothing,
+     .check = check_ship,
+     .after = walk},
+    {.name = "write",
+     .adopts = true,
+     .prepare = prepare_write,
+     .run = run_write,
+     .end = end_mounted,
+     .check = check_nothing,
+     .after = walk},
+    {.name = "ship",
+     .goes_on = true,
+     .adopts = true,
+     .prepare = prepare_ship,
+     .run = run_ship,
+     .end = end_mounted,
+     .check = check_ship,
+     .after = walk},
+    {.name = "process",
+     .prepare = prepare_before,
+     .run = run_process,
+     .end = nothing,
+     .check = place_point_is_files,
+     .after = walk},
+    {.name = "recover",
+     .prepare = prepare_recover,
+     .run = run_recover,
+     .end = nothing,
+     .check = check_overlay,
+     .after = walk},
+    {.name = "grow",
+     .prepare = prepare_before,
+     .run = run_grow,
+     .end = nothing,
+     .check = check_grow,
+     .after = walk},
+    {.name = "thin",
+     .prepare = prepare_thin,
+     .run = run_thin,
+     .end = nothing,
+     .check = check_thin,
+     .after = walk},
+    {.name = "claim",
+     .prepare = prepare_claim,
+     .run = run_claim,
+     .end = nothing,
+     .check = check_claim,
+     .after = after_claim},
+};

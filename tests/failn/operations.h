@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The six operations whose every call fails once. */
+ * The operations whose every call fails once. */
 #ifndef TESTS_FAILN_OPERATIONS_H
 #define TESTS_FAILN_OPERATIONS_H
 
@@ -20,13 +20,20 @@ struct operation {
     void (*end)(struct place *p);
     /* In the next one: what was said to be done is done. */
     bool (*check)(struct place *p, struct err *err);
+    /* Whatever was said: what it left is gone on with, and everything succeeds. `fresh`: a keeper's
+     * memory is not there any more. */
+    bool (*after)(struct place *p, bool fresh, struct err *err);
 };
 
-#define OPERATIONS 6u
+#define OPERATIONS 9u
 extern const struct operation operations[OPERATIONS];
 
-/* The whole way with what an operation left: enable where it is not enabled, mount, read, write,
- * ship, stop, process, recover. Everything succeeds and all data is right. */
-bool operations_walk(struct place *p, bool fresh, struct err *err);
+/* Enabled, mounted, written and shipped twice, the second time in parts, stopped; the first point
+ * is applied. */
+bool operations_prepare(struct place *p, struct err *err);
+/* Aborts when a preparation failed. */
+void operations_must(bool good, const struct err *err);
+/* For a verb, whose reasons are in the output of its process. */
+bool operations_said(bool good, const char *what, struct err *err);
 
 #endif

@@ -49,7 +49,10 @@ void place_make(struct place *p)
 {
     tmp_dir_make(&p->dir);
     p->truth = failn_shared(sizeof *p->truth);
-    p->memory_bytes = source_memory_bytes(place_disk_bytes, PLACE_DISKS);
+    uint64_t largest[PLACE_DISKS];
+    for (size_t i = 0; i < PLACE_DISKS; i++)
+        largest[i] = PLACE_SECTORS * PLACE_SECTOR;
+    p->memory_bytes = source_memory_bytes(largest, PLACE_DISKS);
     p->memory = failn_shared(p->memory_bytes);
     make_contents(p);
 }
@@ -68,6 +71,18 @@ void place_empty(struct place *p)
     make_contents(p);
 }
 
+bool place_verb(const char *const *words)
+{
+    char *argv[16] = {"farshore"};
+    int count = 1;
+    while (words[count - 1] != NULL) {
+        must(count + 1 < 16, "a verb");
+        argv[count] = (char *)(uintptr_t)words[count - 1];
+        count++;
+    }
+    return verb_main(count, argv) == EXIT_DONE;
+}
+
 bool place_enable(struct place *p)
 {
     char disks[PLACE_DISKS][PATH_MAX + 8], cache[PATH_MAX + 16], target[PATH_MAX + 16];
@@ -75,36 +90,54 @@ bool place_enable(struct place *p)
         snprintf(disks[i], sizeof disks[i], "%s=%s/%s", disk_names[i], p->dir.path, disk_names[i]);
     snprintf(cache, sizeof cache, "file://%s/cache", p->dir.path);
     snprintf(target, sizeof target, "file://%s/target", p->dir.path);
-    char *argv[] = {"farshore", "enable",  PLACE_VM, "--disk",   disks[0], "--disk",
-                    disks[1],   "--cache", cache,    "--target", target,   NULL};
-    return verb_main(sizeof argv / sizeof *argv - 1, argv) == EXIT_DONE;
+    return place_verb((const char *const[]){"enable", PLACE_VM, "--disk", disks[0], "--disk",
+                                            disks[1], "--cache", cache, "--target", target, NULL});
 }
 
-bool place_process(struct place *p)
+bool place_process(void)
 {
-    char *argv[] = {"farshore", "process", "--once", PLACE_VM, NULL};
-    (void)p;
-    return verb_main(sizeof argv / sizeof *argv - 1, argv) == EXIT_DONE;
+    return place_verb((const char *const[]){"process", "--once", PLACE_VM, NULL});
 }
 
-static bool call_make(struct paths *paths, struct verb_call *call, struct err *err)
+static bool call_make(struct place_host *h, struct err *err)
 {
-    *call = (struct verb_call){.world = world_real(), .paths = paths};
-    if (!paths_find(paths, err))
+    h->call = (struct verb_call){.world = world_real(), .paths = &h->paths};
+    if (!paths_find(&h->paths, err))
         return false;
-    call->host = (struct store_host){
-        .world = world_real(), .credentials = paths->credentials, .env = getenv};
+    h->call.host = (struct store_host){
+        .world = world_real(), .credentials = h->paths.credentials, .env = getenv};
     return true;
 }
 
-bool place_enabled(struct place *p)
+bool place_host_open(struct place_host *h, struct err *err)
+{
+    h->vm = VM_NONE;
+    return call_make(h, err) && vm_load(&h->call, PLACE_VM, &h->vm, err);
+}
+
+void place_host_close(struct place_host *h)
+{
+    vm_release(&h->vm);
+    h->vm = VM_NONE;
+}
+
+static bool load(struct settings *s)
 {
     struct err err = ERR_NONE;
     struct paths paths;
+    return paths_find(&paths, &err) && settings_load(world_real(), &paths, PLACE_VM, s, &err);
+}
+
+bool place_enabled(void)
+{
     struct settings s AUTO_SETTINGS = {.disks = NULL};
-    (void)p;
-    return paths_find(&paths, &err) && settings_load(world_real(), &paths, PLACE_VM, &s, &err) &&
-           s.role == ROLE_SOURCE;
+    return load(&s) && s.role == ROLE_SOURCE;
+}
+
+uint64_t place_disk_size(size_t disk)
+{
+    struct settings s AUTO_SETTINGS = {.disks = NULL};
+    return load(&s) && disk < s.disk_count ? s.disks[disk].size_bytes : 0;
 }
 
 /* --- what sectors hold --- */
@@ -172,7 +205,7 @@ static void end_write(struct place_truth *t, size_t which, uint64_t sector, uint
 
 static bool open_source(struct place_mount *m, const char *state, bool fresh, struct err *err)
 {
-    struct settings *s = &m->vm.settings;
+    struct settings *s = &m->host.vm.settings;
     struct source_disk_config disks[PLACE_DISKS];
     for (uint16_t i = 0; i < s->disk_count; i++)
         disks[i] = (struct source_disk_config){.name = s->disks[i].name,
@@ -186,7 +219,7 @@ static bool open_source(struct place_mount *m, const char *state, bool fresh, st
                                    .disk_count = s->disk_count,
                                    .undo_memory_bytes = UNDO_BYTES / 2,
                                    .undo_file_bytes = UNDO_BYTES / 2,
-                                   .key_id = keys_id(m->vm.keys),
+                                   .key_id = keys_id(m->host.vm.keys),
                                    .memory = m->place->memory,
                                    .memory_bytes = m->place->memory_bytes,
                                    .memory_fresh = fresh};
@@ -195,14 +228,14 @@ static bool open_source(struct place_mount *m, const char *state, bool fresh, st
 
 static bool open_shipper(struct place_mount *m, const char *state, struct err *err)
 {
-    struct settings *s = &m->vm.settings;
+    struct settings *s = &m->host.vm.settings;
     struct shipper_config config = {.source = m->source,
                                     .world = world_real(),
                                     .vm = s->name,
                                     .generation = s->generation,
-                                    .keys = m->vm.keys,
+                                    .keys = m->host.vm.keys,
                                     .encrypt = s->encrypted,
-                                    .caches = m->vm.caches,
+                                    .caches = m->host.vm.caches,
                                     .cache_count = s->store_count,
                                     .state_folder = state,
                                     .cut_interval_ms = CUT_INTERVAL_MS,
@@ -215,18 +248,18 @@ static bool open_shipper(struct place_mount *m, const char *state, struct err *e
 static bool open_all(struct place_mount *m, bool fresh, struct err *err)
 {
     char state[PATH_BYTES_MAX];
-    if (!call_make(&m->paths, &m->call, err) || !vm_load(&m->call, PLACE_VM, &m->vm, err))
+    if (!place_host_open(&m->host, err))
         return false;
-    path_state(&m->paths, PLACE_VM, state);
+    path_state(&m->host.paths, PLACE_VM, state);
     if (fresh)
         memset(m->place->memory, 0, m->place->memory_bytes);
-    return open_source(m, state, fresh, err) && vm_open_caches(&m->vm, VM_SHIPS, err) &&
+    return open_source(m, state, fresh, err) && vm_open_caches(&m->host.vm, VM_SHIPS, err) &&
            open_shipper(m, state, err);
 }
 
 bool place_mount_open(struct place *p, bool fresh, struct place_mount *m, struct err *err)
 {
-    *m = (struct place_mount){.place = p, .vm = VM_NONE};
+    *m = (struct place_mount){.place = p, .host.vm = VM_NONE};
     if (open_all(m, fresh, err))
         return true;
     place_mount_close(m);
@@ -237,8 +270,7 @@ void place_mount_close(struct place_mount *m)
 {
     shipper_close(&m->shipper);
     source_close(&m->source);
-    vm_release(&m->vm);
-    m->vm = VM_NONE;
+    place_host_close(&m->host);
 }
 
 bool place_write(struct place_mount *m, size_t disk, uint64_t sector, uint64_t count,
@@ -316,18 +348,17 @@ static bool find_latest(struct place_recovery *r, struct err *err)
 static bool recovery_open(struct place_recovery *r, bool writable, struct err *err)
 {
     static char scratch[PATH_BYTES_MAX];
-    if (!call_make(&r->paths, &r->call, err) || !vm_load(&r->call, PLACE_VM, &r->vm, err) ||
-        !vm_open_targets(&r->vm, VM_LOOKS, err) || !vm_open_history(&r->vm, err) ||
-        !view_cache_make(CACHE_BYTES, &r->cache, err))
+    if (!place_host_open(&r->host, err) || !vm_open_targets(&r->host.vm, VM_LOOKS, err) ||
+        !vm_open_history(&r->host.vm, err) || !view_cache_make(CACHE_BYTES, &r->cache, err))
         return false;
-    snprintf(scratch, sizeof scratch, "%s/scratch", r->paths.state);
+    snprintf(scratch, sizeof scratch, "%s/scratch", r->host.paths.state);
     if (!dir_make(world_real(), scratch, 0700, err))
         return false;
     r->row = (struct recovery_vm){.name = PLACE_VM,
-                                  .view = {.history = r->vm.history,
-                                           .keys = r->vm.keys,
-                                           .targets = r->vm.targets,
-                                           .target_count = r->vm.settings.store_count,
+                                  .view = {.history = r->host.vm.history,
+                                           .keys = r->host.vm.keys,
+                                           .targets = r->host.vm.targets,
+                                           .target_count = r->host.vm.settings.store_count,
                                            .cache = r->cache}};
     r->tree = (struct recovery_tree){.vms = &r->row, .vm_count = 1};
     r->config = (struct recovery_mount_config){.world = world_real(),
@@ -340,7 +371,7 @@ static bool recovery_open(struct place_recovery *r, bool writable, struct err *e
 
 bool place_recovery_open(struct place *p, bool writable, struct place_recovery *r, struct err *err)
 {
-    *r = (struct place_recovery){.place = p, .vm = VM_NONE};
+    *r = (struct place_recovery){.place = p, .host.vm = VM_NONE};
     if (recovery_open(r, writable, err))
         return true;
     place_recovery_close(r);
@@ -350,9 +381,8 @@ bool place_recovery_open(struct place *p, bool writable, struct place_recovery *
 void place_recovery_close(struct place_recovery *r)
 {
     open_points_release(&r->points);
-    vm_release(&r->vm);
+    place_host_close(&r->host);
     view_cache_release(&r->cache);
-    r->vm = VM_NONE;
 }
 
 typedef bool piece_fn(void *context, uint64_t sector, uint64_t count, const uint8_t *seen,

@@ -6,6 +6,7 @@
 #ifndef TESTS_FAILN_PLACE_H
 #define TESTS_FAILN_PLACE_H
 
+#include "backend/history/claim.h"
 #include "fs/disk/ship.h"
 #include "fs/mount/open_points.h"
 #include "fs/mount/recovery_tree.h"
@@ -13,6 +14,7 @@
 #include "tools/vm.h"
 
 #define PLACE_VM       "vm"
+#define PLACE_GROWN    "2M" /* what disk 1 may grow to */
 #define PLACE_DISKS    2u
 #define PLACE_IMAGES   (PLACE_DISKS + 1) /* the last one is the overlay of disk 0 */
 #define PLACE_OVERLAY  PLACE_DISKS
@@ -30,6 +32,7 @@ struct place_truth {
     uint8_t version;           /* of the newest write */
     uint64_t epoch;            /* newest that was shipped, as far as was said */
     char wrong[ERR_TEXT_MAX];  /* wrong data was served: what and where; "": never */
+    struct claim claim;        /* of the VM; generation 0: none was decided on */
 };
 
 struct place {
@@ -43,18 +46,28 @@ void place_make(struct place *p);   /* aborts when it cannot; no state in it yet
 void place_empty(struct place *p);  /* as it was made */
 void place_remove(struct place *p); /* of the folder, by its maker */
 
-/* farshore VERB ... in this process: what it returns as its exit code is 0. */
+/* farshore VERB ... in this process: what it returns as its exit code is 0. `words` ends with NULL.
+ */
+bool place_verb(const char *const *words);
 bool place_enable(struct place *p);
-bool place_process(struct place *p);
-bool place_enabled(struct place *p); /* its settings say that it is a source */
+bool place_process(void);
+
+/* The host as a verb sees it, with the VM loaded. Closed also when it fails. */
+struct place_host {
+    struct paths paths;
+    struct verb_call call;
+    struct vm vm;
+};
+bool place_host_open(struct place_host *h, struct err *err);
+void place_host_close(struct place_host *h);
+bool place_enabled(void);              /* its settings say that it is a source */
+uint64_t place_disk_size(size_t disk); /* as they say; 0: they say nothing */
 
 /* --- a worker without its FUSE --- */
 
 struct place_mount {
     struct place *place;
-    struct paths paths;
-    struct verb_call call;
-    struct vm vm;
+    struct place_host host;
     struct source *source;
     struct shipper *shipper;
 };
@@ -79,9 +92,7 @@ bool place_ship(struct place_mount *m, struct err *err);
 
 struct place_recovery {
     struct place *place;
-    struct paths paths;
-    struct verb_call call;
-    struct vm vm;
+    struct place_host host;
     struct view_cache *cache;
     struct recovery_vm row;
     struct recovery_mount_config config;
