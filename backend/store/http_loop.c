@@ -295,6 +295,11 @@ static void note_answer(struct http_exchange *x)
 
     curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_getinfo(x->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    if (status < 100 || status > 999) {
+        err_set(&x->err, in_doubt(x) ? ERR_TRANSIENT : ERR_CORRUPT,
+                "%s: the answer's status, %ld, is none of HTTP", x->shown, status);
+        return;
+    }
     a->status = (unsigned)status;
     a->content_length = length >= 0 ? (uint64_t)length : UINT64_MAX;
     learn_date(x);

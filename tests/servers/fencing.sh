@@ -64,6 +64,7 @@ fenced() { # HOST
     lose "$1" "$1 is fenced"
     expect_exit 4 fenced F "$1" point web --wait
     outcasts+=("$1")
+    told "$1" epoch >"$TMP/epoch.$1"
 }
 
 # All this while they have served their guests, and shipped nothing.
@@ -72,6 +73,7 @@ outcasts_end() {
     kill -KILL "$(told "${outcasts[0]}" worker_pid)" # the next one knows it, too
     for h in "${outcasts[@]}"; do
         wait_for 10 state_is "$h" fenced
+        [ "$(told "$h" epoch)" = "$(cat "$TMP/epoch.$h")" ] || fail "$h shipped behind its fence"
         [ "$(shown "$TMP/src-$h/os.img")" = "$h is fenced" ] || fail "the guest of $h lost a write"
         unmount_host "$h" --timeout 1
     done
@@ -142,6 +144,8 @@ overtake() { # POINTS
     slot=$(($(told "$sleeper" epoch) + 1))
     fenced "$sleeper"
     [ "$1" -lt 4 ] || fork_is_told "$slot"
+    [ "$1" -lt 4 ] || [ -n "$lists_lag" ] || ! holds cache "$(entry $((slot + 1)))" ||
+        fail "$sleeper put more than one entry"
     ask_point "$live" "$live goes on"
 }
 
