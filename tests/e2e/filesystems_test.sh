@@ -34,7 +34,7 @@ make_tree "$TMP/fs-ext4" & makers=$!
 make_tree "$TMP/fs-xfs" & makers="$makers $!"
 for maker in $makers; do wait "$maker"; done
 
-say "churn goes on while points are cut"
+say "churn goes on while points are cut, and files are synced one by one"
 churn() { # DIR
     local i=0
     while [ ! -e "$TMP/stop" ]; do
@@ -44,32 +44,52 @@ churn() { # DIR
         i=$((i + 1))
     done
 }
-churn "$TMP/fs-ext4" & churners=$!
-churn "$TMP/fs-xfs" & churners="$churners $!"
+# Behind each sync a line: when it had returned, digest, name.
+sync_files() { # DIR
+    local i=0
+    mkdir "$1/synced"
+    while [ ! -e "$TMP/stop" ]; do
+        head -c $((RANDOM * 3)) /dev/urandom | dd of="$1/synced/$i" bs=64k conv=fsync status=none
+        echo "$(date +%s%3N) $(sha256sum <"$1/synced/$i" | cut -d' ' -f1)  synced/$i" >>"$1.synced"
+        i=$((i + 1))
+    done
+}
+for type in ext4 xfs; do
+    churn "$TMP/fs-$type" & churners="${churners:-} $!"
+    sync_files "$TMP/fs-$type" & churners="$churners $!"
+done
 for i in 1 2 3 4 5; do
     sleep 1
-    A point fs --wait=target --timeout 120 >"$TMP/point"
+    echo "$(date +%s%3N) $(A point fs --wait=target --timeout 120)" >>"$TMP/points"
 done
 touch "$TMP/stop"
 for churner in $churners; do wait "$churner"; done
-point=$(cat "$TMP/point")
 
-say "point $point"
+check_point() { # ASKED POINT
+    local type loop synced
+    for type in ext4 xfs; do
+        loop=$(losetup --find --show "$TMP/rec/fs/points/$2/$type.img")
+        mkdir -p "$TMP/at-$type"
+        mount -o nouuid "$loop" "$TMP/at-$type" 2>/dev/null || mount "$loop" "$TMP/at-$type"
+        awk -v asked="$1" '$1 < asked {print $2 "  " $3}' "$TMP/fs-$type.synced" >"$TMP/synced"
+        synced=$(wc -l <"$TMP/synced")
+        [ "$synced" -gt 0 ] || fail "$type: nothing was synced before $2"
+        (cd "$TMP/at-$type" && sha256sum --quiet -c "$TMP/fs-$type.sums" "$TMP/synced") || fail "$type: files differ"
+        umount "$TMP/at-$type"
+        case $type in
+        ext4) e2fsck -fn "$loop" >"$TMP/fsck.log" 2>&1 || fail "e2fsck: $(tail -5 "$TMP/fsck.log")" ;;
+        xfs) xfs_repair -n "$loop" >"$TMP/fsck.log" 2>&1 || fail "xfs_repair: $(tail -5 "$TMP/fsck.log")" ;;
+        esac
+        losetup -d "$loop"
+        echo "$type: $(wc -l <"$TMP/fs-$type.sums") files equal and $synced synced amid the churn, fsck clean"
+    done
+}
 mkdir -p "$TMP/rec"
 B recover "$TMP/rec" --writable check
-for type in ext4 xfs; do
-    image=$TMP/rec/fs/points/$point/$type.img
-    loop=$(losetup --find --show "$image")
-    mkdir "$TMP/at-$type"
-    mount -o nouuid "$loop" "$TMP/at-$type" 2>/dev/null || mount "$loop" "$TMP/at-$type"
-    (cd "$TMP/at-$type" && sha256sum --quiet -c "$TMP/fs-$type.sums") || fail "$type: files differ"
-    umount "$TMP/at-$type"
-    case $type in
-    ext4) e2fsck -fn "$loop" >"$TMP/fsck.log" 2>&1 || fail "e2fsck: $(tail -5 "$TMP/fsck.log")" ;;
-    xfs) xfs_repair -n "$loop" >"$TMP/fsck.log" 2>&1 || fail "xfs_repair: $(tail -5 "$TMP/fsck.log")" ;;
-    esac
-    losetup -d "$loop"
-    echo "$type: $(wc -l <"$TMP/fs-$type.sums") files equal, fsck clean"
+for i in 1 3 5; do
+    read -r asked point < <(sed -n ${i}p "$TMP/points")
+    say "point $i, $point"
+    check_point "$asked" "$point"
 done
 umount "$TMP/rec"
 for type in ext4 xfs; do

@@ -57,10 +57,14 @@ head -c 360M /dev/urandom >"$TMP/files/large"
 sync -f "$TMP/files"
 large=$(sha256sum <"$TMP/files/large")
 
-say "killed meanwhile: workers, the keeper, the command"
+say "killed meanwhile: workers, the keeper, the command; what came last is written"
+A disk web grow os 65M >/dev/null
+newest=64
 for ((i = 1; i <= ROUNDS; i++)); do
     worker=$(status worker_pid) keeper=$(status pid)
     [ $((i % 6)) -ne 2 ] || kill -KILL "$keeper"
+    head -c 1M /dev/urandom >"$TMP/part-$i"
+    dd if="$TMP/part-$i" of="$TMP/src/os.img" bs=64k seek=$((newest * 16)) oflag=direct conv=notrunc status=none & part=$!
     a exec "$FARSHORE" disk web grow os $((64 + i * 8))M >>"$TMP/grow.out" 2>&1 & grow=$!
     sleep 0.0$((RANDOM % 10))
     case $((i % 3)) in
@@ -69,8 +73,11 @@ for ((i = 1; i <= ROUNDS; i++)); do
     2) [ $((i % 6)) -eq 2 ] || kill -KILL "$keeper" ;;
     esac
     wait $grow || true
+    wait $part || fail "round $i: who wrote what is new saw an error"
     A disk web grow os $((64 + i * 8))M >/dev/null # again, as one would
     [ "$(size os)" = $((64 + i * 8)) ] || fail "round $i: $(size os) MiB"
+    cmp "$TMP/part-$i" <(dd if="$TMP/src/os.img" bs=1M skip=$newest count=1 status=none) || fail "round $i: what is new differs"
+    newest=$((63 + i * 8))
 done
 kill -0 $writer || fail "the writer ended: $(cat "$TMP/oracle.err")"
 
@@ -99,7 +106,7 @@ for megabyte in 0 19990; do # where it was, and what is new, with zeros around
     cmp -i $((megabyte << 20)) -n $((64 << 20)) "$TMP/rec/web/points/$new/wide.img" "$TMP/disks/wide.raw" ||
         fail "they differ behind $megabyte MiB"
 done
-check_points web "$TMP/rec" "$TMP/log" os data
+ORACLE_BLOCKS=$((64 << 8)) check_points web "$TMP/rec" "$TMP/log" os data
 xfs_repair -n "$TMP/rec/web/points/$new/fs.img" >"$TMP/fsck.log" 2>&1 || fail "$(cat "$TMP/fsck.log")"
 mount -o ro,loop,norecovery "$TMP/rec/web/points/$new/fs.img" "$TMP/files"
 [ "$(sha256sum <"$TMP/files/large")" = "$large" ] || fail "the file is another"
