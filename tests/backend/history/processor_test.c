@@ -527,6 +527,7 @@ static void two_processors_are_as_one(void **state)
 {
     struct made_vm *vm = *state;
     struct made_processor a, b;
+    struct sha256 shipped[31];
     struct err err = ERR_NONE;
 
     made_processor_open(vm, &a);
@@ -534,6 +535,7 @@ static void two_processors_are_as_one(void **state)
     for (uint32_t i = 1; i <= 30; i++) {
         epoch_maker_fill(&vm->maker, 0, i, i);
         epoch_maker_cut(&vm->maker);
+        shipped[i] = vm->maker.previous;
         struct made_processor *first = i % 3 ? &a : &b;
         struct made_processor *second = i % 3 ? &b : &a;
         assert_int_equal(processor_step(first->processor, &err), PROCESSOR_APPLIED);
@@ -545,7 +547,13 @@ static void two_processors_are_as_one(void **state)
     made_vm_apply(vm);
     struct history *h = made_vm_history(vm);
     assert_int_equal(history_points(h), 30);
+    for (uint32_t i = 1; i <= 30; i++) {
+        struct record_epoch e = history_epoch(h, i - 1, NULL);
+        assert_int_equal(e.epoch, i);
+        assert_memory_equal(e.entry_digest.bytes, shipped[i].bytes, SHA256_BYTES);
+    }
     history_close(&h);
+    content_digest(vm); /* reads and opens every frame */
     check_cache(vm, GENERATION "0000000000000029\n" GENERATION "0000000000000030\n");
 }
 
