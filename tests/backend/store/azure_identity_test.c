@@ -10,7 +10,9 @@
 #include "tests/support/fake_env.h"
 #include "tests/support/http_store.h"
 
-#define MS 1000000ull
+#define MS          1000000ull
+#define LARGE_WORDS (5u << 20) /* of 4 bytes: several blocks */
+#define LARGE_NAME  "container/large"
 
 struct fixture {
     struct clock_world world;
@@ -205,6 +207,28 @@ static void a_token_called_expired_is_renewed_once_and_the_request_repeated(void
     assert_int_equal(http_store_objects(f->server), 3);
 }
 
+/* One of several blocks is the first that is told. */
+static void a_token_that_expires_amid_an_upload_is_renewed_between_its_blocks(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    struct buf body AUTO_BUF = BUF_NONE, found AUTO_BUF = BUF_NONE;
+    struct http_rule expired = {
+        .method = "PUT", .path = "blockid=", .skip = 1, .next = 1, .status = 401};
+    struct err err = ERR_NONE;
+    for (uint32_t i = 0; i < LARGE_WORDS; i++)
+        buf_put_u32(&body, i * 2654435761u);
+    check_ok(store_open(&f->host, f->url, true, &s, &err), err);
+    put(s, "a");
+    http_store_fault(f->server, HTTP_REFUSE, &expired);
+    atomic_store(&f->world.passed_ns, INSTANCE_PACE_MS * MS);
+    check_ok(store_put(s, "large", buf_span(&body), &err), err);
+    assert_int_equal(http_store_faulted(f->server, HTTP_REFUSE), 1);
+    assert_int_equal(http_store_tokens(f->server), 2);
+    assert_true(http_store_object(f->server, LARGE_NAME, &found));
+    assert_true(span_equal(buf_span(&found), buf_span(&body)));
+}
+
 static void a_store_that_takes_no_token_is_denied_after_one_renewal(void **state)
 {
     struct fixture *f = *state;
@@ -285,6 +309,7 @@ int main(void)
         EACH(a_token_that_holds_is_used_while_the_endpoint_is_down),
         EACH(a_machine_without_an_identity_says_what_was_looked_for),
         EACH(a_token_called_expired_is_renewed_once_and_the_request_repeated),
+        EACH(a_token_that_expires_amid_an_upload_is_renewed_between_its_blocks),
         EACH(a_store_that_takes_no_token_is_denied_after_one_renewal),
         EACH(a_cancel_reaches_a_call_that_waits_for_the_endpoint),
         EACH(an_answer_that_is_no_token_is_refused),

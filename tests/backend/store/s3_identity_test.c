@@ -12,7 +12,8 @@
 #include "tests/support/http_store.h"
 #include "tests/support/tmp_dir.h"
 
-#define MS 1000000ull
+#define MS          1000000ull
+#define LARGE_WORDS (5u << 20) /* of 4 bytes: three parts */
 
 struct fixture {
     struct clock_world world;
@@ -239,6 +240,32 @@ static void credentials_called_expired_are_renewed_once_and_the_request_repeated
     assert_false(http_store_was_told(f->server, "secret-key-"));
 }
 
+/* The second of several parts is the first that is told. */
+static void credentials_that_expire_amid_an_upload_are_renewed_between_its_parts(void **state)
+{
+    struct fixture *f = *state;
+    struct store *s AUTO_STORE = NULL;
+    struct buf body AUTO_BUF = BUF_NONE, found AUTO_BUF = BUF_NONE;
+    struct http_rule expired = {.method = "PUT",
+                                .path = "partNumber=2",
+                                .next = 1,
+                                .status = 400,
+                                .text = "<Error><Code>ExpiredToken</Code></Error>"};
+    struct err err = ERR_NONE;
+    for (uint32_t i = 0; i < LARGE_WORDS; i++)
+        buf_put_u32(&body, i * 2654435761u);
+    check_ok(store_open(&f->host, f->url, true, &s, &err), err);
+    check_ok(store_put(s, "first", buf_span(&body), &err), err); /* proves that parts may be used */
+    http_store_fault(f->server, HTTP_REFUSE, &expired);
+    atomic_store(&f->world.passed_ns, INSTANCE_PACE_MS * MS);
+    check_ok(store_put(s, "large", buf_span(&body), &err), err);
+    assert_int_equal(http_store_faulted(f->server, HTTP_REFUSE), 1);
+    assert_int_equal(http_store_tokens(f->server), 2);
+    assert_true(http_store_object(f->server, "bucket/large", &found));
+    assert_true(span_equal(buf_span(&found), buf_span(&body)));
+    assert_int_equal(http_store_uploads(f->server), 0);
+}
+
 /* The answer to HEAD has no body that could say so: 400 and nothing more. */
 static void credentials_that_expired_are_renewed_when_head_is_refused(void **state)
 {
@@ -347,6 +374,7 @@ int main(void)
         EACH(a_clock_that_is_off_ends_no_credentials),
         EACH(credentials_that_hold_are_used_while_the_endpoint_is_down),
         EACH(credentials_called_expired_are_renewed_once_and_the_request_repeated),
+        EACH(credentials_that_expire_amid_an_upload_are_renewed_between_its_parts),
         EACH(credentials_that_expired_are_renewed_when_head_is_refused),
         EACH(a_region_that_is_none_is_refused),
         EACH(a_session_token_that_has_expired_is_said),
