@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "common/deadline.h"
 
+#include <errno.h>
+#include <unistd.h>
+
 #define NS_PER_S 1000000000
 
 void deadline_cond_init(pthread_cond_t *c)
@@ -23,4 +26,15 @@ struct timespec deadline_after(uint64_t ms)
         t.tv_nsec -= NS_PER_S;
     }
     return t;
+}
+
+int poll_paced(struct pollfd *fds, nfds_t count, int ms)
+{
+    int ready = poll(fds, count, ms);
+    if (ready < 0 && errno != EINTR) {
+        int why = errno;
+        usleep(POLL_FAILED_MS * 1000);
+        errno = why;
+    }
+    return ready;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * The worker of a source mount, started by the keeper and never by people: serves the guest, cuts
  * and ships, answers the control socket. It comes and goes; the mount stays. */
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/disk/cut.h"
 #include "fs/mount/source_mount.h"
@@ -107,7 +108,7 @@ static bool asker_gone(const struct worker *w, const struct control_peer *peer)
 {
     struct pollfd p[2] = {{.fd = control_peer_fd(peer), .events = POLLRDHUP},
                           {.fd = w->ended, .events = POLLIN}};
-    while (poll(p, 2, -1) < 0)
+    while (poll_paced(p, 2, -1) < 0)
         ;
     return p[1].revents == 0;
 }

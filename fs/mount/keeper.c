@@ -2,6 +2,7 @@
 #include "fs/mount/keeper.h"
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/mount/daemon.h"
 #include "fs/mount/handshake.h"
@@ -374,7 +375,8 @@ static int wait_ms(const struct keeper *k, uint64_t now)
     return until - now > 3600000 ? 3600000 : (int)(until - now);
 }
 
-static void keeper_step(struct keeper *k)
+/* False: the worker cannot be watched. A mount that is in use goes on all the same. */
+static bool keeper_step(struct keeper *k, struct err *err)
 {
     enum { SIGNALS, WORKER, STATUS, UMOUNT, WATCHED };
     struct pollfd fds[WATCHED] = {
@@ -384,8 +386,11 @@ static void keeper_step(struct keeper *k)
         [UMOUNT] = {.fd = k->umount_fd, .events = POLLIN},
     };
 
-    if (poll(fds, WATCHED, wait_ms(k, now_ms())) <= 0)
-        return;
+    int ready = poll_paced(fds, WATCHED, wait_ms(k, now_ms()));
+    if (ready < 0 && errno != EINTR && !k->usable)
+        return err_errno(err, errno, "watching the worker of %s", k->page->mount_point);
+    if (ready <= 0)
+        return true;
     if (fds[SIGNALS].revents)
         signals_read(k);
     if (fds[STATUS].revents)
@@ -394,6 +399,7 @@ static void keeper_step(struct keeper *k)
         unmount_end(k);
     if (fds[WORKER].revents)
         worker_bury(k);
+    return true;
 }
 
 static void end_mount(struct keeper *k)
@@ -438,7 +444,10 @@ static bool keeper_loop(struct keeper *k, struct err *err)
         }
         if (!start_if_due(k, err))
             break;
-        keeper_step(k);
+        if (!keeper_step(k, err)) {
+            worker_kill(k);
+            break;
+        }
         if (k->worker_fd >= 0)
             continue;
         if (atomic_load(&k->page->finished)) {

@@ -2,6 +2,7 @@
 #include "fs/mount/source_mount.h"
 
 #include "common/cleanup.h"
+#include "common/deadline.h"
 #include "common/log.h"
 #include "fs/mount/slots.h"
 #include "fs/mount/source_ops.h"
@@ -428,7 +429,7 @@ static void serve_wait(struct source_mount *m)
         servers_interrupt(m);
         timeout = WAKE_AGAIN_MS; /* one that was not yet in read() did not notice */
     }
-    int ready = poll(fds, sizeof fds / sizeof *fds, timeout);
+    int ready = poll_paced(fds, sizeof fds / sizeof *fds, timeout);
     if (ready > 0 && fds[0].revents && read(m->wake_fd, &count, sizeof count) < 0)
         log_error("waiting for the mount's threads: %m");
     if (atomic_load(&m->stopping) || atomic_load(&m->unmounted))

@@ -72,11 +72,23 @@ static void a_condition_waits_on_the_clock_of_the_deadlines(void **state)
     pthread_mutex_destroy(&w.lock);
 }
 
+/* More descriptors than a process may have. */
+static void a_poll_that_fails_takes_its_time(void **state)
+{
+    (void)state;
+    int64_t before = now_ns();
+    assert_int_equal(poll_paced(NULL, (nfds_t)-1, 0), -1);
+    assert_int_equal(errno, EINVAL);
+    assert_true(now_ns() - before >= (int64_t)POLL_FAILED_MS * 1000000);
+    assert_int_equal(poll_paced(NULL, 0, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_deadline_is_that_far_from_now),
         cmocka_unit_test(a_condition_waits_on_the_clock_of_the_deadlines),
+        cmocka_unit_test(a_poll_that_fails_takes_its_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

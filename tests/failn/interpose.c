@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <spawn.h>
@@ -23,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 #include <unwind.h>
@@ -301,8 +303,13 @@ CALL(int, mount,
      (from, to, type, how, data), -1, EPERM)
 CALL(DIR *, opendir, (const char *p), (p), NULL, EMFILE)
 CALL(int, pipe2, (int fd[2], int how), (fd, how), -1, EMFILE)
+CALL(int, poll, (struct pollfd * fds, nfds_t n, int ms), (fds, n, ms), -1, ENOMEM)
 CALL(int, posix_fadvise64, (int fd, off_t at, off_t n, int how), (fd, at, n, how), EIO, EIO)
 CALL(int, posix_spawn,
+     (pid_t * pid, const char *p, const posix_spawn_file_actions_t *files,
+      const posix_spawnattr_t *a, char *const *argv, char *const *env),
+     (pid, p, files, a, argv, env), EAGAIN, EAGAIN)
+CALL(int, posix_spawnp,
      (pid_t * pid, const char *p, const posix_spawn_file_actions_t *files,
       const posix_spawnattr_t *a, char *const *argv, char *const *env),
      (pid, p, files, a, argv, env), EAGAIN, EAGAIN)
@@ -323,6 +330,8 @@ CALL(int, stat64, (const char *p, struct stat *st), (p, st), -1, EIO)
 CALL(int, statvfs64, (const char *p, struct statvfs *st), (p, st), -1, EIO)
 CALL(int, umount2, (const char *p, int how), (p, how), -1, EBUSY)
 CALL(int, unlink, (const char *p), (p), -1, EIO)
+CALL(int, waitid, (idtype_t type, id_t id, siginfo_t *info, int how), (type, id, info, how), -1,
+     EINVAL)
 CALL(ssize_t, write, (int fd, const void *in, size_t n), (fd, in, n), -1, ENOSPC)
 
 CALL(ssize_t, writev, (int fd, const struct iovec *in, int n), (fd, in, n), -1, EIO)
@@ -346,6 +355,37 @@ CALL(ssize_t, writev, (int fd, const struct iovec *in, int n), (fd, in, n), -1, 
 CALL_MORE(open64, mode_t, flags, (const char *p, int flags, ...), (p, flags, more), EMFILE)
 CALL_MORE(fcntl64, void *, what, (int fd, int what, ...), (fd, what, more), ENOLCK)
 CALL_MORE(ioctl, void *, what, (int fd, unsigned long what, ...), (fd, what, more), EIO)
+
+/* As many arguments as there may be: who takes fewer reads no others. */
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+    long a[6];
+    va_list list;
+    va_start(list, number);
+    for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    if (!gate(FAILN_CALL, "syscall"))
+        return __real_syscall(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+    errno = EMFILE;
+    return -1;
+}
+
+int __wrap_dprintf(int fd, const char *format, ...);
+int __wrap_dprintf(int fd, const char *format, ...)
+{
+    if (gate(FAILN_CALL, "dprintf")) {
+        errno = ENOSPC;
+        return -1;
+    }
+    va_list list;
+    va_start(list, format);
+    int length = vdprintf(fd, format, list);
+    va_end(list);
+    return length;
+}
 
 struct thread {
     void *(*run)(void *);

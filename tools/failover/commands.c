@@ -170,8 +170,7 @@ static bool wait_ended(const struct child *c, int ms)
 {
     struct pollfd p = {.fd = c->pidfd, .events = POLLIN};
     siginfo_t info = {.si_pid = 0};
-    if (c->pidfd >= 0)
-        (void)poll(&p, 1, ms); /* whatever it says, we look */
+    (void)poll_paced(&p, 1, ms); /* whatever it says, we look */
     return waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
            info.si_pid == c->pid;
 }
