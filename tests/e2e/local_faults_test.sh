@@ -117,7 +117,7 @@ A unmount "$TMP/src" --wait
 say "workers killed with writes under way: no old one lands on newer data"
 # The disk lies on another mount whose writes are slow: they go on when who made them is killed.
 mkdir "$TMP/src-below" "$TMP/src-above"
-truncate -s 64K "$TMP/disks/below.raw"
+truncate -s 1M "$TMP/disks/below.raw" # which one request may write
 faulty "$MAIN" mount -l "$TMP/below.log" "$TMP/src-below" x="$TMP/disks/below.raw"
 A enable slow --disk x="$TMP/src-below/x.img" --cache "$CACHE" --target "$TARGET" >"$TMP/enable.log"
 A mount slow "$TMP/src-above"

@@ -16,9 +16,9 @@
  * A block holds (disk, block, thread, number of the write) and bytes that follow from them, so a
  * torn or foreign block is told from an old one. Threads own disjoint blocks, unless they share
  * them: then writes to a block that were under way at the same time may be shown in any order. Even
- * threads write at random, odd ones in sequence, in 4 KiB steps and
- * now and then 64 KiB at once; every 64th write is followed by fdatasync. The log says when each
- * was issued and acknowledged. */
+ * threads write at random, odd ones in sequence, in 4 KiB steps and now and then a slice at once,
+ * of 64 KiB, or 1 MiB when they share; every 64th write is followed by fdatasync. The log says when
+ * each was issued and acknowledged. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -35,6 +35,8 @@
 #define BLOCK       4096u
 #define IMAGES_MAX  8u
 #define THREADS_MAX 32u
+#define SLICE       16u  /* blocks */
+#define SLICE_SHARE 256u /* the most that one request to the mount takes */
 #define RECORDS_MAX (8u << 20)
 #define MAGIC       0x66617273686f7265u /* "farshore" */
 
@@ -174,20 +176,21 @@ static void *writer(void *context)
     uint8_t *data;
     char stop[4096];
     snprintf(stop, sizeof stop, "%s.stop", r->log);
-    if (posix_memalign((void **)&data, BLOCK, 16 * BLOCK) != 0)
+    uint64_t slice_blocks = r->owners == 1 ? SLICE_SHARE : SLICE;
+    if (posix_memalign((void **)&data, BLOCK, slice_blocks * BLOCK) != 0)
         exit(1);
     for (uint64_t i = 0; now_ns(CLOCK_MONOTONIC) < r->end_ns && !atomic_load(&r->failed); i++) {
         state = mix(state);
         uint32_t disk = (uint32_t)(state % r->images);
-        /* A thread owns every OWNERS-th slice of 16 blocks. */
-        uint64_t slices = r->blocks[disk] / 16 / r->owners;
-        uint64_t slice = w->index % 2 == 0 ? (state >> 8) % slices : at++ / 16 % slices;
-        uint64_t block = (slice * r->owners + w->index % r->owners) * 16;
+        /* A thread owns every OWNERS-th slice. */
+        uint64_t slices = r->blocks[disk] / slice_blocks / r->owners;
+        uint64_t slice = w->index % 2 == 0 ? (state >> 8) % slices : at++ / slice_blocks % slices;
+        uint64_t block = (slice * r->owners + w->index % r->owners) * slice_blocks;
         bool whole = (state >> 60) == 0;
-        block += whole ? 0 : (state >> 40) % 16;
+        block += whole ? 0 : (state >> 40) % slice_blocks;
         if (r->owners == 1)
             read_at(r, disk, block, data);
-        write_at(r, disk, block, whole ? 16 : 1, data);
+        write_at(r, disk, block, whole ? (unsigned)slice_blocks : 1, data);
         if (i % 64 == 63) {
             if (fdatasync(r->fds[disk]) != 0)
                 fail(r, "fdatasync failed");
