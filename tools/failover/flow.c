@@ -195,8 +195,10 @@ bool flow_mount(struct flow *f, struct err *err)
     if (vm_locked(f->call->paths, vm, at))
         return true;
     flow_mount_point(f, folder);
+    /* Of what is not replicated yet the document was asked just now. */
+    const char *force = f->vm->settings.replicate ? NULL : "--force";
     return flow_folder_make(f, folder, err) &&
-           self_run((const char *const[]){"mount", vm, folder, NULL}, err);
+           self_run((const char *const[]){"mount", vm, folder, force, NULL}, err);
 }
 
 bool flow_unmount(struct flow *f, bool ship, struct err *err)

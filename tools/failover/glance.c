@@ -173,6 +173,16 @@ bool glance_check(const struct verb_call *call, const struct settings *s, enum s
                         err);
 }
 
+/* What would be written now is in no point when the revert goes on. */
+static bool check_reverting(const struct settings *s, const struct protection *p, const char *host,
+                            struct err *err)
+{
+    return !protection_reverts(p, host) || p->failover.generation.id == s->generation.id ||
+           err_set(err, ERR_FENCED,
+                   "a revert of %s to %s was begun: farshore revert %s --point %s goes on with it",
+                   s->name, p->failover.point, s->name, p->failover.point);
+}
+
 bool glance_here(const struct verb_call *call, const struct settings *s, struct err *err)
 {
     struct protection *p AUTO_PROTECTION = NULL;
@@ -181,11 +191,12 @@ bool glance_here(const struct verb_call *call, const struct settings *s, struct 
     bool fresh;
     if (!host_config_load(call->world, call->paths, &me, err))
         return false;
-    if (s->role == ROLE_SOURCE && s->replicate) {
+    if (s->role == ROLE_SOURCE) {
         glance_begin(&glance, s->name);
         glance_end(call, &glance,
                    call->world->ops->boottime_ns(call->world) + GLANCE_MS * 1000000ull, &p, &fresh);
-        if (fresh && !moved_learn(call->world, call->paths, s, p, me.name, err))
+        if (fresh && (!moved_learn(call->world, call->paths, s, p, me.name, err) ||
+                      !check_reverting(s, p, me.name, err)))
             return false;
     }
     return moved_check(call->world, call->paths, s->name, err);

@@ -29,11 +29,37 @@ static bool change_begin(void *context, struct protection *p, bool *same, struct
     return true;
 }
 
-static bool is_ours(const struct flow *f)
+static bool is_its_point(struct flow *f)
 {
     const struct protection_failover *o = &f->protection->failover;
-    return f->protection->state == PROTECTION_NONE && o->started_ms == 0 &&
-           strcmp(o->host, f->host.name) == 0 && strcmp(o->from, f->host.name) == 0;
+    struct history_point point;
+    struct err other = ERR_NONE; /* one that is on a branch by now */
+    return history_resolve(f->vm->history, flow_arg(f, "point"), &point, &other) &&
+           point.generation.id == o->parent.id && point.epoch == o->parent_epoch;
+}
+
+/* One that was begun goes on to the point that it began with, and finds the VM as it left it. */
+static bool goes_on(struct flow *f, bool *out, struct err *err)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    const struct settings *s = &f->vm->settings;
+    char at[PATH_MAX];
+    *out = protection_reverts(f->protection, f->host.name);
+    if (!*out)
+        return true;
+    if (!flow_history(f, err))
+        return false;
+    if (strcmp(o->job, job_run_job(f->job)->id) != 0 && !is_its_point(f))
+        return err_set(err, ERR_INVALID,
+                       "a revert of %s to %s was begun: farshore revert %s --point %s goes on with "
+                       "it",
+                       s->name, o->point, s->name, o->point);
+    return s->generation.id == o->generation.id || !vm_locked(f->call->paths, s->name, at) ||
+           err_set(err, ERR_BUSY,
+                   "%s was mounted again since its revert to %s was begun: what was written since "
+                   "then is in no point, and stays only in the disks' files of now; stop the guest "
+                   "and farshore unmount %s, then the same command goes on",
+                   s->name, o->point, at[0] ? at : s->name);
 }
 
 static bool fill(struct reverting *r, const struct history_point *p, struct err *err)
@@ -117,15 +143,13 @@ static bool result(const struct flow *f, cJSON **values, struct err *err)
 static bool is_done(struct flow *f, bool *done, struct err *err)
 {
     const struct protection_failover *o = &f->protection->failover;
-    struct history_point point;
     *done = flow_done(f);
     if (*done || o->started_ms < job_run_job(f->job)->posted_ms || o->started_ms == 0 ||
         strcmp(o->host, f->host.name) != 0 || strcmp(o->from, f->host.name) != 0)
         return true;
-    if (!flow_history(f, err) ||
-        !history_resolve(f->vm->history, flow_arg(f, "point"), &point, err))
+    if (!flow_history(f, err))
         return false;
-    *done = point.generation.id == o->parent.id && point.epoch == o->parent_epoch;
+    *done = is_its_point(f);
     return true;
 }
 
@@ -133,13 +157,14 @@ static bool run_revert(const struct verb_call *call, struct vm *vm, struct job_r
                        cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
-    bool pending = false, done;
+    bool pending = false, done, begun;
     uint64_t resumed_ms;
     if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err) || !is_done(&f, &done, err))
         return false;
     if (done)
         return result(&f, values, err);
-    if (!(is_ours(&f) || begin(&f, err)) || !takeover_claim(&f, &pending, err))
+    if (!goes_on(&f, &begun, err) || !(begun || begin(&f, err)) ||
+        !takeover_claim(&f, &pending, err))
         return false;
     if (pending)
         return err_set(err, ERR_TRANSIENT,

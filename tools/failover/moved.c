@@ -113,8 +113,12 @@ bool moved_learn(struct world *w, const struct paths *p, const struct settings *
         return true;
     if (!moved_read(w, p, s->name, &m, &there, err) || there)
         return there;
+    bool cancelled = f->host[0] == '\0';
     m.ms = f->begun_ms;
-    snprintf(m.host, sizeof m.host, "%s", f->host);
-    snprintf(m.reason, sizeof m.reason, "%s failover", f->planned ? "planned" : "unplanned");
+    snprintf(m.host, sizeof m.host, "%s", cancelled ? protection->source_host : f->host);
+    snprintf(m.reason, sizeof m.reason, "%s failover",
+             cancelled    ? "cancelled"
+             : f->planned ? "planned"
+                          : "unplanned");
     return moved_write(w, p, s->name, &m, err);
 }

@@ -598,3 +598,10 @@ void protection_settle(struct protection *p)
     if (p->state == PROTECTION_REPROTECTING)
         p->state = p->test_count > 0 ? PROTECTION_TEST_RUNNING : PROTECTION_NONE;
 }
+
+bool protection_reverts(const struct protection *p, const char *host)
+{
+    const struct protection_failover *o = &p->failover;
+    return p->state == PROTECTION_NONE && o->started_ms == 0 && strcmp(o->host, host) == 0 &&
+           strcmp(o->from, host) == 0;
+}
