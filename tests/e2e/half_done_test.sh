@@ -34,6 +34,34 @@ wait_for 20 counts a-web 1
 [ "$(found a-web)" -lt "$last" ] || fail "nothing was reverted"
 A point web --wait=target >/dev/null
 
+say "its host dies when the new disks are in use already: what was written to them is in the next point"
+A set web cut_interval=3600 >/dev/null
+image=$TMP/a/state/mounts/web/os.img
+stop_counter a web
+touch "$TMP/hold-a-web" # the start takes its time
+A revert web --point "$first" >"$TMP/revert.out" 2>&1 & reverting=$!
+starting() { pgrep -f "$TMP/start-a" >/dev/null; }
+wait_for 30 starting
+head -c 1M /dev/urandom >"$TMP/data"
+dd if="$TMP/data" of="$image" bs=1M seek=32 conv=notrunc,fsync status=none
+kill_host a web "$agent_a" "$reverting" $(pgrep -f "$TMP/start-a")
+wait "$reverting" || true
+umount -l "$TMP/a/state/mounts/web"
+rm "$TMP/hold-a-web"
+A revert web --point "$first" >/dev/null 2>&1
+wait_for 20 counts a-web 1
+stop_counter a web
+A point web --wait=target >/dev/null
+mkdir "$TMP/rec"
+B recover "$TMP/rec" --vm web
+cmp "$TMP/data" <(dd if="$TMP/rec/web/latest/os.img" bs=1M skip=32 count=1 status=none) || fail "acknowledged data is in no point"
+cmp "$image" "$TMP/rec/web/latest/os.img" || fail "the point is not the disk"
+umount "$TMP/rec"
+agent a
+A set web cut_interval=5 >/dev/null
+start_counter a web "$TMP/a/state/mounts/web"
+wait_for 20 counts a-web 1
+
 say "cancelled while its host was away: that one mounts nothing when it is back"
 B failover web >/dev/null 2>&1
 wait_for 20 counts b-web 5
@@ -46,4 +74,26 @@ expect_exit $FENCED 'must not run here too' B mount web "$TMP/b/state/mounts/web
 agent b
 gone() { [ "$(jq -r .role "$TMP/b/config/vms/web.json")" = target ]; }
 wait_for 30 gone
+ships() { [ "$(A status web --json | jq -r '.vms[0].state')" = protected ]; }
+wait_for 30 ships
+say "a source that hung through failover and cancel ships once its state is that of the cancel"
+kill "$agent_a"
+faulty agent a
+A point web --wait=target >/dev/null
+spoil fdatasync hold 1 -1 "$TMP/a/state/vms/web/os.digests.filling" # while its new state is made
+freeze a web
+B failover web >/dev/null 2>&1
+wait_for 20 counts b-web 5
+B cancel web >/dev/null 2>&1
+sleep 1
+thaw
+wait_for 60 test -e "$TMP/faulty/held"
+sleep 4 # a worker that still shipped would meet its fence
+rm "$TMP/faulty/held"
+wait_for 40 ships
+stop_counter a web
+A point web --wait=target >/dev/null
+B recover "$TMP/rec" --vm web
+cmp "$TMP/a/state/mounts/web/os.img" "$TMP/rec/web/latest/os.img" || fail "the point is not the disk"
+umount "$TMP/rec"
 say "passed"

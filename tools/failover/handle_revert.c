@@ -6,6 +6,7 @@
 #include "backend/history/claim.h"
 #include "common/rfc3339.h"
 #include "fs/disk/seed.h"
+#include "fs/disk/ship_state.h"
 #include "tools/disk_lock.h"
 #include "tools/failover/drain.h"
 #include "tools/failover/source_end.h"
@@ -110,8 +111,16 @@ static bool begin(struct flow *f, struct err *err)
            flow_change(f, change_begin, r, err);
 }
 
-/* The replica is the point itself: only what is written from now on is shipped. Once mounted it is
- * the shipper's. */
+/* Once it has begun with these disks all is the shipper's: they may have been written since. */
+static bool is_adopted(const struct flow *f, const char *state)
+{
+    struct ship_state ship;
+    struct err none = ERR_NONE;
+    return ship_state_load(f->call->world, state, f->vm->settings.generation, &ship, &none) &&
+           ship.begun;
+}
+
+/* The replica is the point itself: only what is written from now on is shipped. */
 static bool adopt(struct flow *f, struct err *err)
 {
     struct vm *vm = f->vm;
@@ -123,12 +132,12 @@ static bool adopt(struct flow *f, struct err *err)
                                  .targets = vm->targets,
                                  .store_count = vm->settings.store_count,
                                  .equal = true};
-    if (vm_locked(f->call->paths, vm->settings.name, at))
+    path_state(f->call->paths, vm->settings.name, state);
+    if (vm_locked(f->call->paths, vm->settings.name, at) || is_adopted(f, state))
         return true;
     if (!flow_caches(f, err))
         return false;
     config.cache = vm->caches[0];
-    path_state(f->call->paths, vm->settings.name, state);
     return seed_adopt(&config, state, err);
 }
 

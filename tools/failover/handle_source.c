@@ -70,7 +70,28 @@ const struct handler handler_shutdown = {
 static bool set_generation(void *context, struct settings *now)
 {
     now->generation = *(const struct generation *)context;
+    now->replicate = true;
     return true;
+}
+
+static bool set_silent(void *context, struct settings *now)
+{
+    (void)context;
+    now->replicate = false;
+    return true;
+}
+
+/* The worker of a mount that ran on would write its own state over the one that is about to be
+ * made: until then it ships nothing. */
+static bool silence_worker(struct flow *f, struct err *err)
+{
+    struct settings *s = &f->vm->settings;
+    char at[PATH_MAX];
+    if (!vm_locked(f->call->paths, s->name, at))
+        return true;
+    s->replicate = false;
+    return settings_change(f->call->world, f->call->paths, s->name, set_silent, NULL, err) &&
+           vm_restart(f->call, s->name, err);
 }
 
 /* The local disks are all there; what the vault has of them is learnt anew. Once the settings have
@@ -88,12 +109,13 @@ static bool adopt(struct flow *f, struct generation generation, struct err *err)
     if (s->generation.id == generation.id)
         return true;
     path_state(f->call->paths, s->name, state);
-    if (!vm_open_caches(f->vm, VM_LOOKS, err))
+    if (!vm_open_caches(f->vm, VM_LOOKS, err) || !silence_worker(f, err))
         return false;
     config.cache = f->vm->caches[0];
     if (!seed_adopt(&config, state, err))
         return false;
     s->generation = generation;
+    s->replicate = true;
     return settings_change(f->call->world, f->call->paths, s->name, set_generation, &generation,
                            err);
 }
