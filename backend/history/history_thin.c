@@ -217,6 +217,7 @@ static bool line_points(const struct history *h, size_t line, const struct thin_
         out->points[--count] = (struct retention_point){
             .ms = e->point_ms,
             .application = e->point_kind == POINT_APPLICATION,
+            .damaged = e->verdict == POINT_DAMAGED,
             .needed = e->fork || pinned_index(h, pins, i),
         };
         out->indices[count] = i;

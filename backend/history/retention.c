@@ -126,12 +126,22 @@ static const struct retention_tier *tier_of(const struct retention *r, uint64_t 
     return NULL;
 }
 
-/* The oldest of a slot, whatever else lies in it: so nothing that comes later changes the answer.
- */
+/* The oldest of a slot, whatever else lies in it: so nothing that comes later changes the answer. A
+ * damaged one only when all in it are. */
 static bool first_of_slot(const struct retention_tier *t, const struct retention_point *points,
-                          size_t i)
+                          size_t count, size_t i)
 {
-    return t->slot_ms == 0 || i == 0 || points[i - 1].ms / t->slot_ms != points[i].ms / t->slot_ms;
+    if (t->slot_ms == 0)
+        return true;
+    uint64_t slot = points[i].ms / t->slot_ms;
+    bool damaged = points[i].damaged;
+    for (size_t k = i; k-- > 0 && points[k].ms / t->slot_ms == slot;)
+        if (damaged || !points[k].damaged)
+            return false;
+    for (size_t k = i + 1; damaged && k < count && points[k].ms / t->slot_ms == slot; k++)
+        if (!points[k].damaged)
+            return false;
+    return true;
 }
 
 void retention_choose(const struct retention *r, uint64_t now_ms, struct retention_point *points,
@@ -141,9 +151,9 @@ void retention_choose(const struct retention *r, uint64_t now_ms, struct retenti
     for (size_t i = count; i-- > 0;) {
         struct retention_point *p = &points[i];
         const struct retention_tier *t = tier_of(r, p->ms, now_ms);
-        application += p->application;
-        p->stays = p->needed || i + 1 == count ||
-                   (p->application && application <= r->application) ||
-                   (t != NULL && first_of_slot(t, points, i));
+        bool consistent = p->application && !p->damaged;
+        application += consistent;
+        p->stays = p->needed || i + 1 == count || (consistent && application <= r->application) ||
+                   (t != NULL && first_of_slot(t, points, count, i));
     }
 }

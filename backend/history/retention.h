@@ -44,6 +44,7 @@ void retention_format_span(uint64_t ms, char out[24]);
 struct retention_point {
     uint64_t ms;      /* its id */
     bool application; /* consistent */
+    bool damaged;     /* as far as is known */
     bool needed;      /* pinned, or a generation goes on from it */
     bool stays;       /* the answer */
 };

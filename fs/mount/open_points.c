@@ -560,11 +560,14 @@ static void mark_damaged(struct open_point *point)
     if (atomic_exchange(&point->damaged, true))
         return;
     point_time_format(point->at.ms, id);
-    if (history_append_verdict(vm_of(point)->view.history, &point->at, POINT_DAMAGED, &err))
+    if (history_append_verdict(vm_of(point)->view.history, &point->at, POINT_DAMAGED, &err)) {
         log_warning("%s: point %s is damaged, and marked so in the vault", vm_of(point)->name, id);
-    else
-        log_warning("%s: point %s is damaged; the vault does not say so: %s", vm_of(point)->name,
-                    id, err.text);
+        return;
+    }
+    log_warning("%s: point %s is damaged; the vault does not say so: %s", vm_of(point)->name, id,
+                err.text);
+    if (err.kind == ERR_TRANSIENT || err.kind == ERR_BUSY)
+        atomic_store(&point->damaged, false); /* the next reader tries again */
 }
 
 bool image_read(struct image *image, uint64_t offset, struct mspan out, struct err *err)

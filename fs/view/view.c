@@ -66,7 +66,7 @@ static bool runs_same(const struct view_runs *a, const struct view_runs *b)
 }
 
 /* What was read is not there or not right. The point may consist of other objects by now: then its
- * runs are taken anew, and *changed. Without a change what is wrong stays wrong. */
+ * runs are taken anew, and *changed. When that cannot be told, nothing is known to be damaged. */
 static bool runs_renew(struct view *v, const struct view_runs *was, bool *changed, struct err *err)
 {
     struct history_point now;
@@ -74,8 +74,11 @@ static bool runs_renew(struct view *v, const struct view_runs *was, bool *change
     struct err why = ERR_NONE;
 
     *changed = false;
-    if (!history_refresh(v->config.history, &why))
-        return true; /* the first error says more */
+    if (!history_refresh(v->config.history, &why)) {
+        err->kind = why.kind == ERR_CORRUPT ? ERR_IO : why.kind;
+        return err_wrap(err, "it may have been moved, which the vault does not tell (%s)",
+                        why.text);
+    }
     if (!history_point_at(v->config.history, v->point.generation, v->point.epoch, &now, &why))
         return err_set(err, ERR_IO,
                        "this recovery point was thinned out while it was read: nothing kept it");
@@ -213,23 +216,29 @@ static bool window_try(struct view *v, size_t disk, uint64_t first, size_t skip,
     return true;
 }
 
-/* Whether a read that failed as `err` says is to be done again, over other runs. Bounded: each time
- * the history has gone on. */
-static bool read_again(struct view *v, const struct view_runs *was, struct err *err)
+/* Whether a read that failed as `err` says is to be done again: over other runs, or once over the
+ * same ones, as a bit may have flipped on the way. Bounded: else the history has gone on. */
+static bool read_again(struct view *v, const struct view_runs *was, bool *same, struct err *err)
 {
     bool changed = false;
-    return err->kind == ERR_CORRUPT && runs_renew(v, was, &changed, err) && changed;
+    if (err->kind != ERR_CORRUPT || !runs_renew(v, was, &changed, err))
+        return false;
+    if (changed)
+        return true;
+    bool again = !*same;
+    *same = true;
+    return again;
 }
 
 /* `out` starts at byte `skip` of block `first`; all within one window. */
 static bool window_read(struct view *v, size_t disk, uint64_t first, size_t skip, struct mspan out,
                         bool ahead, struct err *err)
 {
-    for (;;) {
+    for (bool same = false;;) {
         struct held_runs held CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
         if (window_try(v, disk, first, skip, out, ahead, err))
             return true;
-        if (!read_again(v, held.runs, err))
+        if (!read_again(v, held.runs, &same, err))
             return false;
     }
 }
@@ -306,11 +315,11 @@ bool view_next_data(struct view *v, size_t disk, uint64_t from, struct extent *o
 
     if (!err)
         err = &own;
-    for (;;) {
+    for (bool same = false;;) {
         struct held_runs held CLEANUP(view_runs_put) = {.view = v, .runs = view_runs_hold(v)};
         if (next_data(v, disk, from, out, found, err))
             return true;
-        if (!read_again(v, held.runs, err))
+        if (!read_again(v, held.runs, &same, err))
             return false;
     }
 }

@@ -179,6 +179,23 @@ static void wrong_tiers_are_refused(void **state)
     }
 }
 
+/* Six in an hour, a slot each; of the first two slots one and both hold only damaged ones. */
+static void a_damaged_point_stays_only_where_there_is_no_other(void **state)
+{
+    (void)state;
+    struct retention r = policy_of("1d:1h", 1);
+    struct retention_point *p AUTO_FREE = points_every(10 * MINUTE, 18);
+    p[0].damaged = p[1].damaged = true;
+    for (size_t i = 6; i < 12; i++)
+        p[i].damaged = true;
+    p[4].application = p[8].application = true;
+    size_t count = thin(&r, START + 3 * HOUR, p, 18);
+    const uint64_t stays[] = {2, 4, 6, 12, 17};
+    assert_int_equal(count, 5);
+    for (size_t i = 0; i < 5; i++)
+        assert_int_equal(p[i].ms, START + stays[i] * 10 * MINUTE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -188,6 +205,7 @@ int main(void)
         cmocka_unit_test(the_newest_point_and_what_is_needed_stay_whatever_their_age),
         cmocka_unit_test(application_points_stay_by_their_own_count),
         cmocka_unit_test(points_of_the_future_are_young),
+        cmocka_unit_test(a_damaged_point_stays_only_where_there_is_no_other),
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(wrong_tiers_are_refused),
     };

@@ -329,11 +329,66 @@ static void no_hold_is_ever_forgotten_by_a_power_cut(void **state)
     }
 }
 
+/* Of the gets that a read makes. */
+struct hurt {
+    uint64_t gets, from, until;
+};
+
+static enum memory_fault hurt_get(void *context, const struct memory_call *call)
+{
+    struct hurt *h = context;
+    if (call->op != MEMORY_GET || strstr(call->key, "/segments/") == NULL)
+        return MEMORY_PASS;
+    h->gets++;
+    return h->gets >= h->from && h->gets < h->until ? MEMORY_DAMAGE : MEMORY_PASS;
+}
+
+/* The read is right and nothing is said, whichever of its gets met it. */
+static void a_bit_that_flips_on_the_way_marks_no_point(void **state)
+{
+    uint64_t gets = UINT64_MAX;
+    (void)state;
+    for (uint64_t at = 1; at <= gets; at++) {
+        struct hurt h = {.from = at, .until = at + 1};
+        void *fresh; /* nothing of it is cached */
+        set_up(&fresh);
+        struct fixture *f = fresh;
+        open_all(f, NULL);
+        struct image *image = must_open(f, 1);
+        memory_store_hook(f->made.target, hurt_get, NULL, &h);
+        check_block(image, 9, 109);
+        memory_store_hook(f->made.target, NULL, NULL, NULL);
+        gets = h.gets;
+        assert_int_equal(history_point(f->history, 1).verdict, POINT_UNPROVEN);
+        image_close(image);
+        tear_down(&fresh);
+    }
+    assert_true(gets > 2);
+}
+
+static void what_is_damaged_marks_its_point(void **state)
+{
+    struct fixture *f = *state;
+    struct hurt h = {.from = 1, .until = UINT64_MAX};
+    uint8_t seen[BLOCK_BYTES];
+    struct err err = ERR_NONE;
+    open_all(f, NULL);
+    struct image *image = must_open(f, 1);
+    memory_store_hook(f->made.target, hurt_get, NULL, &h);
+    check_fails(image_read(image, 9 * BLOCK_BYTES, mspan_of(seen, sizeof seen), &err), err,
+                ERR_CORRUPT);
+    memory_store_hook(f->made.target, NULL, NULL, NULL);
+    image_close(image);
+    assert_int_equal(history_point(f->history, 1).verdict, POINT_DAMAGED);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_bit_that_flips_on_the_way_marks_no_point),
+        TEST(what_is_damaged_marks_its_point),
         TEST(a_lease_is_renewed_before_it_ends_and_the_one_before_stays_until_the_next),
         TEST(the_head_is_read_again_once_the_pin_is_there),
         TEST(a_lapsed_lease_stops_reads_until_it_is_renewed),
