@@ -28,6 +28,7 @@ while IFS='|' read -r _ _ name value header _; do
     text=$(sed -n "s/^#define $name  *\([^/]*\).*/\1/p" "$header" 2>/dev/null)
     [ -n "$text" ] || { complain "$header does not define $name"; continue; }
     text=$(sed 's/\([0-9]\)u*l*\b/\1/g' <<<"$text")
+    [[ $text =~ ^[0-9\ \(\)\<\*]+$ ]] || { complain "$name is no number in one line of $header: $text"; continue; }
     [ $((text)) -eq "$(number "$value")" ] || complain "$name is $text in $header, $value in docs/LIMITS.md"
 done < <(grep -E '^\|.*\| `[A-Z_]+` \|' docs/LIMITS.md)
 [ $rows -gt 30 ] || complain "docs/LIMITS.md has $rows rows"

@@ -234,9 +234,9 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
 
     if (line == HISTORY_NONE)
         return history_damaged(h, r, "applies epochs to an unknown generation", err);
-    if (h->epoch_count + r->epoch_count > HISTORY_EPOCHS_MAX)
-        return err_set(err, ERR_FULL, "%s has more than %u epochs in %s, more than farshore reads",
-                       h->vm, HISTORY_EPOCHS_MAX, h->target->url);
+    if (r->epoch_count > h->epochs_max - h->epoch_count)
+        return err_set(err, ERR_FULL, "%s has more than %zu epochs in %s, more than farshore reads",
+                       h->vm, h->epochs_max, h->target->url);
     if (!grow(&h->epochs, &h->epoch_room, h->epoch_count, r->epoch_count, sizeof *h->epochs, err) ||
         !grow(&h->points, &h->point_room, h->point_count, r->epoch_count, sizeof *h->points, err) ||
         !disk_set_add(h, r, err))
@@ -389,6 +389,7 @@ bool history_open(struct world *w, struct store *target, const char *vm, const s
     h = calloc(1, sizeof *h);
     if (!h)
         return err_errno(err, ENOMEM, "opening the history of %s", vm);
+    h->epochs_max = HISTORY_EPOCHS_MAX;
     h->world = w;
     h->target = target;
     h->keys = keys;

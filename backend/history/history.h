@@ -12,7 +12,7 @@
 #include "backend/history/record.h"
 #include "backend/history/vault.h"
 
-/* A bound of memory: an epoch takes about 200 bytes. */
+/* A bound of memory: an epoch takes about 200 bytes, also one that is gone. */
 #define HISTORY_EPOCHS_MAX      (1u << 20)
 #define HISTORY_GENERATIONS_MAX 4096u
 #define HISTORY_NONE            SIZE_MAX
@@ -116,6 +116,8 @@ struct history_generation {
 struct history_generation history_generation(struct history *h, size_t i);
 
 size_t history_epochs(struct history *h);
+/* How many more it may have; nobody may append a record that has more than these. */
+size_t history_room(struct history *h);
 /* Copies of epoch `index` and of the disks as they were then. */
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation);
 size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX]);

@@ -71,7 +71,8 @@ struct history {
     pthread_mutex_t lock; /* guards what follows; never held over a store call */
     struct held_epoch *epochs;
     size_t epoch_count, epoch_room;
-    size_t *points; /* indices of epochs, along the head's line, oldest first */
+    size_t epochs_max; /* HISTORY_EPOCHS_MAX; fewer in tests */
+    size_t *points;    /* indices of epochs, along the head's line, oldest first */
     size_t point_count, point_room;
     /* Indices of points beside that line, by generation, then epoch; made when asked for, good for
      * the record that it was made at. */

@@ -96,6 +96,12 @@ size_t history_epochs(struct history *h)
     return h->epoch_count;
 }
 
+size_t history_room(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    return h->epochs_max - h->epoch_count;
+}
+
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
 {
     LOCK_SCOPE(&h->lock);

@@ -359,14 +359,22 @@ static enum processor_result apply(struct processor *p, const struct history_hea
                                    const struct batch *b, size_t *applied, struct err *err)
 {
     struct record_epoch *epochs AUTO_FREE = calloc(b->count, sizeof *epochs);
-    size_t bad = 0;
+    size_t bad = 0, room = history_room(p->history);
 
     *applied = 0;
     if (!epochs) {
         err_errno(err, ENOMEM, "applying to %s", p->vm);
         return PROCESSOR_FAILED;
     }
-    size_t count = b->count;
+    size_t count = b->count < room ? b->count : room;
+    if (count == 0) {
+        err_set(err, ERR_FULL,
+                "the vault of %s in %s has all the epochs that it can have: its points stay, and "
+                "what is shipped waits in the cache; protect the VM anew: farshore disable %s, "
+                "then enable it with another --target",
+                p->vm, p->config.targets[0]->url, p->vm);
+        return PROCESSOR_FAILED;
+    }
     if (!apply_write(&p->config, p->history, b->epochs, count, epochs, &bad, err)) {
         if (bad == count)
             return PROCESSOR_FAILED;

@@ -25,12 +25,12 @@
 #include "backend/history/processor.h"
 #include "backend/history/retention.h"
 
-#define MERGE_BYTES_MAX                                                                            \
-    (24u << 20)                    /* of the runs that go into one; what comes out fits an object */
-#define MERGE_SMALL   (256u << 10) /* a run up to this is merged whatever the others have */
-#define MERGE_RATIO   4u           /* one so many times as large as all newer ones stays */
-#define THINNER_MARKS 64u
-#define THINNER_KEYS  1024u
+/* Of the runs that go into one; what comes out fits an object. */
+#define MERGE_BYTES_MAX (24u << 20)
+#define MERGE_SMALL     (256u << 10) /* a run up to this is merged whatever the others have */
+#define MERGE_RATIO     4u           /* one so many times as large as all newer ones stays */
+#define THINNER_MARKS   64u
+#define THINNER_KEYS    1024u
 
 /* A lease counts so much longer than it says: its reader's clock may be slow. */
 #define THINNER_LEASE_SLACK_MS 3600000u

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "backend/history/frame.h"
+#include "backend/history/history_internal.h"
 #include "backend/history/progress.h"
 #include "backend/history/sweep.h"
 #include "tests/support/fake_world.h"
@@ -557,6 +558,32 @@ static void two_processors_are_as_one(void **state)
     check_cache(vm, GENERATION "0000000000000029\n" GENERATION "0000000000000030\n");
 }
 
+/* What is there stays readable, for whoever opens it next. */
+static void a_full_history_takes_no_more_and_stays_readable(void **state)
+{
+    struct made_vm *vm = *state;
+    struct made_processor p;
+    struct err err = ERR_NONE;
+
+    made_processor_open(vm, &p);
+    processor_history(p.processor)->epochs_max = 7;
+    for (uint32_t i = 1; i <= 5; i++)
+        epoch_maker_cut(&vm->maker);
+    assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
+    for (uint32_t i = 1; i <= 5; i++)
+        epoch_maker_cut(&vm->maker);
+    assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED); /* two of them */
+    for (unsigned again = 0; again < 2; again++) {
+        assert_int_equal(processor_step(p.processor, &err), PROCESSOR_FAILED);
+        assert_int_equal(err.kind, ERR_FULL);
+        assert_non_null(strstr(err.text, "another --target"));
+    }
+    made_processor_close(&p);
+    struct history *h = made_vm_history(vm);
+    assert_int_equal(history_points(h), 7);
+    history_close(&h);
+}
+
 struct rival {
     struct made_vm *vm;
     bool ran;
@@ -977,6 +1004,7 @@ int main(void)
         cmocka_unit_test(killed_at_every_call_it_ends_the_same),
         cmocka_unit_test(the_same_processor_goes_on_after_any_failure),
         TEST(two_processors_are_as_one),
+        TEST(a_full_history_takes_no_more_and_stays_readable),
         TEST(the_loser_of_a_race_is_overtaken_and_reads_again),
         cmocka_unit_test(overtaken_at_any_call_it_reads_again_and_complains_of_nothing),
         TEST(a_damaged_part_stops_there_and_is_named),
