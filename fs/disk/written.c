@@ -11,6 +11,9 @@
 
 #define NOTE_MS  20u  /* a note stands for so long */
 #define SLACK_MS 100u /* more than that, and what the kernel's clock for files lags behind */
+/* A note that a power cut leaves is so old at most: the kernel writes it back after half a minute.
+ */
+#define WRITEBACK_MS 120000u
 
 /* What is in the file, in the host's byte order: it is of no use elsewhere. */
 struct note {
@@ -51,7 +54,8 @@ static uint64_t known_until(struct world *w, const struct written *r, const stru
         return now;
     if (memcmp(n->boot, r->boot, sizeof r->boot) == 0)
         return n->ms <= now ? n->ms : 0; /* else the clock was set back */
-    return now > up ? now - up : 0;
+    uint64_t began = now > up ? now - up : 0, noted = n->ms + WRITEBACK_MS;
+    return noted < began ? noted : began;
 }
 
 bool written_open(struct world *w, const char *path, struct written **out, struct err *err)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT
  * When the mount last wrote a disk's file: a record in the state folder, never synced, so that it
- * outlives the processes and not the boot. What changed the file later, or, where the record is of
- * another boot, after this one began, was not the mount: so a disk that was written over in place
- * behind a mount that died is found. The file's time is its ctime, which no tool sets back. Only
- * clocks of one host are compared: on a network file system, or when the clock was set meanwhile, a
- * disk may be compared in vain, or such a write be missed.
+ * outlives the processes and, as late as the kernel writes it back, the boot. What changed the file
+ * later was not the mount; where the record is of another boot, what did so two minutes later, or
+ * after this boot began: so a disk that was written over in place behind a mount that died is
+ * found. The file's time is its ctime, which no tool sets back. Only clocks of one host are
+ * compared: on a network file system, or when the clock was set meanwhile, a disk may be compared
+ * in vain, or such a write be missed.
  *
  * Any thread but for open and close. */
 #ifndef FS_DISK_WRITTEN_H

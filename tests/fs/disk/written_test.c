@@ -128,6 +128,32 @@ static void after_a_power_cut_only_what_this_boot_wrote_is_found(void **state)
     }
 }
 
+/* The note had been written back when the processes died; the host is started anew before the next
+ * mount. */
+static void a_write_behind_a_dead_mount_is_found_in_another_boot_too(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 16; seed++) {
+        struct fixture f;
+        struct world_file *note = NULL;
+        struct err err = ERR_NONE;
+        set_up(&f);
+        mount_writes(&f);
+        check_ok(file_open(f.w, RECORD, O_RDWR, 0600, &note, &err), err);
+        check_ok(file_sync(note, &err), err);
+        file_close(&note);
+        advance_ms(&f, 3600000);
+        write_file(&f);
+        check_ok(file_sync(f.disk, &err), err);
+        fake_world_power_cut(f.w, seed);
+        die(&f);
+        advance_ms(&f, 20000);
+        mount(&f);
+        assert_true(behind(&f));
+        tear_down(&f);
+    }
+}
+
 /* A note of the future would vouch for whatever was written until then. */
 static void a_note_that_is_still_to_come_counts_for_nothing(void **state)
 {
@@ -166,6 +192,7 @@ int main(void)
         cmocka_unit_test(own_writes_are_known_however_often_they_come),
         cmocka_unit_test(a_write_after_the_mount_died_is_found),
         cmocka_unit_test(after_a_power_cut_only_what_this_boot_wrote_is_found),
+        cmocka_unit_test(a_write_behind_a_dead_mount_is_found_in_another_boot_too),
         cmocka_unit_test(a_note_that_is_still_to_come_counts_for_nothing),
         cmocka_unit_test(where_no_mount_ever_made_a_note_nothing_is_behind),
     };
