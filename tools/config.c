@@ -395,6 +395,15 @@ void settings_sizes(const struct settings *s, uint64_t out[VM_DISKS_MAX])
         out[i] = s->disks[i].size_bytes;
 }
 
+bool settings_check_whole(const struct settings *s, const char *what, struct err *err)
+{
+    return s->origin.generation.number == 0 ||
+           err_set(err, ERR_BUSY,
+                   "%s is not hydrated yet: mount it, and %s when farshore status %s says that "
+                   "hydration is complete",
+                   s->name, what, s->name);
+}
+
 bool settings_change(struct world *w, const struct paths *p, const char *vm,
                      settings_change_fn *change, void *context, struct err *err)
 {

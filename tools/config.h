@@ -129,10 +129,12 @@ bool settings_lock_remove(struct world *w, const struct paths *p, const char *vm
                           struct err *err) MUST_CHECK; /* with the VM's settings, at its end */
 bool settings_save_locked(struct world *w, const struct paths *p, const struct settings *s,
                           struct err *err) MUST_CHECK;
-/* All of that: `change` alters them as they are now, and says false for nothing to save. */
 /* Of its disks, in order. */
 void settings_sizes(const struct settings *s, uint64_t out[VM_DISKS_MAX]);
+/* ERR_BUSY, with what to do, when its local disks still lie over a point: `what` must wait. */
+bool settings_check_whole(const struct settings *s, const char *what, struct err *err) MUST_CHECK;
 
+/* All of that: `change` alters them as they are now, and says false for nothing to save. */
 typedef bool settings_change_fn(void *context, struct settings *s);
 bool settings_change(struct world *w, const struct paths *p, const char *vm,
                      settings_change_fn *change, void *context, struct err *err) MUST_CHECK;

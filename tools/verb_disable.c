@@ -13,6 +13,8 @@
 static const struct option_spec options[] = {
     {"purge", NULL, false, false, "Delete the vault, what waits in the cache, and the key."},
     {"yes", "VM", false, false, "The VM's name again, to confirm --purge."},
+    {"force", NULL, false, false,
+     "Though its disks here still lack what only the vault has: it is lost to them."},
     OPTIONS_END,
 };
 
@@ -115,8 +117,12 @@ static bool check_use(const struct verb_call *call, struct err *err)
 /* A host that only forgets a VM which is elsewhere ends nothing. */
 static bool check_state(const struct vm *vm, struct err *err)
 {
-    return vm->settings.role != ROLE_SOURCE ||
-           glance_check(vm->call, &vm->settings, STATES_DISABLE, true, err);
+    if (vm->settings.role != ROLE_SOURCE)
+        return true;
+    if (!option_given(vm->call->options, "force") &&
+        !settings_check_whole(&vm->settings, "disable it", err))
+        return err_wrap(err, "what its disks lack would be lost to them (--force does it)");
+    return glance_check(vm->call, &vm->settings, STATES_DISABLE, true, err);
 }
 
 static bool run(const struct verb_call *call, struct err *err)

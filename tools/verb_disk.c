@@ -59,21 +59,11 @@ static bool free_number(struct vm *vm, uint16_t *out, struct err *err)
     return next <= UINT16_MAX || err_set(err, ERR_FULL, "the VM had as many disks as it can have");
 }
 
-/* Every disk of a VM that is not hydrated lies over its point, as its presence record says. */
-static bool check_hydrated(const struct settings *s, const char *what, struct err *err)
-{
-    return s->origin.generation.number == 0 ||
-           err_set(err, ERR_BUSY,
-                   "%s is not hydrated yet: mount it, and %s when farshore status %s says that "
-                   "hydration is complete",
-                   s->name, what, s->name);
-}
-
 static bool add(struct vm *vm, const char *given, struct err *err)
 {
     struct settings *s = &vm->settings;
     uint16_t stores = s->store_count, number = 0;
-    if (!check_hydrated(s, "add a disk", err) || !free_number(vm, &number, err) ||
+    if (!settings_check_whole(s, "add a disk", err) || !free_number(vm, &number, err) ||
         !enable_disk_add(s, given, err))
         return false;
     struct settings_disk *d = &s->disks[s->disk_count - 1];
@@ -154,7 +144,7 @@ static bool grow(const struct paths *p, struct settings *s, const char *name, co
     if (bytes < d->size_bytes)
         return err_set(err, ERR_INVALID, "disk %s has %llu bytes: a disk cannot shrink", name,
                        (unsigned long long)d->size_bytes);
-    if (!check_hydrated(s, "grow it", err) || !reserve_marks(p, s, d, bytes, err) ||
+    if (!settings_check_whole(s, "grow it", err) || !reserve_marks(p, s, d, bytes, err) ||
         !grow_file(d, bytes, err))
         return false;
     d->size_bytes = bytes;

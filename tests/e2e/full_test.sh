@@ -122,7 +122,8 @@ truncate -s 192M "$TMP/one/disks/near.raw"
 near() { FARSHORE_STATE=$TMP/one/state FARSHORE_CONFIG=$TMP/one-config FARSHORE_RUN=$TMP/one-run "$FARSHORE" "$@"; }
 near_status() { near status near --json | jq -r ".vms[0].$1"; }
 near_write() { timeout 60 dd if=/dev/urandom of="$TMP/src-near/os.img" bs=1M seek="$1" count="$2" conv=notrunc,fsync status=none; }
-near enable near --disk "os=$TMP/one/disks/near.raw" --cache "$CACHE" --target "$TARGET" >/dev/null
+# Nobody processes it: its cache is to have room.
+near enable near --disk "os=$TMP/one/disks/near.raw" --cache "file://$TMP/near/cache" --target "file://$TMP/near/target" >/dev/null
 mkdir "$TMP/src-near"
 near mount near "$TMP/src-near" --cut-interval 1
 near set near bandwidth=2M >/dev/null 2>&1

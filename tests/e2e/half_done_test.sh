@@ -96,4 +96,24 @@ A point web --wait=target >/dev/null
 B recover "$TMP/rec" --vm web
 cmp "$TMP/a/state/mounts/web/os.img" "$TMP/rec/web/latest/os.img" || fail "the point is not the disk"
 umount "$TMP/rec"
+say "a disk that is not whole yet is not given up for one"
+dd if=<(head -c 8M /dev/urandom) of="$TMP/a/state/mounts/web/os.img" bs=1M seek=40 iflag=fullblock conv=notrunc,fsync status=none
+A point web --wait=target >/dev/null
+dd if="$TMP/a/state/mounts/web/os.img" of="$TMP/data" bs=1M skip=40 count=8 status=none
+mkdir "$TMP/away" # what hydration is to read
+find "$TMP/target/web/segments" -type f -size +1M -exec mv -t "$TMP/away" {} +
+[ -n "$(ls "$TMP/away")" ] || fail "no large object to take away"
+B set web start=true stop=true >/dev/null # what runs there would wait for those
+B failover web >/dev/null 2>&1
+B commit web >/dev/null 2>&1
+B unmount "$TMP/b/state/mounts/web" >/dev/null
+expect_exit $BUSY 'not hydrated yet' B disable web
+mv "$TMP/away"/* "$TMP/target/web/segments"
+B mount web "$TMP/b/state/mounts/web"
+whole() { [ "$(B status web --json | jq '.vms[0].hydration_blocks_left // 0')" = 0 ] && ! jq -e .origin "$TMP/b/config/vms/web.json" >/dev/null; }
+wait_for 60 whole
+B unmount "$TMP/b/state/mounts/web" >/dev/null
+disk=$(jq -r '.disks[0].path' "$TMP/b/config/vms/web.json")
+B disable web >/dev/null
+cmp "$TMP/data" <(dd if="$disk" bs=1M skip=40 count=8 status=none) || fail "the disk that is kept lacks what the VM had"
 say "passed"
