@@ -63,6 +63,10 @@ start_counter a web "$TMP/a/state/mounts/web"
 wait_for 20 counts a-web 1
 
 say "cancelled while its host was away: that one mounts nothing when it is back"
+generation() { jq -c .generation "$TMP/a/config/vms/web.json"; }
+# In the generation of the cancel.
+ships() { [ "$(generation)" != "$was" ] && [ "$(A status web --json | jq -r '.vms[0].state')" = protected ]; }
+was=$(generation)
 B failover web >/dev/null 2>&1
 wait_for 20 counts b-web 5
 kill_host b web "$agent_b" "$(cat "$TMP/pid-b-web")"
@@ -74,13 +78,14 @@ expect_exit $FENCED 'must not run here too' B mount web "$TMP/b/state/mounts/web
 agent b
 gone() { [ "$(jq -r .role "$TMP/b/config/vms/web.json")" = target ]; }
 wait_for 30 gone
-ships() { [ "$(A status web --json | jq -r '.vms[0].state')" = protected ]; }
 wait_for 30 ships
 say "a source that hung through failover and cancel ships once its state is that of the cancel"
 kill "$agent_a"
+wait "$agent_a" || true
 faulty agent a
 A point web --wait=target >/dev/null
 spoil fdatasync hold 1 -1 "$TMP/a/state/vms/web/os.digests.filling" # while its new state is made
+was=$(generation)
 freeze a web
 B failover web >/dev/null 2>&1
 wait_for 20 counts b-web 5
