@@ -6,6 +6,8 @@
 #include "tools/failover/turn.h"
 #include "tools/self_run.h"
 
+#include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define TURN_MS 30000u
@@ -197,7 +199,10 @@ bool flow_mount(struct flow *f, struct err *err)
     flow_mount_point(f, folder);
     /* Of what is not replicated yet the document was asked just now. */
     const char *force = f->vm->settings.replicate ? NULL : "--force";
-    return flow_folder_make(f, folder, err) &&
+    /* A mount that died stands there still, and `mount` clears it away. */
+    struct stat st;
+    bool dead = stat(folder, &st) != 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+    return (dead || flow_folder_make(f, folder, err)) &&
            self_run((const char *const[]){"mount", vm, folder, force, NULL}, err);
 }
 

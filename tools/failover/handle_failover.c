@@ -64,7 +64,10 @@ static bool shut_source_down(struct flow *f, struct generation *generation, uint
                        f->vm->settings.name);
     if (!flow_step(f, "shutdown", err, "on host %s", source) ||
         !flow_change(f, change_leaving, f, err) || !dispatch(f->call, f->vm, &d, &done, err))
-        return err_wrap(err, "nothing is failed over");
+        return err_wrap(err,
+                        "nothing is failed over, and the guest may be off (the same command goes "
+                        "on; farshore cancel %s starts it again where it was)",
+                        f->vm->settings.name);
     if (done->values == NULL || !json_text(done->values, "generation", &name, err) ||
         !json_u64(done->values, "epoch", epoch, err))
         return err_wrap(err, "what host %s answered", source);

@@ -106,9 +106,13 @@ static bool begin(struct flow *f, struct err *err)
                        f->host.name);
     return flow_history(f, err) &&
            history_resolve(f->vm->history, flow_arg(f, "point"), &point, err) &&
-           keep_present(f, err) && fill(r, &point, err) &&
-           flow_step(f, "point", err, "%s", r->failover.point) &&
-           flow_change(f, change_begin, r, err);
+           ((keep_present(f, err) && fill(r, &point, err) &&
+             flow_step(f, "point", err, "%s", r->failover.point) &&
+             flow_change(f, change_begin, r, err)) ||
+            err_wrap(
+                err,
+                "nothing is reverted, and the guest may be off (the same command goes on, or mount "
+                "and start it again)"));
 }
 
 /* Once it has begun with these disks all is the shipper's: they may have been written since. */

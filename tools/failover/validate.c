@@ -27,10 +27,21 @@ static void check_points(struct flow *f, struct findings *out)
         return;
     }
     struct history_head head = history_head(h);
+    struct history_point sound;
+    struct err err = ERR_NONE;
+    if (!history_resolve(h, "latest", &sound, &err)) {
+        finding_add(out, true, "%s", err.text);
+        return;
+    }
+    bool damaged = sound.ms != head.newest_ms;
     uint64_t now_ms = w->ops->realtime_ns(w) / 1000000;
-    uint64_t old_s = now_ms > head.point_ms ? (now_ms - head.point_ms) / 1000 : 0;
+    uint64_t newest_ms = damaged ? sound.until_ms : head.point_ms;
+    uint64_t old_s = now_ms > newest_ms ? (now_ms - newest_ms) / 1000 : 0;
     age_format(old_s, age);
-    if (old_s > OLD_S)
+    if (damaged)
+        finding_add(out, false, "newer points than that of %s ago are damaged: farshore points %s",
+                    age, vm);
+    else if (old_s > OLD_S)
         finding_add(out, false, "the newest point is %s old: farshore status on the source", age);
 }
 
