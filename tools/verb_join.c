@@ -2,6 +2,8 @@
 #include "backend/history/logs.h"
 #include "backend/history/record.h"
 #include "backend/history/vault.h"
+#include "tools/disk_lock.h"
+#include "tools/failover/moved.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
@@ -109,6 +111,22 @@ static bool settings_of_vault(const struct verb_call *call, const struct vault *
     return true;
 }
 
+/* Whether the VM ran here and was failed over: then this host is a target like any other, and its
+ * old disks stay as they are. */
+static bool has_left(const struct verb_call *call, const struct settings *s, struct err *err)
+{
+    struct moved moved;
+    char at[PATH_MAX];
+    bool there = false;
+    if (!moved_read(call->world, call->paths, s->name, &moved, &there, err))
+        return false;
+    if (!there)
+        return err_set(err, ERR_EXISTS, "%s is enabled here and needs no join", s->name);
+    return !vm_locked(call->paths, s->name, at) ||
+           err_set(err, ERR_BUSY, "%s is mounted at %s still: farshore unmount it first", s->name,
+                   at);
+}
+
 static bool write_settings(const struct verb_call *call, const struct vault *v, const char *url,
                            struct err *err)
 {
@@ -118,13 +136,16 @@ static bool write_settings(const struct verb_call *call, const struct vault *v, 
         if (memcmp(before.vm, v->vm, sizeof before.vm) != 0)
             return err_set(err, ERR_EXISTS, "another VM is called %s here: disable that first",
                            v->name);
-        if (before.role != ROLE_TARGET)
-            return err_set(err, ERR_EXISTS, "%s is enabled here and needs no join", v->name);
+        if (before.role != ROLE_TARGET && !has_left(call, &before, err))
+            return false;
     } else if (err->kind != ERR_NOT_FOUND) {
         return false;
     }
-    return settings_make(&s, err) && settings_of_vault(call, v, url, &s, err) &&
-           settings_save(call->world, call->paths, &s, err);
+    if (!settings_make(&s, err) || !settings_of_vault(call, v, url, &s, err))
+        return false;
+    if (before.machine != NULL)
+        *s.machine = *before.machine; /* what this host does with it is its own */
+    return settings_save(call->world, call->paths, &s, err);
 }
 
 /* A host that sees a vault for the first time cannot know whether it was rolled back: a person may.

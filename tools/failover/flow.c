@@ -143,7 +143,10 @@ bool flow_allows(struct flow *f, enum states_verb verb, const struct protection 
     char name[VM_NAME_MAX + sizeof p->failover.host + 16];
     snprintf(name, sizeof name, away && p->failover.host[0] ? "%s (on host %s)" : "%s",
              f->vm->settings.name, p->failover.host);
-    return states_check(verb, name, p->state, facts, err);
+    return states_check(verb, name, p->state, facts, err) ||
+           (p->successor.target[0] != '\0' &&
+            err_wrap(err, "it is replicated by way of %s now (farshore join that)",
+                     p->successor.target));
 }
 
 bool flow_check(struct flow *f, enum states_verb verb, struct err *err)

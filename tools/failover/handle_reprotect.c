@@ -210,6 +210,7 @@ struct waiting {
     struct history *history;
     const struct doclog_vault *vault;
     struct generation generation;
+    const char *target;
 };
 
 static bool change_protected(void *context, struct protection *p, bool *same, struct err *err)
@@ -236,7 +237,8 @@ static bool wait_protected(struct waiting *w, struct err *err)
 {
     const struct timespec pause = {.tv_sec = FIRST_POINT_MS / 1000};
     for (bool there = false; !there;) {
-        if (!flow_step(w->flow, "protect", err, "until the first point is applied") ||
+        if (!flow_step(w->flow, "protect", err,
+                       "until a host that has joined %s applies the first point", w->target) ||
             !has_point(w, &there, err))
             return false;
         if (!there)
@@ -263,8 +265,11 @@ static bool turn_round(struct flow *f, cJSON **values, struct err *err)
         !ship(&r, err))
         return false;
     flow_let_go(f); /* waiting may take long, and makes nothing here */
-    struct waiting w = {
-        .flow = f, .history = r.other.history, .vault = &r.vault, .generation = r.generation};
+    struct waiting w = {.flow = f,
+                        .history = r.other.history,
+                        .vault = &r.vault,
+                        .generation = r.generation,
+                        .target = r.stores.target};
     return wait_protected(&w, err) && result(&r.stores, r.generation, values, err);
 }
 
@@ -296,8 +301,11 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
         (old && !vm_restart(f->call, f->vm->settings.name, err)) || !flow_history(f, err))
         return false;
     flow_let_go(f);
-    struct waiting w = {
-        .flow = f, .history = f->vm->history, .vault = &f->vault, .generation = s->generation};
+    struct waiting w = {.flow = f,
+                        .history = f->vm->history,
+                        .vault = &f->vault,
+                        .generation = s->generation,
+                        .target = s->stores[0].target};
     return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
 }
 
