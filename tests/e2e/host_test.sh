@@ -59,8 +59,10 @@ expect_exit $USAGE "no job's id" A job ../../etc/passwd
 expect_exit $NOT_FOUND 'farshore jobs' A job 20200101t000000000z-0000
 expect_exit $USAGE 'knows no job' A run-job web --begin nonsense
 
-say "one agent to a host"
-expect_exit $BUSY "process $agent_b" B host b
+say "one agent to a host, which another one neither renames nor gives another hypervisor"
+cp "$TMP/b/config/host.json" "$TMP/host.was"
+expect_exit $BUSY "process $agent_b" B host c --libvirt none:///
+cmp "$TMP/b/config/host.json" "$TMP/host.was" || fail "$(cat "$TMP/b/config/host.json")"
 expect_exit $USAGE 'no host name' b env FARSHORE_RUN="$TMP/r2" "$FARSHORE" host B
 
 say "many jobs at once"
