@@ -74,8 +74,11 @@ wait "$agent_b" || true
 kill_host b web "$(cat "$TMP/pid-b-web")"
 umount -l "$TMP/b/state/mounts/web" || true
 before=$(acked b-web)
+touch "$TMP/fail-b-web" # at first it cannot
 agent b
-wait_for 20 counts b-web "$before"
+wait_for 20 grep -q 'job boot ended: exit' "$TMP/agent-b.log"
+rm "$TMP/fail-b-web"
+wait_for 30 counts b-web "$before"
 [ "$(found b-web)" -ge "$before" ] || fail "acknowledged $before, found $(found b-web) after the restart"
 
 say "the old source comes back, and is fenced"
