@@ -116,6 +116,23 @@ took_over a-web b-web
 grep -q 'planned failover' "$TMP/a/state/vms/web/moved" || fail "its host may mount it again when no vault can be asked"
 B commit web >/dev/null
 B reprotect web >/dev/null
+
+say "a failback is cancelled: what was protected is so, and host b boots its VM still"
+A failover web --planned >/dev/null
+A cancel web >/dev/null
+resumed() { B jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
+wait_for 20 resumed
+B reprotect web >/dev/null || fail "a reprotect given again"
+B point web --wait=target >/dev/null
+kill "$agent_b"
+wait "$agent_b" || true
+kill_host b web "$(cat "$TMP/pid-b-web")"
+umount -l "$TMP/b/state/mounts/web" || true
+before=$(acked b-web)
+agent b
+wait_for 20 counts b-web "$before"
+
+say "and goes home then"
 A failover web --planned >/dev/null
 wait_for 20 counts a-web "$(acked b-web)"
 took_over b-web a-web
