@@ -47,8 +47,9 @@ for round in 1 2; do
     [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
 done
 
-say "a command waits while another one of its host acts"
+say "a command waits while another one of its host acts; a drill from before the failover stays until its cleanup"
 point
+B test-failover web --host b >/dev/null 2>&1
 stop_counter a web
 mkdir -p "$TMP/b/run"
 exec 9>"$TMP/b/run/web.turn"
@@ -62,6 +63,10 @@ wait $waits || fail "$(tail -1 "$TMP/out-b")"
 alone_on b
 B cancel web >/dev/null
 alone_on a
+[ "$(state B)" = test-running ] || fail "state $(state B), with a drill left"
+expect_exit 2 'test-running' B failover web --host b --planned
+B cleanup web >/dev/null
+[ "$(state B)" = none ] || fail "state $(state B)"
 
 say "a planned failover that cannot go on is given again, or cancelled"
 stop_short() { # nothing reaches the cache store from b

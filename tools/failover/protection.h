@@ -161,7 +161,8 @@ struct protection_test *protection_test_find(struct protection *p, const char *i
 bool protection_test_add(struct protection *p, const struct protection_test *t,
                          struct err *err) MUST_CHECK;
 void protection_test_remove(struct protection *p, const char *id);
-/* The way back is protected: reprotecting becomes none, or test-running when drills run. */
+/* Of the failover nothing is left to do, the way back is protected or it was cancelled: none, or
+ * test-running when drills run. */
 void protection_settle(struct protection *p);
 
 #endif
