@@ -41,6 +41,8 @@ B cleanup web --note fine >/dev/null
 [ "$(state B)" = none ] || fail "state $(state B) after cleanup"
 [ ! -e "$TMP/b/state/tests/web/1" ] || fail "the drill left its folder"
 [ -z "$(ls "$TMP/b/state/scratch" 2>/dev/null)" ] || fail "the drill left overlays"
+B test-failover web >/dev/null # one that is left, as in an emergency
+wait_for 20 counts b-web-test
 
 say "unplanned failover, the source killed"
 A point web --wait=target >/dev/null
@@ -94,10 +96,18 @@ expect_exit 4 'to b' A mount web "$TMP/src"
 
 say "reprotect: what is on the old disk need not cross"
 B reprotect web --json >"$TMP/reprotect.json"
-[ "$(state B)" = none ] || fail "state $(state B) after reprotect"
+[ "$(state B)" = test-running ] || fail "state $(state B) after reprotect, with a drill left"
 grep -q 'protected from there' "$TMP/a/state/vms/web/moved" || fail "its disks were read without a fence of its own"
 wait_for 20 counts b-web
 expect_exit 4 'to b' A mount web "$TMP/src"
+
+say "the drill of before the failover is cleaned up, though its point is in the vault that was left"
+expect_exit 2 'test-running' A failover web --planned
+B cleanup web >/dev/null
+[ "$(state B)" = none ] || fail "state $(state B) after cleanup"
+[ ! -e "$TMP/pid-b-web-test" ] || fail "the drill's machine runs on"
+[ ! -e "$TMP/b/state/tests/web/1" ] && [ -z "$(ls "$TMP/b/state/scratch")" ] || fail "the drill left something here"
+[ -z "$(find "$TMP" -xdev -path '*/pins/hold-test-*')" ] || fail "its hold is left"
 
 say "planned failback: nothing is lost"
 A failover web --planned --json >"$TMP/failback.json"

@@ -130,12 +130,13 @@ static bool end_drill(struct drill *d, struct err *err)
     struct runner r AUTO_RUNNER = {.virt = NULL};
     struct runner_machine m;
     char folder[PATH_MAX];
+    const char *left = target_setting(&f->protection->settings, "back-target");
     drill_machine(d, folder, &m);
     return flow_step(f, "stop", err, "drill %s", d->test.id) &&
            runner_open(f->vm, f->protection, &r, err) && runner_stop(&r, &m, true, STOP_MS, err) &&
            runner_remove(&r, &m, err) && flow_step(f, "unmount", err, "%s", d->test.mount) &&
            unmount_drill(d, err) && remove_folder(d->test.mount, err) &&
-           scratch_discard(f->vm, d->scratch, err) && tree_remove(d->folder, err) &&
+           scratch_discard(f->vm, d->scratch, left, err) && tree_remove(d->folder, err) &&
            flow_change(f, change_remove, d, err);
 }
 

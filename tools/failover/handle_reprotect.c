@@ -83,7 +83,6 @@ static bool change_next(void *context, struct protection *p, bool *same, struct 
     snprintf(p->source_host, sizeof p->source_host, "%s", f->host.name);
     snprintf(p->target_host, sizeof p->target_host, "%s", now->failover.from);
     p->failover.generation = n->reprotect->generation;
-    p->test_count = 0;
     memset(&p->successor, 0, sizeof p->successor);
     return target_setting_set(&p->settings, "back-cache", back->cache, err) &&
            target_setting_set(&p->settings, "back-target", back->target, err);
