@@ -75,6 +75,13 @@ static void read_mount_point(int fd, char out[PATH_MAX])
     out[strcspn(out, "\n")] = '\0';
 }
 
+bool vm_lock_taken(const char *vm, struct err *err)
+{
+    return err_set(err, ERR_BUSY,
+                   "another command is at work on the disks of %s: try again when it has ended",
+                   vm);
+}
+
 bool vm_lock(const struct paths *p, const char *vm, const char *mount_point, int *out,
              struct err *err)
 {
@@ -90,10 +97,12 @@ bool vm_lock(const struct paths *p, const char *vm, const char *mount_point, int
                            "%s was unmounted from %s and still ships its last cut: try again "
                            "when farshore status %s says not-mounted",
                            vm, holder, vm);
-        return err_set(err, ERR_BUSY, "%s is mounted at %s already: farshore unmount %s", vm,
-                       holder[0] ? holder : "another place", holder[0] ? holder : "DIR");
+        return holder[0]
+                   ? err_set(err, ERR_BUSY, "%s is mounted at %s already: farshore unmount %s", vm,
+                             holder, holder)
+                   : vm_lock_taken(vm, err);
     }
-    if (mount_point && (ftruncate(fd, 0) != 0 || dprintf(fd, "%s\n", mount_point) < 0))
+    if (ftruncate(fd, 0) != 0 || dprintf(fd, "%s\n", mount_point) < 0)
         return err_errno(err, errno, "%s", path);
     *out = fd;
     fd = -1;

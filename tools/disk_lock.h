@@ -15,11 +15,14 @@ bool disk_bytes(int fd, uint64_t *out, struct err *err) MUST_CHECK;
 /* ERR_BUSY: says who may hold it. The caller owns *fd. */
 bool disk_lock(const struct settings_disk *d, int *fd, struct err *err) MUST_CHECK;
 
-/* Locks the VM on this host and notes the mount point (NULL: none) for those who ask. ERR_BUSY
- * names the mount that holds it. */
+/* Locks the VM on this host and notes the mount point ("": none) for those who ask. ERR_BUSY
+ * names who holds it. */
 bool vm_lock(const struct paths *p, const char *vm, const char *mount_point, int *fd,
              struct err *err) MUST_CHECK;
-/* Whether a mount holds the VM now; `mount_point` gets where (PATH_MAX), "" when not known. */
+/* Whether it is locked now; `mount_point` gets where the mount is that holds it (PATH_MAX), "" when
+ * it is none: a command that changes the disks. */
 bool vm_locked(const struct paths *p, const char *vm, char mount_point[PATH_MAX]);
+/* ERR_BUSY, for who has met such a command. False. */
+bool vm_lock_taken(const char *vm, struct err *err);
 
 #endif

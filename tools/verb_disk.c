@@ -234,6 +234,22 @@ static bool change(struct vm *vm, struct err *err)
                : err_set(err, ERR_INVALID, "disk %.40s: there are add, remove and grow", what);
 }
 
+static bool load(const struct verb_call *call, struct vm *vm, struct err *err)
+{
+    return vm_load(call, call->options->operands[0], vm, err) &&
+           (vm->settings.role == ROLE_SOURCE ||
+            err_set(err, ERR_INVALID, "the disks of %s are on another host", vm->settings.name));
+}
+
+/* Only the lock's owner changes disks; all else may have been set meanwhile. */
+static bool take_disks(void *context, struct settings *now)
+{
+    const struct settings *s = context;
+    memcpy(now->disks, s->disks, s->disk_count * sizeof *s->disks);
+    now->disk_count = s->disk_count;
+    return true;
+}
+
 static bool run(const struct verb_call *call, struct err *err)
 {
     struct vm vm AUTO_VM = VM_NONE;
@@ -245,21 +261,23 @@ static bool run(const struct verb_call *call, struct err *err)
     if (grows(o) != (o->operand_count == 4))
         return err_set(err, ERR_INVALID, "disk %s: farshore disk VM %s %s", what, what,
                        grows(o) ? "NAME SIZE" : "NAME");
-    if (!vm_load(call, call->options->operands[0], &vm, err))
+    if (!load(call, &vm, err))
         return false;
-    if (s->role != ROLE_SOURCE)
-        return err_set(err, ERR_INVALID, "the disks of %s are on another host", s->name);
     bool mounted = vm_locked(call->paths, s->name, point) && mount_is_of(point, s->name);
     if (mounted && grows(o))
         return grow_mounted(call, s->name, point, err);
     if (mounted)
         return err_set(err, ERR_BUSY, "%s is mounted at %s: stop the VM and farshore unmount %s",
                        s->name, point, point);
-    if (!vm_lock(call->paths, s->name, "", &lock, err) || !change(&vm, err))
+    if (!vm_lock(call->paths, s->name, "", &lock, err))
+        return false;
+    vm_release(&vm); /* who had the lock before may have changed the disks */
+    vm = VM_NONE;
+    if (!load(call, &vm, err) || !change(&vm, err))
         return false;
     /* Marks and digests of a disk that is gone go last: with the settings as they were they would
      * be missed. */
-    if (!settings_save(call->world, call->paths, s, err))
+    if (!settings_change(call->world, call->paths, s->name, take_disks, s, err))
         return false;
     if (strcmp(what, "remove") == 0 && !forget(&vm, name, err))
         return false;

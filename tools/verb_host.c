@@ -25,7 +25,8 @@ static const struct option_spec options[] = {
     OPTIONS_END,
 };
 
-/* What is given is kept for all verbs of this host. */
+/* What is given is kept for all verbs of this host, by who has its lock: an agent that runs goes on
+ * under the name that it began with. */
 static bool configure(const struct verb_call *call, struct host_config *c, struct err *err)
 {
     const struct options *o = call->options;
@@ -52,7 +53,7 @@ static bool configure(const struct verb_call *call, struct host_config *c, struc
 }
 
 /* One agent to a CONFIG: the lock is held as long as the process lives. */
-static bool lock_host(const struct verb_call *call, const char *name, int *fd, struct err *err)
+static bool lock_host(const struct verb_call *call, int *fd, struct err *err)
 {
     char path[PATH_BYTES_MAX], holder[96] = "";
     snprintf(path, sizeof path, "%s/host.lock", call->paths->run);
@@ -66,7 +67,7 @@ static bool lock_host(const struct verb_call *call, const char *name, int *fd, s
     ssize_t n = pread(*fd, holder, sizeof holder - 1, 0);
     holder[n > 0 ? (size_t)n : 0] = '\0';
     holder[strcspn(holder, "\n")] = '\0';
-    return err_set(err, ERR_BUSY, "farshore host %s: another one runs here already%s%s", name,
+    return err_set(err, ERR_BUSY, "farshore host: another one runs here already%s%s",
                    holder[0] ? ": " : "", holder);
 }
 
@@ -170,7 +171,7 @@ static bool run(const struct verb_call *call, struct err *err)
 
     if (!option_number(call->options, "interval", INTERVAL_DEFAULT_S, 1, INTERVAL_MAX_S,
                        &interval_s, err) ||
-        !configure(call, &me, err) || !lock_host(call, me.name, &lock, err))
+        !lock_host(call, &lock, err) || !configure(call, &me, err))
         return false;
     if (!option_given(call->options, "foreground") &&
         !go_background(call, log, &parent, &ready, err))

@@ -214,7 +214,7 @@ static bool tell_mount(const struct verb_call *call, const struct settings *s, s
     char point[PATH_MAX];
     cJSON *request AUTO_JSON = NULL, *answer AUTO_JSON = NULL;
     uint64_t interval_s;
-    if (s->role != ROLE_SOURCE || !vm_locked(call->paths, s->name, point))
+    if (s->role != ROLE_SOURCE || !vm_locked(call->paths, s->name, point) || point[0] == '\0')
         return true;
     if (!command_make("set", &request, err) ||
         !json_add_text(request, "bandwidth", settings_bandwidth(s), err) ||

@@ -75,6 +75,8 @@ static void look_at_mount(const struct verb_call *call, struct row *r)
 
     if (!locked)
         set_state(r, "not-mounted", "");
+    else if (r->mount_point[0] == '\0')
+        set_state(r, "not-mounted", "a command is at work on its disks");
     else if (!command_make("status", &request, &err) ||
              !vm_ask(call, r->settings.name, request, ANSWER_MS, &r->answer, &err) ||
              !json_text(r->answer, "state", &state, &err) ||

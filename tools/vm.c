@@ -175,6 +175,8 @@ bool vm_connect(const struct verb_call *call, const char *vm, struct control_cli
     for (unsigned tries = 0; !control_connect(call->paths->run, vm, out, err); tries++) {
         if (err->kind != ERR_NOT_FOUND || !vm_locked(call->paths, vm, point))
             return false;
+        if (point[0] == '\0')
+            return vm_lock_taken(vm, err);
         if (tries == CONNECT_TRIES)
             return err_set(err, ERR_NOT_FOUND,
                            "%s is mounted at %s, but its worker does not answer: see the log in "

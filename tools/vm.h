@@ -64,7 +64,8 @@ bool option_wait(const struct options *o, enum wait_for *out, struct err *err) M
 /* {"command": command}, to be filled further. */
 bool command_make(const char *command, cJSON **out, struct err *err) MUST_CHECK;
 /* Connects to a VM's mount. A mount whose worker has just died is waited for: the next one answers
- * in moments. ERR_NOT_FOUND: it is not mounted, or no worker comes back. */
+ * in moments. ERR_NOT_FOUND: it is not mounted, or no worker comes back;
+ * ERR_BUSY: a command is at work on its disks. */
 bool vm_connect(const struct verb_call *call, const char *vm, struct control_client **out,
                 struct err *err) MUST_CHECK;
 /* The same, and asks it one thing: {"command": ...} and whatever else; `out` may be NULL. */

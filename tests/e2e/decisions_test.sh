@@ -47,8 +47,9 @@ for round in 1 2; do
     [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
 done
 
-say "a command waits while another one of its host acts"
+say "a command waits while another one of its host acts; a drill from before the failover stays until its cleanup"
 point
+B test-failover web --host b >/dev/null 2>&1
 stop_counter a web
 mkdir -p "$TMP/b/run"
 exec 9>"$TMP/b/run/web.turn"
@@ -62,6 +63,10 @@ wait $waits || fail "$(tail -1 "$TMP/out-b")"
 alone_on b
 B cancel web >/dev/null
 alone_on a
+[ "$(state B)" = test-running ] || fail "state $(state B), with a drill left"
+expect_exit 2 'test-running' B failover web --host b --planned
+B cleanup web >/dev/null
+[ "$(state B)" = none ] || fail "state $(state B)"
 
 say "a planned failover that cannot go on is given again, or cancelled"
 stop_short() { # nothing reaches the cache store from b
@@ -116,16 +121,24 @@ say "the target host is lost after the failover: cancelled without it"
 point
 stop_counter a web
 last=$(acked a-web)
+B test-failover web --host b >/dev/null 2>&1
 B failover web --host b >/dev/null 2>&1
 alone_on b
-kill_host b web "$(cat "$TMP/pid-b-web")"
-umount -l "$TMP/b/state/mounts/web" || true
+kill_host b web "$(cat "$TMP/pid-b-web")" "$(cat "$TMP/pid-b-web-test")"
+umount -l "$TMP/b/state/mounts/web" "$TMP/b/state/tests/web/1/mount" || true
 C cancel web --force >/dev/null 2>&1
 alone_on a
 [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
 
+say "and so is the drill that ran there: what is left of it is said"
+expect_exit 3 'no drill 2' C cleanup web --force --test 2
+C cleanup web --force >"$TMP/out" 2>/dev/null || fail "cleanup --force"
+grep -q "left 1 .*on host b .*$TMP/b/state/tests/web/1/mount.*hold-test-1-" "$TMP/out" || fail "$(cat "$TMP/out")"
+[ "$(state C)" = none ] || fail "state $(state C)"
+
 say "and comes back: what it has of the VM is removed, and it is a target again"
 agent b
+rm "$TMP/target/web/pins/"hold-test-1-*
 removed() {
     [ "$(B status web --json | jq -r '.vms[0].role')" = target ] &&
         [ -z "$(find "$TMP/b/state/disks" -type f)" ]
@@ -133,6 +146,8 @@ removed() {
 wait_for 30 removed
 [ -z "$(ls "$TMP/target/web/pins" 2>/dev/null)" ] || fail "holds of points are left: $(ls "$TMP/target/web/pins")"
 alone_on a
+[ "$(B test-failover web --host b --json 2>/dev/null | jq -r .test)" = 2 ] || fail "a drill where one is left"
+B cleanup web >/dev/null 2>&1
 B failover web --host b --planned >/dev/null 2>&1
 alone_on b
 took_over a-web b-web

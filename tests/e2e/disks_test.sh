@@ -27,7 +27,22 @@ say "grown, and one added"
 A disk web grow os 96M >/dev/null
 truncate -s 32M "$TMP/disks/data.raw"
 pattern d 500000 | dd of="$TMP/disks/data.raw" bs=1M conv=notrunc status=none
-A disk web add "data=$TMP/disks/data.raw" >/dev/null
+mkdir "$TMP/faulty"
+spoil pread hold 1 0 "$TMP/disks/data.raw"
+faulty A disk web add "data=$TMP/disks/data.raw" >/dev/null &
+adder=$!
+wait_for 20 test -e "$TMP/faulty/held"
+
+say "what is set while a disk is added stays set, and what cannot be meanwhile is told why"
+A set web cut_interval=77 >/dev/null || fail "set, while a disk is added"
+expect_exit 8 'another command' A mount web "$TMP/src"
+expect_exit 8 'another command' A disk web remove os
+expect_exit 8 'another command' A point web
+[ "$(A status web --json | jq -r '.vms[0].state')" = not-mounted ] || fail "$(A status web)"
+rm "$TMP/faulty/held"
+wait $adder || fail "the disk was not added"
+[ "$(A set web | sed -n 's/cut_interval=//p')" = 77 ] || fail "undone: $(A set web)"
+A set web cut_interval=5 >/dev/null
 mount_vm web
 [ "$(stat -c %s "$TMP/src/os.img")" -eq $((96 << 20)) ] || fail "the disk did not grow"
 pattern b 1000000 | dd of="$TMP/src/os.img" bs=1M seek=90 conv=notrunc,fsync status=none

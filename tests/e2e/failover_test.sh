@@ -41,6 +41,8 @@ B cleanup web --note fine >/dev/null
 [ "$(state B)" = none ] || fail "state $(state B) after cleanup"
 [ ! -e "$TMP/b/state/tests/web/1" ] || fail "the drill left its folder"
 [ -z "$(ls "$TMP/b/state/scratch" 2>/dev/null)" ] || fail "the drill left overlays"
+B test-failover web >/dev/null # one that is left, as in an emergency
+wait_for 20 counts b-web-test
 
 say "unplanned failover, the source killed"
 A point web --wait=target >/dev/null
@@ -74,8 +76,11 @@ wait "$agent_b" || true
 kill_host b web "$(cat "$TMP/pid-b-web")"
 umount -l "$TMP/b/state/mounts/web" || true
 before=$(acked b-web)
+touch "$TMP/fail-b-web" # at first it cannot
 agent b
-wait_for 20 counts b-web "$before"
+wait_for 20 grep -q 'job boot ended: exit' "$TMP/agent-b.log"
+rm "$TMP/fail-b-web"
+wait_for 30 counts b-web "$before"
 [ "$(found b-web)" -ge "$before" ] || fail "acknowledged $before, found $(found b-web) after the restart"
 
 say "the old source comes back, and is fenced"
@@ -91,10 +96,18 @@ expect_exit 4 'to b' A mount web "$TMP/src"
 
 say "reprotect: what is on the old disk need not cross"
 B reprotect web --json >"$TMP/reprotect.json"
-[ "$(state B)" = none ] || fail "state $(state B) after reprotect"
+[ "$(state B)" = test-running ] || fail "state $(state B) after reprotect, with a drill left"
 grep -q 'protected from there' "$TMP/a/state/vms/web/moved" || fail "its disks were read without a fence of its own"
 wait_for 20 counts b-web
 expect_exit 4 'to b' A mount web "$TMP/src"
+
+say "the drill of before the failover is cleaned up, though its point is in the vault that was left"
+expect_exit 2 'test-running' A failover web --planned
+B cleanup web >/dev/null
+[ "$(state B)" = none ] || fail "state $(state B) after cleanup"
+[ ! -e "$TMP/pid-b-web-test" ] || fail "the drill's machine runs on"
+[ ! -e "$TMP/b/state/tests/web/1" ] && [ -z "$(ls "$TMP/b/state/scratch")" ] || fail "the drill left something here"
+[ -z "$(find "$TMP" -xdev -path '*/pins/hold-test-*')" ] || fail "its hold is left"
 
 say "planned failback: nothing is lost"
 A failover web --planned --json >"$TMP/failback.json"
@@ -113,6 +126,23 @@ took_over a-web b-web
 grep -q 'planned failover' "$TMP/a/state/vms/web/moved" || fail "its host may mount it again when no vault can be asked"
 B commit web >/dev/null
 B reprotect web >/dev/null
+
+say "a failback is cancelled: what was protected is so, and host b boots its VM still"
+A failover web --planned >/dev/null
+A cancel web >/dev/null
+resumed() { B jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
+wait_for 20 resumed
+B reprotect web >/dev/null || fail "a reprotect given again"
+B point web --wait=target >/dev/null
+kill "$agent_b"
+wait "$agent_b" || true
+kill_host b web "$(cat "$TMP/pid-b-web")"
+umount -l "$TMP/b/state/mounts/web" || true
+before=$(acked b-web)
+agent b
+wait_for 20 counts b-web "$before"
+
+say "and goes home then"
 A failover web --planned >/dev/null
 wait_for 20 counts a-web "$(acked b-web)"
 took_over b-web a-web

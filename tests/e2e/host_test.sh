@@ -59,8 +59,10 @@ expect_exit $USAGE "no job's id" A job ../../etc/passwd
 expect_exit $NOT_FOUND 'farshore jobs' A job 20200101t000000000z-0000
 expect_exit $USAGE 'knows no job' A run-job web --begin nonsense
 
-say "one agent to a host"
-expect_exit $BUSY "process $agent_b" B host b
+say "one agent to a host, which another one neither renames nor gives another hypervisor"
+cp "$TMP/b/config/host.json" "$TMP/host.was"
+expect_exit $BUSY "process $agent_b" B host c --libvirt none:///
+cmp "$TMP/b/config/host.json" "$TMP/host.was" || fail "$(cat "$TMP/b/config/host.json")"
 expect_exit $USAGE 'no host name' b env FARSHORE_RUN="$TMP/r2" "$FARSHORE" host B
 
 say "many jobs at once"
@@ -127,6 +129,28 @@ wait "$agent_b" || fail "its exit was $?"
 kill -0 "$processor" 2>/dev/null && fail "its processor runs on"
 kill "$agent_a"
 end_of "$agent_a"
+
+say "more to do after a start than fits at once: what found no room has its turn when there is some"
+name_hosts c
+for i in $(seq -w 17); do
+    truncate -s 1M "$TMP/disks/v$i.raw"
+    C enable "v$i" --disk "os=$TMP/disks/v$i.raw" --cache "$CACHE" --target "$TARGET" >/dev/null
+done
+C join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null # what is validated is behind them, too
+mkdir -p "$TMP/c/run"
+(for i in $(seq -w 16); do exec {turn}>"$TMP/c/run/v$i.turn" && flock "$turn"; done; exec sleep 100) &
+holder=$!
+PIDS+=("$holder")
+full() { [ "$(started_by "$agent_c" run-job | wc -l)" -eq 16 ]; }
+agent c
+wait_for 10 full
+sleep 2 # rounds in which there is no room
+kill "$holder"
+booted() { C jobs v17 --json | jq -e '.jobs[0] | .verb == "boot" and .state == "done"' >/dev/null; }
+wait_for 10 booted
+wait_for 10 test -e "$TMP/c/state/vms/web/validated.json"
+kill "$agent_c"
+end_of "$agent_c"
 A unmount "$TMP/src" >/dev/null
 grep -qE "error|corrupt" "$TMP/b.log" && { cat "$TMP/b.log"; fail "an error was logged"; }
 say "done"

@@ -96,7 +96,10 @@ cleanup() {
     losetup -nO NAME,BACK-FILE -a | awk -v t="$TMP/" 'index($2, t) == 1 {print $1}' |
         xargs -r -n1 losetup -d
     findmnt -rno TARGET | grep "^$TMP/" | tac | xargs -r -n1 umount -f -l
-    pgrep -f "$TMP/" | xargs -r kill -KILL 2>/dev/null
+    # Also what a job of an agent begins just now: its place tells whose it is.
+    for _ in 1 2; do
+        { pgrep -f "$TMP/"; grep -lsaF "$TMP/" /proc/[0-9]*/environ | cut -d/ -f3; } | xargs -r kill -KILL 2>/dev/null
+    done
     if [ $status -ne 0 ] && [ $status -ne 77 ]; then
         for log in "$TMP"/*/state/*.log "$TMP"/*/state/vms/*/*.log "$TMP"/*/run/*.log "$TMP"/*.log; do
             [ -f "$log" ] && { echo "--- $log"; tail -40 "$log"; }

@@ -132,16 +132,16 @@ static bool open_vm(struct agent *a, struct agent_vm *v, struct err *err)
 /* --- what it needs beside its jobs --- */
 
 /* After a start of the agent, which may be one of the host: a machine that runs here is started by
- * the handler `boot`, which looks at whether it should. */
+ * the handler `boot`, which looks at whether it should. One that failed may have mounted it. */
 static void boot(struct agent *a, struct agent_vm *v)
 {
     char point[PATH_MAX];
-    if (v->begun)
+    bool failed = v->boot_pause_s > 0;
+    if (v->begun || v->next_boot_ns > agent_now_ns(a))
         return;
-    v->begun = true;
-    if (v->vm.settings.role == ROLE_SOURCE && handler_find("boot") != NULL &&
-        !vm_locked(a->config.call->paths, v->name, point))
-        agent_begin_job(a, v, "boot");
+    bool wanted = v->vm.settings.role == ROLE_SOURCE &&
+                  (failed || !vm_locked(a->config.call->paths, v->name, point));
+    v->begun = !wanted || agent_begin_job(a, v, "boot");
 }
 
 /* The reprotect turned the shipping round, and its process may have ended before the first point
@@ -180,9 +180,8 @@ static void validate(struct agent *a, struct agent_vm *v)
 {
     if (v->vm.settings.role != ROLE_TARGET || v->next_validate_ns > agent_now_ns(a))
         return;
-    v->next_validate_ns = agent_now_ns(a) + VALIDATE_AGAIN_S * SECOND_NS;
-    if (!validated_lately(a->config.call, v->name))
-        agent_begin_job(a, v, "validate");
+    if (validated_lately(a->config.call, v->name) || agent_begin_job(a, v, "validate"))
+        v->next_validate_ns = agent_now_ns(a) + VALIDATE_AGAIN_S * SECOND_NS;
 }
 
 static bool tidy(struct agent *a, struct agent_vm *v, struct err *err)

@@ -24,9 +24,10 @@ struct agent_vm {
     struct vm vm;
     size_t job_count;
     struct agent_job jobs[AGENT_JOBS_MAX];
-    bool begun;    /* what it needs after a start of the agent was looked at */
+    bool begun;    /* what it needs after a start of the agent has its process, or needs none */
     bool reported; /* its present failure was said */
-    uint64_t next_ns, next_fence_ns, next_tidy_ns, next_validate_ns;
+    uint64_t boot_pause_s; /* before the next try; 0: none has failed */
+    uint64_t next_ns, next_boot_ns, next_fence_ns, next_tidy_ns, next_validate_ns;
 };
 
 struct agent_child {
@@ -52,8 +53,8 @@ uint64_t agent_now_ns(const struct agent *a);
 
 /* Jobs: agent_jobs.c. `v` is open. */
 bool agent_look(struct agent *a, struct agent_vm *v, struct err *err) MUST_CHECK;
-/* Begins a job of this host's own, once at a time. */
-void agent_begin_job(struct agent *a, struct agent_vm *v, const char *verb);
+/* Begins a job of this host's own, once at a time. False: not now, there is no room for it. */
+bool agent_begin_job(struct agent *a, struct agent_vm *v, const char *verb);
 void agent_tend_children(struct agent *a);
 void agent_end_children(struct agent *a);
 

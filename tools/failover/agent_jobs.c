@@ -8,6 +8,8 @@
 #define SECOND_NS       1000000000ull
 #define AGAIN_S         5u /* after a process was started for a job, and it is still to be claimed */
 #define RUNNING_S       10u
+#define BOOT_FIRST_S    10u /* after a boot that failed, and twice as long after each more */
+#define BOOT_MAX_S      600u
 #define ENDING_MS       5000u
 #define ENDING_LOOKS    50u
 #define ENDING_PAUSE_MS 100u
@@ -46,11 +48,10 @@ static bool start(struct agent *a, const char *vm, const char *what, const char 
     return true;
 }
 
-void agent_begin_job(struct agent *a, struct agent_vm *v, const char *verb)
+bool agent_begin_job(struct agent *a, struct agent_vm *v, const char *verb)
 {
     const char *const arguments[] = {"run-job", v->name, "--begin", verb, NULL};
-    if (find_child(a, v->name, verb) == NULL)
-        start(a, v->name, verb, arguments); /* else at the next occasion */
+    return find_child(a, v->name, verb) != NULL || start(a, v->name, verb, arguments);
 }
 
 static bool start_job(struct agent *a, struct agent_vm *v, const char *id, bool still)
@@ -149,6 +150,21 @@ static void look_soon(struct agent *a, const struct agent_child *c)
                 a->vms[i]->jobs[k].next_ns = 0;
 }
 
+/* What kept it from its start may pass: a store, memory, a network that is not there yet. */
+static void boot_later(struct agent *a, const struct agent_child *c)
+{
+    for (size_t i = 0; i < a->vm_count; i++) {
+        struct agent_vm *v = a->vms[i];
+        if (strcmp(v->name, c->vm) != 0 || strcmp(c->what, "boot") != 0)
+            continue;
+        uint64_t pause_s = v->boot_pause_s > 0 ? v->boot_pause_s * 2 : BOOT_FIRST_S;
+        v->boot_pause_s = pause_s < BOOT_MAX_S ? pause_s : BOOT_MAX_S;
+        v->next_boot_ns = agent_now_ns(a) + v->boot_pause_s * SECOND_NS;
+        v->begun = false;
+        log_warning("%s: booted again in %llu s", v->name, (unsigned long long)v->boot_pause_s);
+    }
+}
+
 void agent_tend_children(struct agent *a)
 {
     char how[32];
@@ -156,8 +172,10 @@ void agent_tend_children(struct agent *a)
         struct agent_child *c = &a->children[i];
         if (!child_ended(c->pid, how, sizeof how))
             continue;
-        if (strcmp(how, "exit 0") != 0)
+        if (strcmp(how, "exit 0") != 0) {
             log_warning("%s: the process of job %s ended: %s", c->vm, c->what, how);
+            boot_later(a, c);
+        }
         look_soon(a, c);
         c->pid = 0;
     }

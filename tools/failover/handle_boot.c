@@ -1,11 +1,23 @@
 /* SPDX-License-Identifier: MIT
  * boot, begun by the agent when it starts, for a source VM that is not mounted here: after a start
- * of the host a VM that was failed over to it is mounted and started again. A machine whose home
- * this is has its own ways to start (its unit, libvirt's autostart), and one that a person stopped
- * stays mounted, and so is not looked at. */
+ * of the host a VM that was failed over to it is mounted and started again, also when it went on
+ * here after a failover away that was cancelled. A machine whose home this is has its own ways to
+ * start (its unit, libvirt's autostart), and one that a person stopped stays mounted, and so is not
+ * looked at. */
 #include "tools/failover/handlers.h"
 
 #include "tools/failover/flow.h"
+#include "tools/failover/local_disks.h"
+
+static bool is_ours(const struct flow *f)
+{
+    const struct protection_failover *o = &f->protection->failover;
+    const struct settings *s = &f->vm->settings;
+    bool cancelled = o->host[0] == '\0'; /* then the document says no more of how it came here */
+    return strcmp(f->protection->source_host, f->host.name) == 0 &&
+           s->generation.id == o->generation.id &&
+           (cancelled ? local_disks_ours(s) : o->started_ms > 0);
+}
 
 static bool run_boot(const struct verb_call *call, struct vm *vm, struct job_run *job,
                      cJSON **values, struct err *err)
@@ -16,10 +28,7 @@ static bool run_boot(const struct verb_call *call, struct vm *vm, struct job_run
     (void)values;
     if (!flow_open(call, vm, job, &f, err) || !flow_alone(&f, err))
         return false;
-    const struct protection_failover *o = &f.protection->failover;
-    bool ours = strcmp(f.protection->source_host, f.host.name) == 0 &&
-                vm->settings.generation.id == o->generation.id && o->started_ms > 0;
-    if (!ours)
+    if (!is_ours(&f))
         return flow_step(&f, "boot", err, "nothing to do: no failover brought it here");
     return moved_check(call->world, call->paths, vm->settings.name, err) &&
            flow_step(&f, "mount", err, "after a start of this host") && flow_mount(&f, err) &&

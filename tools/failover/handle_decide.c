@@ -82,7 +82,7 @@ static bool change_none(void *context, struct protection *p, bool *same, struct 
     (void)err;
     *same = p->failover.generation.id != b->generation.id;
     if (!*same)
-        p->state = PROTECTION_NONE;
+        protection_settle(p);
     return true;
 }
 

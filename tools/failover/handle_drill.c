@@ -43,7 +43,7 @@ static void drill_machine(const struct drill *d, char folder[PATH_MAX], struct r
 
 /* --- beginning --- */
 
-/* The smallest number that no drill has. */
+/* The smallest number that no drill has, nor what is left here of one that was forgotten. */
 static bool change_add(void *context, struct protection *p, bool *same, struct err *err)
 {
     struct drill *d = context;
@@ -52,10 +52,10 @@ static bool change_add(void *context, struct protection *p, bool *same, struct e
     (void)same;
     if (!flow_allows(d->flow, STATES_TEST_FAILOVER, p, err))
         return false;
-    do
+    do {
         snprintf(d->test.id, sizeof d->test.id, "%u", number++);
-    while (protection_test_find(p, d->test.id));
-    drill_paths(d);
+        drill_paths(d);
+    } while (protection_test_find(p, d->test.id) || access(d->folder, F_OK) == 0);
     d->test.domain[0] = '\0';
     if (p->xml.length > 0)
         runner_name(&r, d->test.id, d->test.domain);
@@ -130,13 +130,29 @@ static bool end_drill(struct drill *d, struct err *err)
     struct runner r AUTO_RUNNER = {.virt = NULL};
     struct runner_machine m;
     char folder[PATH_MAX];
+    const char *left = target_setting(&f->protection->settings, "back-target");
     drill_machine(d, folder, &m);
     return flow_step(f, "stop", err, "drill %s", d->test.id) &&
            runner_open(f->vm, f->protection, &r, err) && runner_stop(&r, &m, true, STOP_MS, err) &&
            runner_remove(&r, &m, err) && flow_step(f, "unmount", err, "%s", d->test.mount) &&
            unmount_drill(d, err) && remove_folder(d->test.mount, err) &&
-           scratch_discard(f->vm, d->scratch, err) && tree_remove(d->folder, err) &&
+           scratch_discard(f->vm, d->scratch, left, err) && tree_remove(d->folder, err) &&
            flow_change(f, change_remove, d, err);
+}
+
+/* Its host is lost, and with it whatever would end the drill: the document is rid of it. */
+static bool forget_drill(struct drill *d, cJSON *values, struct err *err)
+{
+    const struct protection_test *t = &d->test;
+    char name[sizeof t->id + 8], left[PATH_MAX];
+    snprintf(name, sizeof name, "left_%s", t->id);
+    snprintf(left, sizeof left,
+             "on host %s machine %s, mount %s, STATE/scratch/test-%s; in the vault %s/pins/"
+             "hold-test-%s-*",
+             t->host, t->domain[0] ? t->domain : "of the start command", t->mount, t->id,
+             d->flow->vm->settings.name, t->id);
+    return flow_step(d->flow, "forget", err, "drill %s of host %s", t->id, t->host) &&
+           flow_change(d->flow, change_remove, d, err) && json_add_text(values, name, left, err);
 }
 
 /* --- the handlers --- */
@@ -184,16 +200,38 @@ static bool run_test(const struct verb_call *call, struct vm *vm, struct job_run
 const struct handler handler_test_failover = {
     .verb = "test-failover", .resumable = false, .decides = true, .run = run_test};
 
-/* One drill, or all of this host. */
+/* Whose drills are ended: those of this host, or, when that one is done without, of the host of the
+ * first. */
+static void choose_host(const struct flow *f, const char *only, char out[HOST_NAME_CHARS_MAX + 1])
+{
+    const struct protection *p = f->protection;
+    snprintf(out, HOST_NAME_CHARS_MAX + 1, "%s", f->host.name);
+    if (flow_arg(f, "force")[0] == '\0')
+        return;
+    for (uint16_t i = p->test_count; i-- > 0;)
+        if (only[0] == '\0' || strcmp(p->tests[i].id, only) == 0)
+            snprintf(out, HOST_NAME_CHARS_MAX + 1, "%s", p->tests[i].host);
+}
+
+static bool end_or_forget(struct drill *d, cJSON *values, struct err *err)
+{
+    if (strcmp(d->test.host, d->flow->host.name) != 0)
+        return forget_drill(d, values, err);
+    drill_paths(d);
+    return end_drill(d, err);
+}
+
+/* One drill, or all of a host. */
 static bool run_cleanup(const struct verb_call *call, struct vm *vm, struct job_run *job,
                         cJSON **values, struct err *err)
 {
     struct flow f AUTO_FLOW = {.call = NULL};
     struct drill *d AUTO_FREE = calloc(1, sizeof *d);
+    char host[HOST_NAME_CHARS_MAX + 1];
     uint64_t ended = 0;
     if (d == NULL)
         return err_set(err, ERR_FULL, "out of memory");
-    if (!flow_open(call, vm, job, &f, err))
+    if (!flow_open(call, vm, job, &f, err) || !json_make(values, err))
         return false;
     bool over = job_run_job(job)->claims > 1 && f.protection->test_count == 0;
     if (!over && !flow_check(&f, STATES_CLEANUP, err))
@@ -202,17 +240,16 @@ static bool run_cleanup(const struct verb_call *call, struct vm *vm, struct job_
     const char *only = flow_arg(&f, "test");
     if (!over && only[0] != '\0' && protection_test_find(f.protection, only) == NULL)
         return err_set(err, ERR_NOT_FOUND, "%s has no drill %s", vm->settings.name, only);
+    choose_host(&f, only, host);
     for (size_t i = f.protection->test_count; i-- > 0;) {
         d->test = f.protection->tests[i];
-        if (strcmp(d->test.host, f.host.name) != 0 ||
-            (only[0] != '\0' && strcmp(d->test.id, only) != 0))
+        if (strcmp(d->test.host, host) != 0 || (only[0] != '\0' && strcmp(d->test.id, only) != 0))
             continue;
-        drill_paths(d);
-        if (!end_drill(d, err))
+        if (!end_or_forget(d, *values, err))
             return err_wrap(err, "drill %s", d->test.id);
         ended++;
     }
-    return json_make(values, err) && json_add_u64(*values, "ended", ended, err) &&
+    return json_add_u64(*values, "ended", ended, err) &&
            json_add_text(*values, "note", flow_arg(&f, "note"), err);
 }
 

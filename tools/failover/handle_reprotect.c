@@ -8,6 +8,7 @@
 #include "fs/disk/seed.h"
 #include "tools/disk_lock.h"
 #include "tools/failover/flow.h"
+#include "tools/failover/local_disks.h"
 #include "tools/failover/other_vault.h"
 
 #include <time.h>
@@ -82,7 +83,6 @@ static bool change_next(void *context, struct protection *p, bool *same, struct 
     snprintf(p->source_host, sizeof p->source_host, "%s", f->host.name);
     snprintf(p->target_host, sizeof p->target_host, "%s", now->failover.from);
     p->failover.generation = n->reprotect->generation;
-    p->test_count = 0;
     memset(&p->successor, 0, sizeof p->successor);
     return target_setting_set(&p->settings, "back-cache", back->cache, err) &&
            target_setting_set(&p->settings, "back-target", back->target, err);
@@ -309,15 +309,18 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
     return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
 }
 
-/* It was given before, and came to its end: what brought the VM here is protected. */
+/* It was given before, and came to its end: what brought the VM here is protected. So it is again
+ * once a failover away was cancelled. */
 static bool is_protected(const struct flow *f)
 {
     const struct protection *p = f->protection;
     const struct protection_failover *o = &p->failover;
     const struct settings *s = &f->vm->settings;
+    bool stayed = o->host[0] == '\0' && local_disks_ours(s);
+    bool came = strcmp(o->host, f->host.name) == 0 && strcmp(o->from, f->host.name) != 0;
     return (p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING) &&
            s->role == ROLE_SOURCE && s->replicate && s->generation.id == o->generation.id &&
-           strcmp(o->host, f->host.name) == 0 && strcmp(o->from, f->host.name) != 0;
+           (came || stayed);
 }
 
 static bool run_reprotect(const struct verb_call *call, struct vm *vm, struct job_run *job,

@@ -72,6 +72,28 @@ bool local_disks_make(struct flow *f, const struct history_point *point, struct 
     return true;
 }
 
+/* PATH/NAME.GENERATION.img */
+static bool is_ours(const struct settings_disk *d)
+{
+    const char *slash = strrchr(d->path, '/'), *base = slash ? slash + 1 : d->path;
+    char expected[DISK_NAME_MAX + GENERATION_NAME_MAX + 8], name[GENERATION_NAME_MAX];
+    struct generation g;
+    size_t length = strlen(d->name);
+    if (strncmp(base, d->name, length) != 0 || base[length] != '.')
+        return false;
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(base + length + 1, "."), base + length + 1);
+    snprintf(expected, sizeof expected, "%s.%s.img", d->name, name);
+    return generation_parse(name, &g) && strcmp(base, expected) == 0;
+}
+
+bool local_disks_ours(const struct settings *s)
+{
+    for (uint16_t i = 0; i < s->disk_count; i++)
+        if (is_ours(&s->disks[i]))
+            return true;
+    return false;
+}
+
 bool local_disks_remove(struct flow *f, struct err *err)
 {
     struct settings *s = &f->vm->settings;

@@ -12,6 +12,9 @@ void local_disks_folder(const struct flow *f, char out[PATH_BYTES_MAX]);
  * settings' disks are then those (not saved). What an earlier try left half made is made anew. */
 bool local_disks_make(struct flow *f, const struct history_point *point,
                       struct err *err) MUST_CHECK;
+/* Whether any of the settings' disks lies in such a file: a failover, or a revert, brought the VM
+ * to where it is. */
+bool local_disks_ours(const struct settings *s);
 /* Removes the files of the settings' disks that were made so. Others are never touched. */
 bool local_disks_remove(struct flow *f, struct err *err) MUST_CHECK;
 /* Removes what the state folder knows of disks that are not the VM's any more: marks, digests,

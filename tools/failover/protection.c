@@ -595,8 +595,7 @@ void protection_test_remove(struct protection *p, const char *id)
 
 void protection_settle(struct protection *p)
 {
-    if (p->state == PROTECTION_REPROTECTING)
-        p->state = p->test_count > 0 ? PROTECTION_TEST_RUNNING : PROTECTION_NONE;
+    p->state = p->test_count > 0 ? PROTECTION_TEST_RUNNING : PROTECTION_NONE;
 }
 
 bool protection_reverts(const struct protection *p, const char *host)

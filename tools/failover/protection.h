@@ -163,7 +163,8 @@ bool protection_test_add(struct protection *p, const struct protection_test *t,
 void protection_test_remove(struct protection *p, const char *id);
 /* A revert on that host was begun, and its machine does not run yet. */
 bool protection_reverts(const struct protection *p, const char *host);
-/* The way back is protected: reprotecting becomes none, or test-running when drills run. */
+/* Of the failover nothing is left to do, the way back is protected or it was cancelled: none, or
+ * test-running when drills run. */
 void protection_settle(struct protection *p);
 
 #endif

@@ -2,6 +2,7 @@
 #include "tools/failover/scratch.h"
 
 #include "backend/history/pin.h"
+#include "backend/store/attach.h"
 #include "tools/tree.h"
 
 #include <dirent.h>
@@ -19,8 +20,37 @@ static void cleanup_dir(DIR **d)
         closedir(*d);
 }
 
+static bool remove_left(struct vm *vm, const char *left, const char *pin, struct err *err)
+{
+    struct store *target AUTO_STORE = NULL;
+    const struct attach_config config = {.host = vm->call->host, .url = left};
+    struct err why = ERR_NONE;
+    if (store_attach(&config, &target, &why))
+        return pin_remove(target, vm->settings.name, pin, err);
+    if (why.kind == ERR_NOT_FOUND)
+        return true; /* no vault was made there yet */
+    *err = why;
+    return err_wrap(err, "the vault that %s has left", vm->settings.name);
+}
+
+/* The vault that was left is only asked when it must be. */
+static bool remove_pin(struct vm *vm, const char *left, const char *pin, struct err *err)
+{
+    char key[KEY_MAX];
+    uint64_t bytes;
+    struct err why = ERR_NONE;
+    key_pin(key, vm->settings.name, pin);
+    if (left == NULL || store_size(vm->targets[0], key, &bytes, &why))
+        return pin_remove(vm->targets[0], vm->settings.name, pin, err);
+    if (why.kind == ERR_NOT_FOUND)
+        return remove_left(vm, left, pin, err);
+    *err = why;
+    return false;
+}
+
 /* The hold first: its name is known here alone. */
-static bool release_hold(struct vm *vm, const char *folder, const char *point, struct err *err)
+static bool release_hold(struct vm *vm, const char *folder, const char *point, const char *left,
+                         struct err *err)
 {
     struct buf name AUTO_BUF = BUF_NONE;
     char path[PATH_MAX], pin[PIN_NAME_MAX + 1];
@@ -32,17 +62,17 @@ static bool release_hold(struct vm *vm, const char *folder, const char *point, s
         return none;
     }
     snprintf(pin, sizeof pin, "%.*s", (int)name.length, (const char *)name.data);
-    return pin_remove(vm->targets[0], vm->settings.name, pin, err);
+    return remove_pin(vm, left, pin, err);
 }
 
-static bool release_holds(struct vm *vm, const char *folder, struct err *err)
+static bool release_holds(struct vm *vm, const char *folder, const char *left, struct err *err)
 {
     DIR *d CLEANUP(cleanup_dir) = opendir(folder);
     if (d == NULL)
         return err_errno(err, errno, "%s", folder);
     for (struct dirent *e; (e = readdir(d));)
         if (e->d_name[0] != '.' && strcmp(e->d_name, "lock") != 0 &&
-            !release_hold(vm, folder, e->d_name, err))
+            !release_hold(vm, folder, e->d_name, left, err))
             return false;
     return true;
 }
@@ -58,7 +88,7 @@ static bool lock_in_time(int fd)
     return true;
 }
 
-bool scratch_discard(struct vm *vm, const char *name, struct err *err)
+bool scratch_discard(struct vm *vm, const char *name, const char *left, struct err *err)
 {
     char above[PATH_BYTES_MAX], folder[PATH_MAX], lock[PATH_MAX];
     snprintf(above, sizeof above, "%.900s/scratch/%.100s", vm->call->paths->state, name);
@@ -70,7 +100,7 @@ bool scratch_discard(struct vm *vm, const char *name, struct err *err)
     if (!lock_in_time(fd))
         return err_set(err, ERR_BUSY, "the overlays of %s under %s are in use by a mount",
                        vm->settings.name, name);
-    if (!release_holds(vm, folder, err) || !tree_remove(folder, err))
+    if (!release_holds(vm, folder, left, err) || !tree_remove(folder, err))
         return false;
     rmdir(above); /* other VMs may have overlays under that name */
     return true;

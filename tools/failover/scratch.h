@@ -6,8 +6,9 @@
 
 #include "tools/vm.h"
 
-/* Removes what was written under `name` to the VM's points, and the holds that kept the points.
- * Nothing there is success. ERR_BUSY: a mount has it open. */
-bool scratch_discard(struct vm *vm, const char *name, struct err *err) MUST_CHECK;
+/* Removes what was written under `name` to the VM's points, and the holds that kept the points, in
+ * the VM's vault or, after a reprotect, in the one that was left: `left` is its target store, NULL
+ * when there is none. Nothing there is success. ERR_BUSY: a mount has it open. */
+bool scratch_discard(struct vm *vm, const char *name, const char *left, struct err *err) MUST_CHECK;
 
 #endif

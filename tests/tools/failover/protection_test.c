@@ -273,8 +273,13 @@ static void drills_carry_the_state(void **state)
     assert_int_equal(p->state, PROTECTION_NONE);
     p->state = PROTECTION_FAILED_OVER;
     check_ok(protection_test_add(p, &one, &err), err);
+    protection_settle(p); /* cancelled */
+    assert_int_equal(p->state, PROTECTION_TEST_RUNNING);
+    p->state = PROTECTION_FAILED_OVER;
     protection_test_remove(p, "one");
     assert_int_equal(p->state, PROTECTION_FAILED_OVER);
+    protection_settle(p);
+    assert_int_equal(p->state, PROTECTION_NONE);
 }
 
 #define T(test) cmocka_unit_test_setup_teardown(test, doc_vault_set_up, doc_vault_tear_down)
