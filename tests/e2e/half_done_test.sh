@@ -110,6 +110,11 @@ find "$TMP/target/web/segments" -type f -size +1M -exec mv -t "$TMP/away" {} +
 B set web start=true stop=true >/dev/null # what runs there would wait for those
 B failover web >/dev/null 2>&1
 B commit web >/dev/null 2>&1
+expect_exit $FENCED 'must not run here too' A mount web "$TMP/src"
+expect_exit $BUSY 'farshore unmount' A join "$TARGET" --key "$key" # whose VM has left it: it may be a target
+A unmount "$TMP/a/state/mounts/web" --timeout 1 >/dev/null 2>&1 || true
+A join "$TARGET" --key "$key" >/dev/null
+[ "$(jq -r '.role + .start' "$TMP/a/config/vms/web.json")" = "target$TMP/start-a" ] || fail "$(cat "$TMP/a/config/vms/web.json")"
 B unmount "$TMP/b/state/mounts/web" >/dev/null
 expect_exit $BUSY 'not hydrated yet' B disable web
 mv "$TMP/away"/* "$TMP/target/web/segments"

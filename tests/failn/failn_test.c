@@ -115,7 +115,8 @@ static void first_process(const struct operation *o, struct job *j)
     failn_disarm();
     fflush(NULL);
     r->lost_fds = entries("/proc/self/fd") - fds;
-    r->lost_threads = threads_now(threads) - threads;
+    unsigned left = threads_now(threads); /* of `prepare` one may have gone meanwhile */
+    r->lost_threads = left > threads ? left - threads : 0;
     o->end(&j->place);
     _exit(leaks() ? STATUS_LEAKS : 0);
 }
