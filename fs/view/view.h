@@ -31,8 +31,8 @@ size_t view_disks(const struct view *v);
 const struct epoch_disk *view_disk(const struct view *v, size_t index);
 
 /* `disk` is the index in view_disks. Past the end of the disk is asserted against: callers clip.
- * ERR_IO: the source could not read that block. ERR_CORRUPT: names disk and block; it was read twice,
- * and is where the vault's newest records say. */
+ * ERR_IO: the source could not read that block. ERR_CORRUPT: names disk and block; it was read
+ * twice, and is where the vault's newest records say. */
 bool view_read(struct view *v, size_t disk, uint64_t offset, struct mspan out,
                struct err *err) MUST_CHECK;
 /* The first blocks at or after `from` that are not holes; *found false: none. */
