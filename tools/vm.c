@@ -199,6 +199,15 @@ bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, 
 bool vm_restart(const struct verb_call *call, const char *vm, struct err *err)
 {
     cJSON *request AUTO_JSON = NULL;
-    return command_make("restart", &request, err) &&
-           vm_ask(call, vm, request, RESTART_MS, NULL, err);
+    uint64_t until_ns = call->world->ops->boottime_ns(call->world) + RESTART_MS * 1000000ull;
+    if (!command_make("restart", &request, err))
+        return false;
+    /* One that is becoming the next worker just now hangs up: the next one is asked. */
+    while (!vm_ask(call, vm, request, RESTART_MS, NULL, err)) {
+        if (err->kind != ERR_TRANSIENT || call->world->ops->boottime_ns(call->world) >= until_ns)
+            return false;
+        *err = ERR_NONE;
+        nanosleep(&(struct timespec){.tv_nsec = CONNECT_PAUSE_MS * 1000000}, NULL);
+    }
+    return true;
 }

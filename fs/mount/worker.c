@@ -107,6 +107,7 @@ bool worker_memory_grow(struct worker_inheritance *w, size_t bytes, struct err *
 
 void worker_report_ready(void)
 {
+    alarm(0); /* of crew_exec_worker */
     if (report_send(KEPT_STATUS_FD, REPORT_READY, NULL))
         return;
     log_error("cannot tell the keeper that the mount is usable: %m");

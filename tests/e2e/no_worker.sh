@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 # No worker can start any more: the program was replaced by one that ends at once. For a minute
 # requests wait and `status` says why; then they fail, and nothing is left of the mount. With a
-# program that works it is mounted again, and holds all that was acknowledged. Takes that minute, so
-# it belongs to tools/long.sh.
+# program that works it is mounted again, and holds all that was acknowledged. Then one that takes up
+# new settings starts without an end: that is seen after a minute, and ends a minute later. Takes these
+# minutes, so it belongs to tools/long.sh.
 . "$(dirname "$0")/lib.sh" "$@"
 
 enable_vm gone 8M a
@@ -34,5 +35,20 @@ grep -q 'no worker could start for 60 s: ending the mount' "$TMP/a/state/vms/gon
 mount_vm gone
 "$ORACLE" check "$TMP/log" "$(date +%s%3N)" "$TMP/src/a.img"
 A point gone --wait --timeout 60
+
+say "the next worker waits for ever, when it becomes one"
+flock -x "$TMP/disks/a.raw" sleep 600 & holder=$!
+PIDS+=($holder)
+sleep 1
+A disk gone grow a 16M >/dev/null 2>&1 & PIDS+=($!) # which makes the worker the next one
+sleep 2
+begun=$SECONDS
+! timeout -s KILL 300 dd if=/dev/zero of="$TMP/src/a.img" bs=4k count=1 conv=notrunc,fsync status=none 2>"$TMP/err" || fail "it is written"
+[ $((SECONDS - begun)) -lt 250 ] || fail "the guest hangs"
+wait_for 30 nothing_is_left
+grep -q 'Alarm clock' "$TMP/a/state/vms/gone/mount.log" || fail "the log does not say so"
+kill $holder
+pkill -P $holder 2>/dev/null || true
+mount_vm gone
 A unmount "$TMP/src" --wait
 say "passed"
