@@ -37,18 +37,17 @@ mount_vm gone
 A point gone --wait --timeout 60
 
 say "the next worker waits for ever, when it becomes one"
-flock -x "$TMP/disks/a.raw" sleep 600 & holder=$!
-PIDS+=($holder)
+exec 8<"$TMP/disks/a.raw"
+flock -x 8 & PIDS+=($!) # has it, and keeps it here, when the worker lets go
 sleep 1
-A disk gone grow a 16M >/dev/null 2>&1 & PIDS+=($!) # which makes the worker the next one
+A disk gone grow a 16M >/dev/null 2>&1 8<&- & PIDS+=($!) # which makes the worker the next one
 sleep 2
 begun=$SECONDS
-! timeout -s KILL 300 dd if=/dev/zero of="$TMP/src/a.img" bs=4k count=1 conv=notrunc,fsync status=none 2>"$TMP/err" || fail "it is written"
+! timeout -s KILL 300 dd if=/dev/zero of="$TMP/src/a.img" bs=4k count=1 conv=notrunc,fsync status=none 2>"$TMP/err" 8<&- || fail "it is written"
 [ $((SECONDS - begun)) -lt 250 ] || fail "the guest hangs"
 wait_for 30 nothing_is_left
 grep -q 'Alarm clock' "$TMP/a/state/vms/gone/mount.log" || fail "the log does not say so"
-kill $holder
-pkill -P $holder 2>/dev/null || true
+exec 8<&-
 mount_vm gone
 A unmount "$TMP/src" --wait
 say "passed"
