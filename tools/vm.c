@@ -196,18 +196,22 @@ bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, 
            control_receive(c, timeout_ms, out, err);
 }
 
-bool vm_restart(const struct verb_call *call, const char *vm, struct err *err)
+bool vm_ask_again(const struct verb_call *call, const char *vm, const cJSON *request,
+                  uint64_t timeout_ms, cJSON **out, struct err *err)
 {
-    cJSON *request AUTO_JSON = NULL;
-    uint64_t until_ns = call->world->ops->boottime_ns(call->world) + RESTART_MS * 1000000ull;
-    if (!command_make("restart", &request, err))
-        return false;
-    /* One that is becoming the next worker just now hangs up: the next one is asked. */
-    while (!vm_ask(call, vm, request, RESTART_MS, NULL, err)) {
+    uint64_t until_ns = call->world->ops->boottime_ns(call->world) + timeout_ms * 1000000ull;
+    while (!vm_ask(call, vm, request, timeout_ms, out, err)) {
         if (err->kind != ERR_TRANSIENT || call->world->ops->boottime_ns(call->world) >= until_ns)
             return false;
         *err = ERR_NONE;
         nanosleep(&(struct timespec){.tv_nsec = CONNECT_PAUSE_MS * 1000000}, NULL);
     }
     return true;
+}
+
+bool vm_restart(const struct verb_call *call, const char *vm, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL;
+    return command_make("restart", &request, err) &&
+           vm_ask_again(call, vm, request, RESTART_MS, NULL, err);
 }

@@ -71,6 +71,10 @@ bool vm_connect(const struct verb_call *call, const char *vm, struct control_cli
 /* The same, and asks it one thing: {"command": ...} and whatever else; `out` may be NULL. */
 bool vm_ask(const struct verb_call *call, const char *vm, const cJSON *request, uint64_t timeout_ms,
             cJSON **out, struct err *err) MUST_CHECK;
+/* The same for what may be asked twice: a worker that becomes the next one just now hangs up, and
+ * then that one is asked, as long as the time lasts. */
+bool vm_ask_again(const struct verb_call *call, const char *vm, const cJSON *request,
+                  uint64_t timeout_ms, cJSON **out, struct err *err) MUST_CHECK;
 /* Its mount's worker makes way for one that finds the settings as they are now; the guest notices
  * no more than of a kill. The next one may still be on its way. */
 bool vm_restart(const struct verb_call *call, const char *vm, struct err *err) MUST_CHECK;

@@ -283,7 +283,7 @@ static bool worker_is_old(struct flow *f, bool *out, struct err *err)
     if (!vm_locked(f->call->paths, f->vm->settings.name, at))
         return true; /* its next mount reads them */
     if (!command_make("status", &request, err) ||
-        !vm_ask(f->call, f->vm->settings.name, request, ANSWER_MS, &answer, err) ||
+        !vm_ask_again(f->call, f->vm->settings.name, request, ANSWER_MS, &answer, err) ||
         !json_text(answer, "state", &state, err) ||
         !json_text(answer, "generation", &generation, err))
         return false;
