@@ -4,7 +4,7 @@
 # failover was cancelled while it was away, a disk that is not whole yet, a way back whose host is away.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
-ERROR=1 INVALID=2 FENCED=4 BUSY=8
+INVALID=2 FENCED=4 BUSY=8
 counting_hosts a b
 enable_vm web 64M os >/dev/null
 A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null

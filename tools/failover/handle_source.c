@@ -7,7 +7,9 @@
 #include "tools/disk_lock.h"
 #include "tools/failover/source_end.h"
 
-#define SHUTDOWN_MS 1800000u /* more than it takes with all that it waits for */
+#define SHUTDOWN_MS    1800000u /* more than it takes with all that it waits for */
+#define SILENT_MS      60000u   /* until a worker has taken up that it ships no more */
+#define SILENT_LOOK_MS 20
 
 /* The fence comes last: until then the guest is ours to start again. */
 static bool shut_down(struct flow *f, cJSON **values, struct err *err)
@@ -81,6 +83,18 @@ static bool set_silent(void *context, struct settings *now)
     return true;
 }
 
+static bool is_silent(struct flow *f, bool *out, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL, *answer AUTO_JSON = NULL;
+    const char *state;
+    if (!command_make("status", &request, err) ||
+        !vm_ask_again(f->call, f->vm->settings.name, request, SILENT_MS, &answer, err) ||
+        !json_text(answer, "state", &state, err))
+        return false;
+    *out = strcmp(state, "not-replicating") == 0;
+    return true;
+}
+
 /* The worker of a mount that ran on would write its own state over the one that is about to be
  * made: until then it ships nothing. */
 static bool silence_worker(struct flow *f, struct err *err)
@@ -90,8 +104,20 @@ static bool silence_worker(struct flow *f, struct err *err)
     if (!vm_locked(f->call->paths, s->name, at))
         return true;
     s->replicate = false;
-    return settings_change(f->call->world, f->call->paths, s->name, set_silent, NULL, err) &&
-           vm_restart(f->call, s->name, err);
+    if (!settings_change(f->call->world, f->call->paths, s->name, set_silent, NULL, err) ||
+        !vm_restart(f->call, s->name, err))
+        return false;
+    /* It has answered, and may still be the one that ships. */
+    struct world *w = f->call->world;
+    uint64_t until_ns = w->ops->boottime_ns(w) + SILENT_MS * 1000000ull;
+    for (bool silent = false; is_silent(f, &silent, err);) {
+        if (silent)
+            return true;
+        if (w->ops->boottime_ns(w) >= until_ns)
+            return err_set(err, ERR_TRANSIENT, "the worker of %s still ships: try again", s->name);
+        nanosleep(&(struct timespec){.tv_nsec = SILENT_LOOK_MS * 1000000}, NULL);
+    }
+    return false;
 }
 
 /* The local disks are all there; what the vault has of them is learnt anew. Once the settings have
