@@ -73,9 +73,7 @@ struct history_point history_point(struct history *h, size_t i);
 /* How many of them have an epoch index below `index`: where a walk that had come so far goes on,
  * though points went meanwhile. */
 size_t history_points_below(struct history *h, size_t index);
-/* The newest point with ms <= at_ms that is not known to be damaged, or the one with exactly that
- * id.
- */
+/* The newest point with ms <= at_ms that is not known to be damaged, or the one of that very id. */
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out);
 /* `P` as users write it (design 14): a point id, an RFC 3339 time, now-5m, latest,
  * latest-application, latest-verified; or GENERATION/ID, a point of that generation, also one that

@@ -11,8 +11,7 @@
 
 #define NOTE_MS  20u  /* a note stands for so long */
 #define SLACK_MS 100u /* more than that, and what the kernel's clock for files lags behind */
-/* A note that a power cut leaves is so old at most: the kernel writes it back after half a minute.
- */
+/* So old at most is a note that a power cut leaves: the kernel writes it back in half a minute. */
 #define WRITEBACK_MS 120000u
 
 /* What is in the file, in the host's byte order: it is of no use elsewhere. */

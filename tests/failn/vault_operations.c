@@ -130,14 +130,19 @@ static bool decide(struct place *p, struct history *h, struct err *err)
     return true;
 }
 
+static struct claim_config config_of(const struct place_host *h)
+{
+    return (struct claim_config){.world = world_real(),
+                                 .target = h->vm.targets[0],
+                                 .cache = h->vm.caches[0],
+                                 .vm = PLACE_VM,
+                                 .keys = h->vm.keys,
+                                 .label = "failed over to host b"};
+}
+
 static bool claim_in(struct place *p, struct place_host *h, struct err *err)
 {
-    struct claim_config config = {.world = world_real(),
-                                  .target = h->vm.targets[0],
-                                  .cache = h->vm.caches[0],
-                                  .vm = PLACE_VM,
-                                  .keys = h->vm.keys,
-                                  .label = "failed over to host b"};
+    struct claim_config config = config_of(h);
     struct claim_result result;
     if (!decide(p, h->vm.history, err) ||
         !history_begin_generation(&config, &p->truth->claim, &result, err))
@@ -155,11 +160,7 @@ bool run_claim(struct place *p, struct err *err)
 
 static bool is_claimed(struct place *p, struct place_host *h, struct err *err)
 {
-    struct claim_config config = {.world = world_real(),
-                                  .target = h->vm.targets[0],
-                                  .cache = h->vm.caches[0],
-                                  .vm = PLACE_VM,
-                                  .keys = h->vm.keys};
+    struct claim_config config = config_of(h);
     struct history_tail tail;
     if (!history_refresh(h->vm.history, err) ||
         !history_tail_in(&config, h->vm.history, p->truth->claim.ends, &tail, err))

@@ -209,6 +209,13 @@ bool flow_mount(struct flow *f, struct err *err)
            self_run((const char *const[]){"mount", vm, folder, force, NULL}, err);
 }
 
+bool flow_worker_status(struct flow *f, uint64_t timeout_ms, cJSON **answer, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL;
+    return command_make("status", &request, err) &&
+           vm_ask_again(f->call, f->vm->settings.name, request, timeout_ms, answer, err);
+}
+
 bool flow_unmount(struct flow *f, bool ship, struct err *err)
 {
     char at[PATH_MAX];

@@ -71,6 +71,9 @@ bool flow_folder_make(struct flow *f, const char *folder, struct err *err) MUST_
 /* Mounts unless it is; unmounts if it is, waiting for what is dirty when `ship`. */
 bool flow_mount(struct flow *f, struct err *err) MUST_CHECK;
 bool flow_unmount(struct flow *f, bool ship, struct err *err) MUST_CHECK;
+/* What the mount's worker says of itself, also one that only becomes it. */
+bool flow_worker_status(struct flow *f, uint64_t timeout_ms, cJSON **answer,
+                        struct err *err) MUST_CHECK;
 /* The machine that runs on the mount, under the name that it has or gets here. */
 struct flow_machine {
     struct runner runner;

@@ -276,14 +276,13 @@ static bool turn_round(struct flow *f, cJSON **values, struct err *err)
 /* The worker began before the settings said that it ships, and nothing has told it since. */
 static bool worker_is_old(struct flow *f, bool *out, struct err *err)
 {
-    cJSON *request AUTO_JSON = NULL, *answer AUTO_JSON = NULL;
+    cJSON *answer AUTO_JSON = NULL;
     char at[PATH_MAX], ours[GENERATION_NAME_MAX];
     const char *state, *generation;
     *out = false;
     if (!vm_locked(f->call->paths, f->vm->settings.name, at))
         return true; /* its next mount reads them */
-    if (!command_make("status", &request, err) ||
-        !vm_ask_again(f->call, f->vm->settings.name, request, ANSWER_MS, &answer, err) ||
+    if (!flow_worker_status(f, ANSWER_MS, &answer, err) ||
         !json_text(answer, "state", &state, err) ||
         !json_text(answer, "generation", &generation, err))
         return false;

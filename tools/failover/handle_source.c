@@ -85,11 +85,9 @@ static bool set_silent(void *context, struct settings *now)
 
 static bool is_silent(struct flow *f, bool *out, struct err *err)
 {
-    cJSON *request AUTO_JSON = NULL, *answer AUTO_JSON = NULL;
+    cJSON *answer AUTO_JSON = NULL;
     const char *state;
-    if (!command_make("status", &request, err) ||
-        !vm_ask_again(f->call, f->vm->settings.name, request, SILENT_MS, &answer, err) ||
-        !json_text(answer, "state", &state, err))
+    if (!flow_worker_status(f, SILENT_MS, &answer, err) || !json_text(answer, "state", &state, err))
         return false;
     *out = strcmp(state, "not-replicating") == 0;
     return true;
