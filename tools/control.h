@@ -44,6 +44,7 @@ bool control_connect(const char *folder, const char *vm, struct control_client *
                      struct err *err) MUST_CHECK;
 void control_disconnect(struct control_client **c);
 #define AUTO_CONTROL CLEANUP(control_disconnect)
+/* ERR_TRANSIENT: the worker ended meanwhile; the next one may answer. */
 bool control_send(struct control_client *c, const cJSON *request, struct err *err) MUST_CHECK;
 /* The next answer; the error that a refusal carries. */
 bool control_receive(struct control_client *c, uint64_t timeout_ms, cJSON **out,

@@ -19,9 +19,9 @@ build build-tsan -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Debug -DFARSHORE_SA
 
 echo "== unit tests, address and undefined-behaviour sanitizers"
 "${CTEST[@]}" --test-dir build-asan -L unit
-# TSan's memory layout wants the kernel's randomisation off; the simulator, the crash states and the
-# replayed corpora have one thread and nothing for it to find.
+# TSan's memory layout wants the kernel's randomisation off; the simulator, the crash states, the
+# replayed corpora and compaction have one thread and nothing for it to find.
 echo "== unit tests, thread sanitizer"
-setarch "$(uname -m)" -R "${CTEST[@]}" --test-dir build-tsan -L unit -E '^(sim|fuzz)\.|\.crash_'
+setarch "$(uname -m)" -R "${CTEST[@]}" --test-dir build-tsan -L unit -E '^(sim|fuzz)\.|\.crash_|\.thinner_compact$'
 echo "== all tests, optimised build"
 "${CTEST[@]}" --test-dir build

@@ -70,20 +70,23 @@ static void know(struct numlog *log, const struct sha256 *digest, struct span en
         memcpy(log->known.head, entry.data, log->known.length);
 }
 
-/* Whether entry n begins as the one of that digest did when it was seen whole. False also when that
- * one was never seen, or the store does not answer: then it is loaded. */
-static bool begins_as_known(const struct numlog *log, uint64_t n, const struct sha256 *digest)
+/* Whether entry n begins as the one of that digest did when it was seen whole. Else it is to be
+ * loaded; unless false is returned, for a store that refused is not asked again at once. */
+static bool begins_as_known(const struct numlog *log, uint64_t n, const struct sha256 *digest,
+                            bool *as_known, struct err *err)
 {
     uint8_t head[NUMLOG_HEAD_BYTES];
     char key[NUMLOG_KEY_MAX];
-    struct err why = ERR_NONE;
     size_t length = log->known.length;
 
+    *as_known = false;
     if (length == 0 || !digests_equal(&log->known.digest, digest, sizeof *digest))
-        return false;
+        return true;
     log->key(log->context, n, key);
-    return store_get(log->store, key, 0, mspan_of(head, length), &why) &&
-           memcmp(head, log->known.head, length) == 0;
+    if (!store_get(log->store, key, 0, mspan_of(head, length), err))
+        return err->kind != ERR_TRANSIENT;
+    *as_known = memcmp(head, log->known.head, length) == 0;
+    return true;
 }
 
 /* The look back at entry n - 1, after slot n was seen: `result` when all is well. Without it a
@@ -95,7 +98,11 @@ static enum numlog_result look_back(struct numlog *log, uint64_t n, const struct
     struct err why = ERR_NONE;
     bool same;
 
-    if (n == 0 || previous == NULL || begins_as_known(log, n - 1, previous))
+    if (n == 0 || previous == NULL)
+        return result;
+    if (!begins_as_known(log, n - 1, previous, &same, &why))
+        return give_up(NUMLOG_DOUBT, &why, err);
+    if (same)
         return result;
     if (load_surely(log, n - 1, previous, &before, &same, &why)) {
         if (!same)

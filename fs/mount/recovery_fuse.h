@@ -8,6 +8,7 @@
 #include "fs/mount/recovery_tree.h"
 
 #include <fuse_lowlevel.h>
+#include <stdatomic.h>
 
 #define RECOVERY_OWNED_MAX 1024u /* images whose owner or mode was changed */
 
@@ -26,7 +27,8 @@ struct recovery {
     struct open_points *points;
 
     void (*usable)(struct recovery *r); /* called once, when the kernel has been answered */
-    int *report_fd;                     /* of whom waits for that; -1: nobody, or told already */
+    atomic_bool is_usable;
+    int *report_fd; /* of whom waits for that; -1: nobody, or told already */
 
     pthread_mutex_t owned_lock;
     struct recovery_owned owned[RECOVERY_OWNED_MAX];

@@ -14,8 +14,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#define END_LOOK_MS     500u  /* how late the end of the mount may be noticed */
-#define END_PATIENCE_MS 2000u /* then calls to stores that do not answer are ended */
+#define INIT_PATIENCE_MS 30000u /* for the kernel's first request; it comes with the mount */
+#define END_LOOK_MS      500u   /* how late the end of the mount may be noticed */
+#define END_PATIENCE_MS  2000u  /* then calls to stores that do not answer are ended */
 
 /* --- the histories, looked at again and again --- */
 
@@ -85,7 +86,7 @@ static void refresher_stop(struct refresher *f)
 /* --- the end: no reader and no store may hold the process for long once it is unmounted --- */
 
 struct ender {
-    const struct recovery_mount_config *config;
+    struct recovery *r;
     struct fuse_session *session;
     pthread_t thread;
     bool running;
@@ -95,12 +96,19 @@ struct ender {
     bool over;             /* likewise: everything has been given back */
 };
 
-/* Told to end, a session still waits for those of its threads that wait for a store. */
+/* Told to end, a session still waits for those of its threads that wait for a store.
+ * The kernel that had an error for its first request asks nothing more, and lets everybody wait. */
 static void wait_for_end_locked(struct ender *e)
 {
+    unsigned waited_ms = 0;
     while (!e->ended && !e->over && !fuse_session_exited(e->session)) {
         struct timespec until = deadline_after(END_LOOK_MS);
-        pthread_cond_timedwait(&e->change, &e->lock, &until);
+        if (pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT ||
+            atomic_load(&e->r->is_usable))
+            continue;
+        waited_ms += END_LOOK_MS;
+        if (waited_ms == INIT_PATIENCE_MS)
+            kill(getpid(), SIGTERM); /* for the thread that waits */
     }
 }
 
@@ -112,24 +120,24 @@ static void *ender_run(void *context)
     struct timespec until = deadline_after(END_PATIENCE_MS);
     while (!e->over && pthread_cond_timedwait(&e->change, &e->lock, &until) != ETIMEDOUT) {
     }
+    const struct recovery_mount_config *config = e->r->config;
     bool late = !e->over;
     pthread_mutex_unlock(&e->lock);
-    if (late)
-        e->config->cancel(e->config->context);
+    if (late && config->cancel)
+        config->cancel(config->context);
     return NULL;
 }
 
 /* Without a thread to spare, stores that do not answer end by their own time-outs. */
-static void ender_start(struct ender *e, const struct recovery_mount_config *config,
-                        struct fuse_session *session)
+static void ender_start(struct ender *e, struct recovery *r, struct fuse_session *session)
 {
     sigset_t all, before;
-    *e = (struct ender){.config = config, .session = session};
+    *e = (struct ender){.r = r, .session = session};
     pthread_mutex_init(&e->lock, NULL);
     deadline_cond_init(&e->change);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    e->running = config->cancel && pthread_create(&e->thread, NULL, ender_run, e) == 0;
+    e->running = pthread_create(&e->thread, NULL, ender_run, e) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
@@ -161,6 +169,7 @@ static void report(int fd, const struct err *err)
 static void report_usable(struct recovery *r)
 {
     struct err none = ERR_NONE;
+    atomic_store(&r->is_usable, true);
     if (*r->report_fd < 0)
         return;
     report(*r->report_fd, &none);
@@ -206,6 +215,8 @@ static bool serve_mounted(struct recovery *r, struct fuse_session *session, stru
         ender_set(ender, &ender->ended);
         refresher_stop(&refresher);
     }
+    if (ok && !atomic_load(&r->is_usable))
+        ok = err_set(err, ERR_IO, "the mount ended before the kernel's first request was answered");
     fuse_remove_signal_handlers(session);
     return ok;
 }
@@ -252,7 +263,7 @@ static bool serve(const struct recovery_mount_config *given, const char *absolut
                      absolute);
     else if (ok) {
         struct ender ender;
-        ender_start(&ender, config, session);
+        ender_start(&ender, r, session);
         ok = serve_mounted(r, session, &ender, err);
         fuse_session_unmount(session);
         open_points_release(&r->points);

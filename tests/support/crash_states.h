@@ -22,7 +22,8 @@ struct crash_model {
     void (*check)(void *context, struct world *w);
 };
 
-/* Prints how many workloads and states there were. */
+/* Prints how many workloads and states there were. Of the longest workloads one of CRASH_SHARE is
+ * run (in the environment; without: all). */
 void crash_states_all(const struct crash_model *model);
 
 #endif

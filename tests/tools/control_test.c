@@ -198,6 +198,18 @@ static void a_line_without_end_is_hung_up_on(void **state)
     a_request_is_answered(state);
 }
 
+static void who_hung_up_before_the_question_is_asked_again(void **state)
+{
+    struct place *p = *state;
+    struct err err = ERR_NONE;
+    struct control_client *c AUTO_CONTROL = NULL;
+    cJSON *request AUTO_JSON = request_of("echo", "");
+    assert_true(control_connect(p->folder, "vm1", &c, &err));
+    control_server_close(&p->server);
+    assert_false(control_send(c, request, &err));
+    assert_int_equal(err.kind, ERR_TRANSIENT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +223,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(nonsense_is_refused_and_the_server_lives, setup, teardown),
         cmocka_unit_test_setup_teardown(a_line_without_end_is_hung_up_on, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_hung_up_before_the_question_is_asked_again, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

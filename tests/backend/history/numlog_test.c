@@ -344,6 +344,17 @@ static void the_look_back_at_an_entry_seen_whole_reads_its_head_alone(void **sta
                      NUMLOG_OVERTAKEN);
 }
 
+/* Whose repeats are spent must not ask again at once what was refused. */
+static void a_refused_look_back_is_doubt_and_not_asked_again(void **state)
+{
+    struct fixture *f = *state;
+    fill(f, 0, 4);
+    check_put(f, 5, text_of(5), NUMLOG_DONE, ERR_OK);
+    fault(f, MEMORY_GET, MEMORY_FAIL, 1, 1);
+    check_put(f, 6, text_of(6), NUMLOG_DOUBT, ERR_TRANSIENT);
+    assert_int_equal(f->seen, 1);
+}
+
 static void an_entry_seen_whole_that_was_replaced_overtakes(void **state)
 {
     struct fixture *f = *state;
@@ -489,6 +500,7 @@ int main(void)
         EACH(what_is_in_the_slot_and_cannot_be_read_is_doubt),
         EACH(a_store_that_answers_differently_each_time_is_doubt),
         EACH(the_look_back_at_an_entry_seen_whole_reads_its_head_alone),
+        EACH(a_refused_look_back_is_doubt_and_not_asked_again),
         EACH(an_entry_seen_whole_that_was_replaced_overtakes),
         EACH(what_was_seen_is_not_taken_for_another_entry_that_is_expected),
         EACH(a_flipped_bit_in_the_head_of_an_entry_seen_whole_fences_nobody),
