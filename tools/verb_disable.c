@@ -2,6 +2,7 @@
 #include "tools/disk_lock.h"
 #include "tools/enable_domain.h"
 #include "tools/enable_seed.h"
+#include "tools/failover/dispatch.h"
 #include "tools/failover/glance.h"
 #include "tools/vm.h"
 
@@ -14,7 +15,7 @@ static const struct option_spec options[] = {
     {"purge", NULL, false, false, "Delete the vault, what waits in the cache, and the key."},
     {"yes", "VM", false, false, "The VM's name again, to confirm --purge."},
     {"force", NULL, false, false,
-     "Though its disks here still lack what only the vault has: it is lost to them."},
+     "Though its disks, here or on another host, still lack what only the vault has: it is lost."},
     OPTIONS_END,
 };
 
@@ -66,13 +67,47 @@ static bool purge(struct vm *vm, size_t *removed, struct err *err)
     char vault[KEY_MAX];
     const struct settings *s = &vm->settings;
     key_vault(vault, s->name);
-    if (!vm_open_caches(vm, VM_LOOKS, err) || !vm_open_targets(vm, VM_LOOKS, err))
-        return false;
     for (uint16_t i = s->store_count; i-- > 0;)
         if (!remove_all(vm->caches[i], s->name, vault, removed, err) ||
             !remove_all(vm->targets[i], s->name, vault, removed, err))
             return err_wrap(err, "the purge is not done, the same command goes on");
     return true;
+}
+
+/* Whether a vault is there that says where the VM runs; a purge that was broken off left less. */
+static bool read_document(struct vm *vm, struct protection **out, struct err *err)
+{
+    char at[PATH_BYTES_MAX], key[KEY_MAX];
+    uint64_t bytes;
+    key_vault(key, vm->settings.name);
+    *out = NULL;
+    if (!store_size(vm->targets[0], key, &bytes, err))
+        return err->kind == ERR_NOT_FOUND;
+    path_key(vm->call->paths, vm->settings.name, at);
+    if (!keys_file_load(vm->call->world, at, &vm->keys, err))
+        return err_wrap(err, "the key of %s, to ask its vault who needs it", vm->settings.name);
+    struct doclog_vault vault = vm_vault(vm);
+    vault.state[0] = '\0'; /* shorter than this host has seen it is no rollback here */
+    return protection_load(&vault, out, err);
+}
+
+/* Where the VM runs is who decides: its disks may lack what only the vault has, and without it
+ * nothing protects them. */
+static bool check_needed(struct vm *vm, struct err *err)
+{
+    struct protection *p AUTO_PROTECTION = NULL;
+    const struct settings *s = &vm->settings;
+    struct host_config me;
+    if (option_given(vm->call->options, "force") || s->role == ROLE_ENABLING)
+        return true;
+    if (!host_config_load(vm->call->world, vm->call->paths, &me, err) ||
+        !read_document(vm, &p, err))
+        return err_wrap(err, "the vault is not purged (--force does it)");
+    return p == NULL || p->source_host[0] == '\0' || strcmp(p->source_host, me.name) == 0 ||
+           err_set(err, ERR_BUSY,
+                   "%s runs on host %s, which may need the vault: farshore disable %s --purge "
+                   "there, or without --purge here; --force purges it all the same",
+                   s->name, p->source_host, s->name);
 }
 
 /* --- what this host holds --- */
@@ -135,6 +170,9 @@ static bool run(const struct verb_call *call, struct err *err)
 
     vm.call = call;
     if (!check_use(call, err) || !settings_load(call->world, call->paths, name, &vm.settings, err))
+        return false;
+    if (purging && (!vm_open_caches(&vm, VM_LOOKS, err) || !vm_open_targets(&vm, VM_LOOKS, err) ||
+                    !check_needed(&vm, err)))
         return false;
     if (!check_state(&vm, err) || !enable_domain_undo(call, &vm.settings, err))
         return false;

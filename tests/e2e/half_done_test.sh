@@ -115,6 +115,7 @@ expect_exit $BUSY 'farshore unmount' A join "$TARGET" --key "$key" # whose VM ha
 A unmount "$TMP/a/state/mounts/web" --timeout 1 >/dev/null 2>&1 || true
 A join "$TARGET" --key "$key" >/dev/null
 [ "$(jq -r '.role + .start' "$TMP/a/config/vms/web.json")" = "target$TMP/start-a" ] || fail "$(cat "$TMP/a/config/vms/web.json")"
+expect_exit $BUSY 'runs on host b' A disable web --purge --yes web # which still reads the vault
 B unmount "$TMP/b/state/mounts/web" >/dev/null
 expect_exit $BUSY 'not hydrated yet' B disable web
 mv "$TMP/away"/* "$TMP/target/web/segments"
@@ -122,7 +123,10 @@ B mount web "$TMP/b/state/mounts/web"
 whole() { [ "$(B status web --json | jq '.vms[0].hydration_blocks_left // 0')" = 0 ] && ! jq -e .origin "$TMP/b/config/vms/web.json" >/dev/null; }
 wait_for 60 whole
 B unmount "$TMP/b/state/mounts/web" >/dev/null
+expect_exit $BUSY 'runs on host b' A disable web --purge --yes web
 disk=$(jq -r '.disks[0].path' "$TMP/b/config/vms/web.json")
 B disable web >/dev/null
 cmp "$TMP/data" <(dd if="$disk" bs=1M skip=40 count=8 status=none) || fail "the disk that is kept lacks what the VM had"
+A disable web --purge --yes web --force >/dev/null
+[ -z "$(find "$TMP/target" -path '*/web/*' -type f)" ] || fail "the forced purge leaves objects behind"
 say "passed"
