@@ -61,12 +61,36 @@ A set web cut_interval=5 >/dev/null
 start_counter a web "$TMP/a/state/mounts/web"
 wait_for 20 counts a-web 1
 
+say "a shutdown that a killed command asked for comes late: it does not undo the one that was done"
+kill "$agent_a" "$agent_b"
+wait "$agent_a" "$agent_b" || true
+moved=$TMP/a/state/vms/web/moved
+planned() { on b exec "$FARSHORE" failover web --planned; }
+old_job() { A jobs web --json | jq -re '.jobs[] | select(.verb == "shutdown" and .state == "waiting").id'; }
+planned >/dev/null 2>&1 & first=$!
+wait_for 20 old_job >/dev/null
+kill -KILL "$first"
+wait "$first" || true
+old=$(old_job)
+mv "$TMP/target/web/jobs/$old" "$TMP/late"
+agent a
+planned >/dev/null 2>&1 & second=$!
+wait_for 30 test -e "$moved"
+kill -STOP "$second"
+mv "$TMP/late" "$TMP/target/web/jobs/$old"
+old_is() { [ "$(A jobs web --json | jq -r --arg id "$old" '.jobs[] | select(.id == $id).state')" = "$1" ]; }
+wait_for 20 old_is cancelled # the second may begin any moment
+kill -CONT "$second"
+wait "$second" || fail "the planned failover is not done"
+[ -e "$moved" ] || fail "the source is not fenced any more"
+! mountpoint -q "$TMP/a/state/mounts/web" || fail "the source is mounted again"
+agent b
+
 say "cancelled while its host was away: that one mounts nothing when it is back"
 generation() { jq -c .generation "$TMP/a/config/vms/web.json"; }
 # In the generation of the cancel.
 ships() { [ "$(generation)" != "$was" ] && [ "$(A status web --json | jq -r '.vms[0].state')" = protected ]; }
 was=$(generation)
-B failover web >/dev/null 2>&1
 wait_for 20 counts b-web 5
 kill_host b web "$agent_b" "$(cat "$TMP/pid-b-web")"
 umount -l "$TMP/b/state/mounts/web"

@@ -45,7 +45,22 @@ static bool change_leaving(void *context, struct protection *p, bool *same, stru
         return err_set(err, ERR_CANCELLED, "job %s, which is newer, goes on with it", l->job);
     snprintf(l->host, sizeof l->host, "%s", f->host.name);
     snprintf(l->job, sizeof l->job, "%s", job);
+    l->asked++;
     return true;
+}
+
+/* Of a command that was killed a shutdown may be left, which must not run behind ours. */
+static bool shutdown_on(struct flow *f, const char *host, struct job **done, struct err *err)
+{
+    cJSON *args AUTO_JSON = NULL;
+    char asked[PROTECTION_ASKED_MAX];
+    if (!flow_change(f, change_leaving, f, err))
+        return false;
+    protection_asked(&f->protection->leaving, asked);
+    if (!json_make(&args, err) || !json_add_text(args, "asked", asked, err))
+        return false;
+    const struct dispatch d = {.verb = "shutdown", .host = host, .args = args, .quiet = true};
+    return dispatch(f->call, f->vm, &d, done, err);
 }
 
 static bool shut_source_down(struct flow *f, struct generation *generation, uint64_t *epoch,
@@ -53,7 +68,6 @@ static bool shut_source_down(struct flow *f, struct generation *generation, uint
 {
     char source[HOST_NAME_CHARS_MAX + 1]; /* the document is read anew */
     const char *name;
-    const struct dispatch d = {.verb = "shutdown", .host = source, .quiet = true};
     struct job *done AUTO_JOB = NULL;
 
     snprintf(source, sizeof source, "%s", f->protection->source_host);
@@ -62,8 +76,7 @@ static bool shut_source_down(struct flow *f, struct generation *generation, uint
                        "it is not known on which host %s runs: fail over unplanned, without "
                        "--planned",
                        f->vm->settings.name);
-    if (!flow_step(f, "shutdown", err, "on host %s", source) ||
-        !flow_change(f, change_leaving, f, err) || !dispatch(f->call, f->vm, &d, &done, err))
+    if (!flow_step(f, "shutdown", err, "on host %s", source) || !shutdown_on(f, source, &done, err))
         return err_wrap(err,
                         "nothing is failed over, and the guest may be off (the same command goes "
                         "on; farshore cancel %s starts it again where it was)",

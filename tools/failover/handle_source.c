@@ -30,11 +30,16 @@ static bool shut_down(struct flow *f, cJSON **values, struct err *err)
            json_add_text(*values, "generation", generation, err);
 }
 
-/* Nor for a failover that was cancelled, or given up, before its job was taken here. */
+/* Nor for a failover that was cancelled, or given up, before its job was taken here, nor once more
+ * behind the job of a newer command: that failover may be about to begin. */
 static bool is_still_asked(const struct flow *f, struct err *err)
 {
-    return strcmp(f->protection->leaving.host, job_run_job(f->job)->by) == 0 ||
-           err_set(err, ERR_CANCELLED, "the planned failover of %s was cancelled",
+    char asked[PROTECTION_ASKED_MAX];
+    protection_asked(&f->protection->leaving, asked);
+    return (strcmp(f->protection->leaving.host, job_run_job(f->job)->by) == 0 &&
+            strcmp(asked, flow_arg(f, "asked")) == 0) ||
+           err_set(err, ERR_CANCELLED,
+                   "the planned failover of %s was cancelled, or a newer command goes on with it",
                    f->vm->settings.name);
 }
 

@@ -243,8 +243,10 @@ static bool read_leaving(const cJSON *parent, struct protection_leaving *l, stru
     const cJSON *j;
     if (!json_has(parent, "leaving"))
         return true;
-    return json_object(parent, "leaving", &j, err) && only(j, leaving_texts, NULL, err) &&
+    return json_object(parent, "leaving", &j, err) &&
+           only(j, leaving_texts, (const char *const[]){"asked", NULL}, err) &&
            read_texts(j, leaving_texts, l, err) && host_or_none("host", l->host, err) &&
+           json_u64(j, "asked", &l->asked, err) &&
            (l->job[0] != '\0' || err_set(err, ERR_INVALID, "\"leaving\" has no job"));
 }
 
@@ -386,7 +388,8 @@ static bool add_leaving(cJSON *parent, const struct protection_leaving *l, struc
 {
     cJSON *j;
     return l->job[0] == '\0' ||
-           (json_add_object(parent, "leaving", &j, err) && add_texts(j, leaving_texts, l, err));
+           (json_add_object(parent, "leaving", &j, err) && add_texts(j, leaving_texts, l, err) &&
+            json_add_u64(j, "asked", l->asked, err));
 }
 
 static bool add_machine(cJSON *parent, const struct protection *p, struct err *err)
@@ -435,6 +438,11 @@ bool protection_copy(struct protection *to, const struct protection *from, struc
     *to = *copy;
     *copy = was;
     return true;
+}
+
+void protection_asked(const struct protection_leaving *l, char out[PROTECTION_ASKED_MAX])
+{
+    snprintf(out, PROTECTION_ASKED_MAX, "%s/%llu", l->job, (unsigned long long)l->asked);
 }
 
 const struct buf *protection_network(const struct protection *p, const char *name)

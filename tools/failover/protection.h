@@ -98,6 +98,7 @@ struct protection_failover {
 struct protection_leaving {
     char host[HOST_NAME_CHARS_MAX + 1]; /* where to */
     char job[PROTECTION_JOB_MAX];       /* of the failover; a newer command goes on with it */
+    uint64_t asked; /* how often the source was told: what it was told before counts no more */
 };
 
 struct protection {
@@ -149,6 +150,10 @@ bool protection_append(const struct doclog_vault *v, struct protection *p,
 typedef bool protection_change_fn(void *context, struct protection *p, bool *same, struct err *err);
 bool protection_change(const struct doclog_vault *v, protection_change_fn *change, void *context,
                        struct protection **out, struct err *err) MUST_CHECK;
+
+/* What the shutdown job of this asking carries: of several that were posted the newest counts. */
+#define PROTECTION_ASKED_MAX (PROTECTION_JOB_MAX + 24u)
+void protection_asked(const struct protection_leaving *l, char out[PROTECTION_ASKED_MAX]);
 
 /* The XML of a network by its name; NULL: not known. */
 const struct buf *protection_network(const struct protection *p, const char *name);

@@ -51,7 +51,7 @@ static struct protection *full(void)
         .disk_count = 1,
         .disks = {{"root", "/var/lib/farshore/disks/web/root.g0002.img"}},
     };
-    p->leaving = (struct protection_leaving){.host = "c", .job = "20261127t000616123z-1a2c"};
+    p->leaving = (struct protection_leaving){.host = "c", .job = "20261127t000616123z-1a2c", .asked = 3};
     strcpy(p->successor.cache, "file:///srv/cache2");
     strcpy(p->successor.target, "s3://bucket/target2");
     return p;
@@ -89,6 +89,7 @@ static void a_document_comes_back_with_all_that_it_says(void **state)
     assert_string_equal(target_setting(&back->settings, "hosts"), "b,c");
     assert_string_equal(back->leaving.host, "c");
     assert_string_equal(back->leaving.job, p->leaving.job);
+    assert_int_equal(back->leaving.asked, 3);
     assert_string_equal(back->successor.target, "s3://bucket/target2");
     write_text(back, &again);
     assert_true(span_equal(buf_span(&text), buf_span(&again)));
