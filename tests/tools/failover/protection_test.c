@@ -51,7 +51,8 @@ static struct protection *full(void)
         .disk_count = 1,
         .disks = {{"root", "/var/lib/farshore/disks/web/root.g0002.img"}},
     };
-    p->leaving = (struct protection_leaving){.host = "c", .job = "20261127t000616123z-1a2c", .asked = 3};
+    p->leaving =
+        (struct protection_leaving){.host = "c", .job = "20261127t000616123z-1a2c", .asked = 3};
     strcpy(p->successor.cache, "file:///srv/cache2");
     strcpy(p->successor.target, "s3://bucket/target2");
     return p;
