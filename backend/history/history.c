@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/history/history_internal.h"
 
+#include "common/parallel.h"
+
 #include <errno.h>
 #include <stdio.h>
 
 #define VAULT_BYTES_MAX (1u << 20)
 #define APPEND_TRIES    8u
+#define AHEAD_AFTER     4u /* records that came one by one: then more will */
+#define AHEAD_FIRST     8u /* asked for together, then twice as many each time */
+#define AHEAD_MOST      64u
+#define AHEAD_BYTES_MAX (64u << 10) /* of one; a longer one is read by itself */
 
 /* Room for `extra` more items of `size` bytes in the array at `*items`. */
 static bool grow(void *items, size_t *room, size_t count, size_t extra, size_t size,
@@ -300,11 +306,61 @@ static bool record_take(struct history *h, struct span stored, struct err *err)
     return true;
 }
 
+/* --- reading ahead: a history of a day is thousands of records, each a request's time away --- */
+
+struct ahead {
+    struct history *h;
+    uint64_t first;
+    struct buf records[AHEAD_MOST];
+    bool there[AHEAD_MOST];
+};
+
+static void ahead_release(struct ahead *a)
+{
+    for (size_t i = 0; i < AHEAD_MOST; i++)
+        buf_release(&a->records[i]);
+}
+
+static bool ahead_load(void *context, size_t i, struct err *err)
+{
+    struct ahead *a = context;
+    const struct numlog *log = &a->h->records.log;
+    char key[KEY_MAX];
+    struct err why = ERR_NONE;
+    (void)err;
+    log->key(log->context, a->first + i, key);
+    a->there[i] = store_load(log->store, key, AHEAD_BYTES_MAX, &a->records[i], &why);
+    return true;
+}
+
+/* Takes in what lies behind the records that were read, without the look back at each: every record
+ * says which one it follows, and the newest is read as ever. So is one that does not come. */
+static bool read_ahead(struct history *h, struct err *err)
+{
+    for (size_t count = AHEAD_FIRST;; count = count < AHEAD_MOST ? count * 2 : count) {
+        struct ahead a CLEANUP(ahead_release) = {.h = h, .first = h->next_record};
+        if (!parallel_each(count, PARALLEL_THREADS_MAX, ahead_load, &a, err))
+            return false;
+        for (size_t i = 0; i < count; i++) {
+            if (!a.there[i])
+                return true;
+            if (!record_take(h, buf_span(&a.records[i]), err))
+                return false;
+        }
+    }
+}
+
 static bool refresh_locked(struct history *h, struct err *err)
 {
     struct buf stored AUTO_BUF = BUF_NONE;
+    bool waits = store_waits(h->target);
 
-    for (;;) {
+    for (unsigned row = 0;; row++) {
+        if (waits && row == AHEAD_AFTER) {
+            row = 0;
+            if (!read_ahead(h, err))
+                return false;
+        }
         const struct sha256 *previous = h->next_record > 0 ? &h->last_record : NULL;
         switch (numlog_read(&h->records.log, h->next_record, previous, &stored, err)) {
         case NUMLOG_DONE:

@@ -192,6 +192,12 @@ static struct store *innermost(struct store *s, struct err *err)
     return s;
 }
 
+bool store_waits(struct store *s)
+{
+    const struct store *within = innermost(s, NULL);
+    return within != NULL && within->ops->endpoint != NULL;
+}
+
 bool store_can_copy(struct store *s, struct store *from)
 {
     struct store *to = innermost(s, NULL), *source = innermost(from, NULL);

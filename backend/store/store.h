@@ -119,6 +119,10 @@ bool store_can_copy(struct store *s, struct store *from);
 bool store_copy(struct store *s, const char *key, struct store *from, const char *from_key,
                 const struct sha256 *digest, bool *proved, struct err *err) MUST_CHECK;
 
+/* Whether its calls wait for a network, so that many at once take little longer than one. False
+ * also when the store within cannot be had now. */
+bool store_waits(struct store *s);
+
 /* While set, calls that wait (for an answer, for their turn, for another try) end with
  * ERR_CANCELLED, as new ones do. */
 void store_cancel(struct store *s, bool cancelled);
