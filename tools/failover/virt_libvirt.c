@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT
- * The connection: opening, events, errors. libvirt's events come by an event loop of the process,
+ * The connection: events and errors. libvirt's events come by an event loop of the process,
  * which one thread of ours runs from the first connection to the end. */
 #include "tools/failover/virt_libvirt.h"
 
@@ -266,14 +266,6 @@ static const struct virt_ops ops = {
     .leases = libvirt_leases,
 };
 
-/* A socket that is not there may come: its daemon is not running yet. */
-static bool open_error(const char *uri, struct err *err)
-{
-    struct err why = ERR_NONE;
-    libvirt_error(&why, "no connection to libvirt (%s)", uri);
-    return err_set(err, why.kind == ERR_DENIED ? ERR_DENIED : ERR_TRANSIENT, "%s", why.text);
-}
-
 bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct err *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -290,9 +282,8 @@ bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct er
     pthread_once(&once, start_libvirt);
     if (!started)
         return err_set(err, ERR_IO, "libvirt cannot be used: its event loop does not start");
-    l->connection = virConnectOpen(uri);
-    if (l->connection == NULL)
-        return open_error(uri, err);
+    if (!libvirt_connect(uri, LIBVIRT_CONNECT_MS, &l->connection, err))
+        return false;
     (void)virConnectSetKeepAlive(l->connection, 5, 4); /* local drivers have none */
     pthread_mutex_lock(&l->lock); /* and so the event loop sees all that is written above */
     l->users = 2;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  * struct virt by libvirt's C API. virt_libvirt.c holds the connection, its events and its errors;
- * virt_libvirt_domain.c, _run.c and _network.c have the calls. */
+ * virt_libvirt_connect.c makes it, virt_libvirt_domain.c, _run.c and _network.c have the calls. */
 #ifndef TOOLS_FAILOVER_VIRT_LIBVIRT_H
 #define TOOLS_FAILOVER_VIRT_LIBVIRT_H
 
@@ -31,6 +31,11 @@ struct libvirt {
 };
 
 bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct err *err) MUST_CHECK;
+
+#define LIBVIRT_CONNECT_MS 15000u
+/* ERR_TRANSIENT: nobody answers, or not in that time. The event loop runs. */
+bool libvirt_connect(const char *uri, unsigned within_ms, virConnectPtr *out,
+                     struct err *err) MUST_CHECK;
 
 static inline struct libvirt *libvirt_of(struct virt *v)
 {

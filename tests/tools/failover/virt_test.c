@@ -5,13 +5,18 @@
 
 #include "tests/support/check.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 
 #include "tools/failover/machine.h"
 
 #ifdef FARSHORE_LIBVIRT
-#include <libvirt/libvirt.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "tools/failover/virt_libvirt.h"
 #endif
 
 #ifndef FARSHORE_LIBVIRT
@@ -225,6 +230,26 @@ static void what_cannot_be_reached_says_so_and_prints_nothing(void **state)
     check_fails(virt_open(world_real(), "nonsense:///x", &v, &err), err, ERR_TRANSIENT);
 }
 
+/* A daemon that hangs: its socket takes the connection. */
+static void one_that_never_answers_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    virConnectPtr connection = NULL;
+    struct err err = ERR_NONE;
+    char uri[VIRT_URI_MAX];
+    int silent AUTO_FD = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    snprintf(address.sun_path, sizeof address.sun_path, "/tmp/farshore-virt-%d.sock", getpid());
+    assert_return_code(bind(silent, (struct sockaddr *)&address, sizeof address), errno);
+    assert_return_code(listen(silent, 4), errno);
+    snprintf(uri, sizeof uri, "qemu:///system?socket=%s", address.sun_path);
+    check_fails(libvirt_connect(uri, 200, &connection, &err), err, ERR_TRANSIENT);
+    check_says(err, "has not answered");
+    assert_null(connection);
+    unlink(address.sun_path);
+}
+
 static void a_guest_without_an_agent_is_told_apart(void **state)
 {
     (void)state;
@@ -281,6 +306,7 @@ int main(void)
         cmocka_unit_test(a_network_is_made_and_removed_and_its_name_is_taken_meanwhile),
         cmocka_unit_test(the_host_has_memory_and_cpus),
         cmocka_unit_test(what_cannot_be_reached_says_so_and_prints_nothing),
+        cmocka_unit_test(one_that_never_answers_is_not_waited_for),
         cmocka_unit_test(a_guest_without_an_agent_is_told_apart),
         cmocka_unit_test(connections_come_and_go_in_threads),
     };
