@@ -66,4 +66,17 @@ A plan report r | says running || fail "$(A plan report r)"
 A plan run r --resume >/dev/null 2>&1 || fail "it does not go on"
 [ "$(cat "$TMP/y" | sort -u)" = y ] && [ "$(cat "$TMP/z")" = z ] || fail "steps are missing"
 [ "$(A plan report r --json | jq -r .state)" = "done" ] || fail "$(A plan report r)"
+
+say "killed in the midst, and what it had started never ends"
+echo "{\"name\": \"s\", \"steps\": [{\"script\": \"touch $TMP/began; sleep 60\", \"timeout_seconds\": 2}]}" >"$TMP/s.json"
+A plan create s --file "$TMP/s.json" >/dev/null
+a exec "$FARSHORE" plan run s --test >/dev/null 2>&1 &
+runner=$!
+PIDS+=("$runner")
+wait_for 10 test -e "$TMP/began"
+wait_for 10 bash -c "[ \"\$(jq '.rows[0].pid' $TMP/a/state/plans/s.json)\" != 0 ]"
+kill -KILL "$runner"
+timeout 30 env FARSHORE_CONFIG="$TMP/a/config" FARSHORE_STATE="$TMP/a/state" FARSHORE_RUN="$TMP/a/run" \
+    "$FARSHORE" plan run s --resume >/dev/null 2>"$TMP/err" && fail "it did not fail"
+tail -1 "$TMP/err" | says 'did not end in time' || fail "$(cat "$TMP/err")"
 say "done"

@@ -90,6 +90,8 @@ bool process_start_time(uint64_t pid, uint64_t *out)
         return false;
     text[n] = '\0';
     const char *p = strrchr(text, ')'); /* the name within may hold anything */
+    if (p != NULL && (strncmp(p, ") Z", 3) == 0 || strncmp(p, ") X", 3) == 0))
+        return false; /* nobody has waited for it: where init does not, for ever */
     for (int field = 2; p != NULL && field < 22; field++)
         p = strchr(p + 1, ' ');
     if (p == NULL)

@@ -26,7 +26,7 @@ struct child_program {
 };
 bool child_start_program(const struct child_program *p, pid_t *out, struct err *err) MUST_CHECK;
 /* When a process began, in a measure of its own: a pid that is used again has another one. False
- * when there is no such process. */
+ * when there is no such process, or it has ended. */
 bool process_start_time(uint64_t pid, uint64_t *out);
 /* Whether it has ended, and how, in words. False for pid 0 or less. `how` may be NULL. */
 bool child_ended(pid_t pid, char *how, size_t how_size);

@@ -193,6 +193,17 @@ static bool start_row(struct go *g, struct plan_row *row)
     return changed(g, row);
 }
 
+static void pause_a_little(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000l}, NULL);
+}
+
+static bool is_alive(const struct plan_row *row)
+{
+    uint64_t start;
+    return row->pid != 0 && process_start_time(row->pid, &start) && start == row->pid_start;
+}
+
 static bool end_row(struct go *g, struct plan_row *row, bool good, const char *how)
 {
     row->state = good ? PLAN_DONE : PLAN_FAILED;
@@ -203,16 +214,25 @@ static bool end_row(struct go *g, struct plan_row *row, bool good, const char *h
     return changed(g, row);
 }
 
-/* Whether it takes too long; then it is ended with all that it started. */
-static bool overdue(struct go *g, const struct plan_row *row)
+static bool is_late(const struct go *g, const struct plan_row *row)
 {
     const struct plan_step *s = &g->r->plan->steps[row->step];
-    if (s->kind != PLAN_SCRIPT || plan_now_ms(g->x) < row->began_ms + s->timeout_s * 1000)
-        return false;
-    kill(-(pid_t)row->pid, SIGTERM);
-    child_stop((pid_t)row->pid, KILL_MS);
-    kill(-(pid_t)row->pid, SIGKILL);
-    return true;
+    return s->kind == PLAN_SCRIPT && plan_now_ms(g->x) >= row->began_ms + s->timeout_s * 1000;
+}
+
+/* With all that it started, whoever's child it is. */
+static bool end_late(struct go *g, struct plan_row *row)
+{
+    pid_t pid = (pid_t)row->pid;
+    kill(-pid, SIGTERM);
+    for (uint64_t waited_ms = 0; waited_ms < KILL_MS; waited_ms += LOOK_MS) {
+        if (child_ended(pid, NULL, 0) && !is_alive(row)) /* of an orphan we hear nothing */
+            break;
+        pause_a_little();
+    }
+    kill(-pid, SIGKILL);
+    child_stop(pid, KILL_MS);
+    return end_row(g, row, false, "it did not end in time");
 }
 
 static bool look_at_row(struct go *g, struct plan_row *row)
@@ -220,24 +240,19 @@ static bool look_at_row(struct go *g, struct plan_row *row)
     char how[32];
     if (child_ended((pid_t)row->pid, how, sizeof how))
         return end_row(g, row, strcmp(how, "exit 0") == 0, how);
-    if (overdue(g, row))
-        return end_row(g, row, false, "it did not end in time");
-    return true;
-}
-
-static void pause_a_little(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000l}, NULL);
+    return !is_late(g, row) || end_late(g, row);
 }
 
 /* A row that was running when an earlier process of this run was killed: its own process may go on
  * still, and is nobody's child. */
 static bool adopt_row(struct go *g, struct plan_row *row)
 {
-    uint64_t start;
     bool script = g->r->plan->steps[row->step].kind == PLAN_SCRIPT;
-    while (row->pid != 0 && process_start_time(row->pid, &start) && start == row->pid_start)
+    while (is_alive(row)) {
+        if (is_late(g, row))
+            return end_late(g, row);
         pause_a_little();
+    }
     if (!script && g->x->reached(g->x->context, row->vm, g->r->mode, row->began_ms))
         return end_row(g, row, true, "");
     row->state = PLAN_WAITING;
