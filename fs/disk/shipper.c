@@ -50,8 +50,12 @@ static bool check_local(struct shipper *s, struct err *err)
     enum clean_record clean;
     char why[200];
     bool replaced = false;
+    /* A cancel or a reprotect may have made the state anew below the mount: nothing is held there.
+     */
+    bool anew = s->state.compare_all || !s->state.begun;
     if (source_adopted(source))
-        return clean_record_void(s->config.world, s->folder, err);
+        return (!anew || held_record_make(s->config.world, s->folder, source, err)) &&
+               clean_record_void(s->config.world, s->folder, err);
     if (!s->state.begun) /* an older record would be believed later */
         return held_record_make(s->config.world, s->folder, source, err) &&
                clean_record_void(s->config.world, s->folder, err);

@@ -59,20 +59,26 @@ static void adopted(struct rig *r, uint8_t fill)
     check_ok(ship_state_save(r->world, RIG_FOLDER, &state, &err), err);
 }
 
-/* A backup is put in the place of an image after both processes were killed. */
-static void replaced_after_a_crash(struct rig *r, uint8_t fill)
+/* A backup is put in the place of an image. */
+static void replace_image(struct rig *r, uint8_t fill)
 {
     struct err err = ERR_NONE;
     struct world_file *copy AUTO_FILE = NULL;
-    stop_clean(r);
-    rig_open(r); /* no mark is set now */
-    rig_reboot(r);
     check_ok(file_open(r->world, "/disks/backup", O_RDWR | O_CREAT, 0600, &copy, &err), err);
     assert_int_equal(r->world->ops->truncate(copy, rig_disk_bytes[0]), 0);
     check_ok(file_sync(copy, &err), err);
     assert_int_equal(r->world->ops->rename(r->world, "/disks/backup", rig_disk_path(0)), 0);
     assert_int_equal(r->world->ops->sync_dir(r->world, "/disks"), 0);
     rig_write_raw(r, 0, 900, fill);
+}
+
+/* After both processes were killed. */
+static void replaced_after_a_crash(struct rig *r, uint8_t fill)
+{
+    stop_clean(r);
+    rig_open(r); /* no mark is set now */
+    rig_reboot(r);
+    replace_image(r, fill);
 }
 
 /* At that call the power goes, or the worker alone; false: there is no such call. */
@@ -135,6 +141,28 @@ static void a_disk_that_was_replaced_is_the_one_that_is_held_from_then_on(void *
     rig_reboot(r);
     rig_open(r);
     assert_int_equal(rig_status(r).state, REPLICATION_PROTECTED);
+}
+
+/* As by a cancel or a reprotect of a VM that is mounted. */
+static void a_disk_below_a_state_that_was_made_anew_is_held_too(void **state)
+{
+    struct rig *r = *state;
+    struct err err = ERR_NONE;
+    struct ship_state anew = r->shipper->state;
+    rig_kill(r);
+    check_ok(ship_state_forget(r->world, RIG_FOLDER, &err), err);
+    anew.compare_all = true;
+    check_ok(ship_state_save(r->world, RIG_FOLDER, &anew, &err), err);
+    rig_open(r);
+    assert_true(source_adopted(r->source));
+    rig_ship_all(r);
+    check_ok(source_sync(r->source, &err) && source_sweep(r->source, true, &err), err);
+    rig_reboot(r);
+    replace_image(r, 77);
+    rig_open(r);
+    assert_int_equal(rig_status(r).state, REPLICATION_RESYNC);
+    rig_ship_all(r);
+    rig_replica_has(r, 0, 900, 77);
 }
 
 static void a_power_cut_after_a_clean_stop_and_a_mount_costs_no_resync(void **state)
@@ -219,6 +247,7 @@ int main(void)
         T(what_differs_from_adopted_digests_ships_though_the_power_goes),
         T(a_disk_that_was_replaced_ships_though_the_power_goes),
         T(a_disk_that_was_replaced_is_the_one_that_is_held_from_then_on),
+        T(a_disk_below_a_state_that_was_made_anew_is_held_too),
         T(a_power_cut_after_a_clean_stop_and_a_mount_costs_no_resync),
         T(a_clean_record_is_not_believed_after_another_worker_went_on),
         T(a_power_cut_after_a_clean_stop_loses_nothing),
