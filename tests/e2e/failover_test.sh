@@ -28,6 +28,17 @@ grep -q 'ERROR .*set web stop=COMMAND' "$TMP/out" || { cat "$TMP/out"; fail "no 
 expect_exit 2 'stop=COMMAND' B test-failover web
 [ "$(state B)" = none ] || fail "a drill that was refused left state $(state B)"
 B set web stop="$TMP/stop-b" >/dev/null
+A point web --wait=target >/dev/null
+A pause web >/dev/null
+segment=$(find "$TMP/target/web/segments" -type f -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
+cp "$segment" "$TMP/segment"
+printf '\377\377\377\377' | dd of="$segment" bs=1 seek=$(($(stat -c %s "$segment") / 2)) conv=notrunc status=none
+newest=$(B points web --json | jq -r '.points[-1].id')
+! B verify web --point "$newest" >/dev/null 2>&1 || fail "the damage is not in the newest point"
+B validate web | says 'newer points than that of .* are damaged' || fail "validate does not tell of the damage"
+cp "$TMP/segment" "$segment"
+B verify web --point "$newest" >/dev/null
+A resume web >/dev/null
 
 say "test failover, while the source goes on"
 before=$(acked a-web)

@@ -26,6 +26,7 @@ spoil pread eio 0 $((150 << 20)) "$TMP/disks/os.raw"
 faulty a exec "$FARSHORE" host a --foreground --interval 1 >>"$TMP/agent-a.log" 2>&1 &
 PIDS+=($!) agent=$!
 b timeout 120 "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 || { cat "$TMP/reprotect.out"; fail "reprotect"; }
+grep -q 'that has joined .* applies the first point' "$TMP/reprotect.out" || fail "it is not said who is waited for: $(cat "$TMP/reprotect.out")"
 grep -q 'not whole' "$TMP/reprotect.out" || { cat "$TMP/reprotect.out"; fail "the seed did not break off"; }
 dd if=/dev/urandom of="$at/os.img" bs=4k seek=77 count=3 conv=notrunc,fsync status=none
 B point web --wait=target --timeout 60 >/dev/null || fail "no point: $(B status web --json)"
