@@ -4,18 +4,11 @@
 # start and stop commands run a counter on its disk. Test failover, unplanned failover with the
 # source killed, change of point, commit, reprotect, planned failback, twice around; revert; cancel.
 . "$(dirname "$0")/lib.sh" "$@"
-counting_hosts a b
 
 say "enable on a, join on b"
-enable_vm web 64M os
-A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
-mount_vm web
-join_vm web
-B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
+counting_web 64M
 agent a
 agent b
-start_counter a web "$TMP/src"
-wait_for 20 counts a-web 20
 A point web --wait=target >/dev/null
 
 say "validate: what would be in the way is found before, and by itself"

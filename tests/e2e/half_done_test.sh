@@ -5,16 +5,9 @@
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 INVALID=2 FENCED=4 BUSY=8
-counting_hosts a b
-enable_vm web 64M os >/dev/null
-A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
-mount_vm web
-join_vm web >/dev/null
-B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
+counting_web 64M
 agent a
 agent b
-start_counter a web "$TMP/src"
-wait_for 20 counts a-web 20
 
 say "a revert that breaks off: nothing is mounted by mistake, it goes on to the point of its beginning"
 first=$(A point web --wait=target)

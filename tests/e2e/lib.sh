@@ -233,6 +233,17 @@ SH
 }
 start_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' FARSHORE_DISK_OS=$3/os.img "$TMP/start-$1"; } # HOST VM FOLDER
 stop_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' "$TMP/stop-$1"; } # HOST VM
+# VM web counts on host a, and host b has all that it needs. Their agents are the test's to start.
+counting_web() { # SIZE
+    counting_hosts a b
+    enable_vm web "$1" os >/dev/null
+    A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
+    mount_vm web
+    join_vm web >/dev/null
+    B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
+    start_counter a web "$TMP/src"
+    wait_for 20 counts a-web 20
+}
 # Of the last start of NAME: what it acknowledged, whether that is more than N, what it found.
 acked() { grep -ao 'GUEST ACK [0-9]*' "$TMP/acks-$1" 2>/dev/null | tail -1 | awk '{print $3 + 0}'; }
 counts() { [ "$(acked "$1" || echo 0)" -gt "${2:-0}" ] 2>/dev/null; }

@@ -2,17 +2,10 @@
 # SPDX-License-Identifier: MIT
 # A reprotect whose process dies while it waits for the first point: its host's agent settles it.
 . "$(dirname "$0")/lib.sh" "$@"
-counting_hosts a b
 
-enable_vm web 16M os >/dev/null
-A set web start="$TMP/start-a" stop="$TMP/stop-a" >/dev/null
-mount_vm web
-join_vm web >/dev/null
-B set web start="$TMP/start-b" stop="$TMP/stop-b" >/dev/null
+counting_web 16M
 agent a --no-process
 agent b
-start_counter a web "$TMP/src"
-wait_for 20 counts a-web 10
 A point web --wait=target >/dev/null
 B failover web --planned >/dev/null
 B commit web >/dev/null
