@@ -30,16 +30,13 @@ agent_a=$(sed -n 's/.*process //p' "$TMP/a/run/host.lock")
 PIDS+=("$agent_a")
 [ "$(jq -r .name "$TMP/a/config/host.json")" = a ] || fail "the name was not kept"
 
-say "no agent on b: the job is withdrawn, and an agent that comes later leaves it alone"
+say "a job for host c, which has no agent: it is looked at below"
 join_vm web >/dev/null
 start=$SECONDS
-expect_lines_end() { tail -1 "$TMP/err" | says -- "$1" || { cat "$TMP/err"; fail "no word of $1"; }; }
-got=0
-ping_b >"$TMP/out" 2>"$TMP/err" || got=$?
-[ $got -eq $UNREACHABLE ] || fail "exit $got"
-expect_lines_end "farshore host b"
-[ $((SECONDS - start)) -ge 29 ] || fail "gave up after $((SECONDS - start)) s"
-[ "$(newest state)" = cancelled ] || fail "it is $(newest state)"
+A run-job web --begin ping --host c >/dev/null 2>"$TMP/unheard.err" & unheard=$!
+for_c() { A jobs web --json | jq -r ".jobs[] | select(.host == \"c\" and .verb == \"ping\").$1"; }
+waits() { [ "$(for_c state)" = waiting ]; }
+wait_for 10 waits
 
 say "an agent on b: jobs are run, results come back"
 start_agent b
@@ -49,7 +46,7 @@ ping_b 2>"$TMP/err" || { cat "$TMP/err"; fail "no answer"; }
 [ "$(newest result.values.host)" = b ] || fail "not from b"
 [ "$(newest result.values.role)" = target ] || fail "not a target"
 [ "$(newest result.values.memory_total_bytes)" -gt 1000000 ] || fail "no memory"
-[ "$(asked 1 state)" = cancelled ] || fail "the withdrawn job ran"
+waits || fail "b took the job of host c"
 id=$(newest id)
 A job "$id" | says "$id: ping of web on host b: done" || fail "$(A job "$id")"
 A job "$id" --wait --json | jq -e '.result.ok' >/dev/null || fail "--wait --json"
@@ -130,6 +127,14 @@ kill -0 "$processor" 2>/dev/null && fail "its processor runs on"
 kill "$agent_a"
 end_of "$agent_a"
 
+say "nobody took the job for host c: it is withdrawn, and an agent that comes later leaves it alone"
+got=0
+wait "$unheard" || got=$?
+[ $got -eq $UNREACHABLE ] || fail "exit $got"
+tail -1 "$TMP/unheard.err" | says 'farshore host c' || fail "$(cat "$TMP/unheard.err")"
+[ $((SECONDS - start)) -ge 29 ] || fail "gave up after $((SECONDS - start)) s"
+[ "$(for_c state)" = cancelled ] || fail "it is $(for_c state)"
+
 say "more to do after a start than fits at once: what found no room has its turn when there is some"
 name_hosts c
 for i in $(seq -w 17); do
@@ -149,6 +154,7 @@ kill "$holder"
 booted() { C jobs v17 --json | jq -e '.jobs[0] | .verb == "boot" and .state == "done"' >/dev/null; }
 wait_for 10 booted
 wait_for 10 test -e "$TMP/c/state/vms/web/validated.json"
+[ "$(for_c state)" = cancelled ] || fail "the withdrawn job ran"
 kill "$agent_c"
 end_of "$agent_c"
 A unmount "$TMP/src" >/dev/null
