@@ -41,7 +41,8 @@ static bool send_line(int fd, const cJSON *j, struct err *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EPIPE || errno == ECONNRESET))
-            return err_set(err, ERR_TRANSIENT, "the mount hung up before it was asked: try again");
+            return err_set(err, ERR_TRANSIENT,
+                           "the other end of the control socket hung up: try again");
         if (n <= 0)
             return err_errno(err, errno, "the control socket cannot be written");
         at += (size_t)n;

@@ -64,22 +64,25 @@ static bool remove_all(struct store *s, const char *vm, const char *last, size_t
 
 static bool purge(struct vm *vm, size_t *removed, struct err *err)
 {
-    char vault[KEY_MAX];
+    char key[KEY_MAX];
     const struct settings *s = &vm->settings;
-    key_vault(vault, s->name);
+    key_history(key, s->name, 0); /* without which it is none: who comes again asks no more */
+    if (!store_remove(vm->targets[0], key, err))
+        return false;
+    key_vault(key, s->name);
     for (uint16_t i = s->store_count; i-- > 0;)
-        if (!remove_all(vm->caches[i], s->name, vault, removed, err) ||
-            !remove_all(vm->targets[i], s->name, vault, removed, err))
+        if (!remove_all(vm->caches[i], s->name, key, removed, err) ||
+            !remove_all(vm->targets[i], s->name, key, removed, err))
             return err_wrap(err, "the purge is not done, the same command goes on");
     return true;
 }
 
-/* Whether a vault is there that says where the VM runs; a purge that was broken off left less. */
+/* What the vault says, as long as no purge of it was begun. */
 static bool read_document(struct vm *vm, struct protection **out, struct err *err)
 {
     char at[PATH_BYTES_MAX], key[KEY_MAX];
     uint64_t bytes;
-    key_vault(key, vm->settings.name);
+    key_history(key, vm->settings.name, 0);
     *out = NULL;
     if (!store_size(vm->targets[0], key, &bytes, err))
         return err->kind == ERR_NOT_FOUND;
@@ -91,6 +94,14 @@ static bool read_document(struct vm *vm, struct protection **out, struct err *er
     return protection_load(&vault, out, err);
 }
 
+/* Also on a host whose name was another one when the vault was made. */
+static bool runs_here(const struct settings *s, const struct protection *p, const char *host)
+{
+    const struct generation *g = &p->failover.generation;
+    return p->source_host[0] == '\0' || strcmp(p->source_host, host) == 0 ||
+           (s->role == ROLE_SOURCE && (g->number == 0 || g->id == s->generation.id));
+}
+
 /* Where the VM runs is who decides: its disks may lack what only the vault has, and without it
  * nothing protects them. */
 static bool check_needed(struct vm *vm, struct err *err)
@@ -100,10 +111,20 @@ static bool check_needed(struct vm *vm, struct err *err)
     struct host_config me;
     if (option_given(vm->call->options, "force") || s->role == ROLE_ENABLING)
         return true;
+    const char *not = "the vault is not purged (--force does it)";
     if (!host_config_load(vm->call->world, vm->call->paths, &me, err) ||
         !read_document(vm, &p, err))
-        return err_wrap(err, "the vault is not purged (--force does it)");
-    return p == NULL || p->source_host[0] == '\0' || strcmp(p->source_host, me.name) == 0 ||
+        return err_wrap(err, "%s", not );
+    if (p == NULL)
+        return true;
+    if (!states_check(STATES_DISABLE, s->name, p->state,
+                      (struct states_facts){.drills = p->test_count > 0}, err))
+        return err_wrap(err, "%s", not );
+    if (p->successor.target[0] != '\0')
+        return err_set(err, ERR_BUSY,
+                       "%s: %s is protected by way of %s now, and comes back by this one", not,
+                       s->name, p->successor.target);
+    return runs_here(s, p, me.name) ||
            err_set(err, ERR_BUSY,
                    "%s runs on host %s, which may need the vault: farshore disable %s --purge "
                    "there, or without --purge here; --force purges it all the same",

@@ -136,20 +136,39 @@ static bool list(const struct verb_call *call, struct err *err)
 
 /* --- run, continue, report --- */
 
-/* Its job says so: the document has a drill from its beginning. */
-static bool drill_done(const struct doclog_vault *vault, uint64_t since_ms)
+/* The newest job that makes a drill, posted since; NULL: there is none. */
+static struct job *drill_job(const struct doclog_vault *vault, uint64_t since_ms)
 {
     struct job_ids ids AUTO_JOB_IDS = {.count = 0};
     struct err unused = ERR_NONE;
-    bool done = false;
     if (!job_list(vault, NULL, DRILL_JOBS_MAX, &ids, &unused))
-        return false;
-    for (size_t i = 0; i < ids.count && !done; i++) {
+        return NULL;
+    for (size_t i = 0; i < ids.count; i++) {
         struct job *j AUTO_JOB = NULL;
-        done = job_load(vault, ids.ids[i], &j, &unused) && strcmp(j->verb, "test-failover") == 0 &&
-               j->posted_ms >= since_ms && j->finished && j->result.kind == ERR_OK;
+        if (job_load(vault, ids.ids[i], &j, &unused) && j->posted_ms >= since_ms &&
+            strcmp(j->verb, "test-failover") == 0)
+            return TAKE(j);
     }
-    return done;
+    return NULL;
+}
+
+/* Its job says so: the document has a drill from its beginning. One that another host is at work on
+ * is waited for. */
+static bool drill_done(const struct verb_call *call, const struct doclog_vault *vault,
+                       uint64_t since_ms)
+{
+    for (;;) {
+        struct job *j AUTO_JOB = drill_job(vault, since_ms);
+        uint64_t now_ms = call->world->ops->realtime_ns(call->world) / 1000000;
+        if (j == NULL || j->finished)
+            return j != NULL && j->result.kind == ERR_OK;
+        const char *state = job_state(j, now_ms);
+        bool goes_on = strcmp(state, "waiting") == 0 ||
+                       (strcmp(state, "running") == 0 && !job_claimable(j, false));
+        if (!goes_on)
+            return false;
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    }
 }
 
 /* Whether a VM's vault shows that a verb whose process was lost from sight came to its end. Not so,
@@ -171,7 +190,7 @@ static bool reached(void *context, const char *name, enum plan_mode mode, uint64
     case PLAN_UNPLANNED:
         return over && p->failover.started_ms >= since_ms;
     case PLAN_TEST:
-        return drill_done(&vault, since_ms);
+        return drill_done(call, &vault, since_ms);
     case PLAN_CLEANUP:
         return p->test_count == 0;
     case PLAN_COMMIT:

@@ -51,21 +51,39 @@ static bool unmount(const char *point, struct err *err)
     return failed == 0 || err_errno(err, failed, "%s", point);
 }
 
-/* Announces the unmount, so that the last cut has our bound. *client stays NULL when no worker
- * answers: then there is nobody to make a last cut, and what is dirty is marked. */
-static bool announce(const struct verb_call *call, const char *vm, uint64_t timeout_s,
-                     struct control_client **client, struct err *err)
+/* *client stays NULL when no worker answers. */
+static bool announce_once(const struct verb_call *call, const char *vm, const cJSON *request,
+                          struct control_client **client, struct err *err)
 {
     struct control_client *c AUTO_CONTROL = NULL;
-    cJSON *request AUTO_JSON = NULL;
     if (!vm_connect(call, vm, &c, err))
         return true;
-    if (!command_make("unmount", &request, err) ||
-        !json_add_u64(request, "timeout_ms", timeout_s * 1000, err) ||
-        !control_send(c, request, err) || !control_receive(c, ANSWER_MS, NULL, err))
+    if (!control_send(c, request, err) || !control_receive(c, ANSWER_MS, NULL, err))
         return err->kind == ERR_TRANSIENT;
     *client = TAKE(c);
     return true;
+}
+
+/* Announces the unmount, so that the last cut has our bound. *client stays NULL when no worker
+ * answers, nor the one that takes its place just then: then there is nobody to make a last cut, and
+ * what is dirty is marked. */
+static bool announce(const struct verb_call *call, const char *vm, uint64_t timeout_s,
+                     struct control_client **client, struct err *err)
+{
+    cJSON *request AUTO_JSON = NULL;
+    char point[PATH_MAX];
+    uint64_t until_ns = call->world->ops->boottime_ns(call->world) + ANSWER_MS * 1000000ull;
+    if (!command_make("unmount", &request, err) ||
+        !json_add_u64(request, "timeout_ms", timeout_s * 1000, err))
+        return false;
+    while (announce_once(call, vm, request, client, err)) {
+        if (*client != NULL || err->kind != ERR_TRANSIENT || !vm_locked(call->paths, vm, point) ||
+            call->world->ops->boottime_ns(call->world) >= until_ns)
+            return true;
+        *err = ERR_NONE;
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+    }
+    return false;
 }
 
 static void wait_for_end(const struct verb_call *call, const char *vm)

@@ -326,24 +326,22 @@ static bool ahead_load(void *context, size_t i, struct err *err)
     struct ahead *a = context;
     const struct numlog *log = &a->h->records.log;
     char key[KEY_MAX];
-    struct err why = ERR_NONE;
-    (void)err;
     log->key(log->context, a->first + i, key);
-    a->there[i] = store_load(log->store, key, AHEAD_BYTES_MAX, &a->records[i], &why);
-    return true;
+    a->there[i] = store_load(log->store, key, AHEAD_BYTES_MAX, &a->records[i], err);
+    return a->there[i] || err->kind == ERR_NOT_FOUND || err->kind == ERR_CORRUPT;
 }
 
 /* Takes in what lies behind the records that were read, without the look back at each: every record
- * says which one it follows, and the newest is read as ever. So is one that does not come. */
+ * says which one it follows, and the newest is read as ever. So is one that is not there, or long.
+ */
 static bool read_ahead(struct history *h, struct err *err)
 {
     for (size_t count = AHEAD_FIRST;; count = count < AHEAD_MOST ? count * 2 : count) {
         struct ahead a CLEANUP(ahead_release) = {.h = h, .first = h->next_record};
-        if (!parallel_each(count, PARALLEL_THREADS_MAX, ahead_load, &a, err))
-            return false;
+        bool answered = parallel_each(count, PARALLEL_THREADS_MAX, ahead_load, &a, err);
         for (size_t i = 0; i < count; i++) {
             if (!a.there[i])
-                return true;
+                return answered;
             if (!record_take(h, buf_span(&a.records[i]), err))
                 return false;
         }

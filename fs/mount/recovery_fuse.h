@@ -26,7 +26,7 @@ struct recovery {
     struct recovery_tree tree;
     struct open_points *points;
 
-    void (*usable)(struct recovery *r); /* called once, when the kernel has been answered */
+    void (*usable)(struct recovery *r); /* called once, when the kernel is about to be answered */
     atomic_bool is_usable;
     int *report_fd; /* of whom waits for that; -1: nobody, or told already */
 

@@ -66,10 +66,11 @@ kill -KILL "$first"
 wait "$first" || true
 old=$(old_job)
 mv "$TMP/target/web/jobs/$old" "$TMP/late"
-agent a
 planned >/dev/null 2>&1 & second=$!
+wait_for 20 old_job >/dev/null
+kill -STOP "$second" # between the shutdown and what it is for
+agent a
 wait_for 30 test -e "$moved"
-kill -STOP "$second"
 mv "$TMP/late" "$TMP/target/web/jobs/$old"
 old_is() { [ "$(A jobs web --json | jq -r --arg id "$old" '.jobs[] | select(.id == $id).state')" = "$1" ]; }
 wait_for 20 old_is cancelled # the second may begin any moment

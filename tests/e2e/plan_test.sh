@@ -79,4 +79,5 @@ kill -KILL "$runner"
 timeout 30 env FARSHORE_CONFIG="$TMP/a/config" FARSHORE_STATE="$TMP/a/state" FARSHORE_RUN="$TMP/a/run" \
     "$FARSHORE" plan run s --resume >/dev/null 2>"$TMP/err" && fail "it did not fail"
 tail -1 "$TMP/err" | says 'did not end in time' || fail "$(cat "$TMP/err")"
+[ "$(A plan report s --json | jq '.rows[0].attempts')" = 1 ] || fail "it was begun again by itself"
 say "done"

@@ -23,7 +23,8 @@ struct crash_model {
 };
 
 /* Prints how many workloads and states there were. Of the longest workloads one of CRASH_SHARE is
- * run (in the environment; without: all). */
+ * run (in the environment; without: all): a number that divides no alphabet, so that each operation
+ * stands everywhere. */
 void crash_states_all(const struct crash_model *model);
 
 #endif

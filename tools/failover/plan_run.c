@@ -276,11 +276,11 @@ static size_t count_in(const struct go *g, struct part p, enum plan_state s)
 static bool run_rows(struct go *g, struct part p)
 {
     for (size_t i = p.first; i < p.end; i++)
-        if (g->r->rows[i].state == PLAN_RUNNING && !adopt_row(g, &g->r->rows[i]))
-            return false;
-    for (size_t i = p.first; i < p.end; i++)
         if (g->r->rows[i].state == PLAN_FAILED)
             g->r->rows[i].state = PLAN_WAITING;
+    for (size_t i = p.first; i < p.end; i++)
+        if (g->r->rows[i].state == PLAN_RUNNING && !adopt_row(g, &g->r->rows[i]))
+            return false;
     while (count_in(g, p, PLAN_WAITING) + count_in(g, p, PLAN_RUNNING) > 0) {
         for (size_t i = p.first; i < p.end; i++) {
             struct plan_row *row = &g->r->rows[i];

@@ -246,7 +246,7 @@ static bool read_leaving(const cJSON *parent, struct protection_leaving *l, stru
     return json_object(parent, "leaving", &j, err) &&
            only(j, leaving_texts, (const char *const[]){"asked", NULL}, err) &&
            read_texts(j, leaving_texts, l, err) && host_or_none("host", l->host, err) &&
-           json_u64(j, "asked", &l->asked, err) &&
+           (!json_has(j, "asked") || json_u64(j, "asked", &l->asked, err)) &&
            (l->job[0] != '\0' || err_set(err, ERR_INVALID, "\"leaving\" has no job"));
 }
 

@@ -32,7 +32,7 @@ struct libvirt {
 
 bool libvirt_open(struct world *w, const char *uri, struct virt **out, struct err *err) MUST_CHECK;
 
-#define LIBVIRT_CONNECT_MS 15000u
+#define LIBVIRT_CONNECT_MS 60000u /* one that has just begun loads its domains first */
 /* ERR_TRANSIENT: nobody answers, or not in that time. The event loop runs. */
 bool libvirt_connect(const char *uri, unsigned within_ms, virConnectPtr *out,
                      struct err *err) MUST_CHECK;

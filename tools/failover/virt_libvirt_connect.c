@@ -6,6 +6,7 @@
 #include "common/deadline.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 
 struct attempt {
@@ -64,6 +65,7 @@ static bool wait_for(struct attempt *a, unsigned within_ms)
 bool libvirt_connect(const char *uri, unsigned within_ms, virConnectPtr *out, struct err *err)
 {
     pthread_t thread;
+    sigset_t all, before; /* signals are for the threads of the verbs */
     struct attempt *a = calloc(1, sizeof *a);
 
     if (a == NULL)
@@ -71,7 +73,10 @@ bool libvirt_connect(const char *uri, unsigned within_ms, virConnectPtr *out, st
     snprintf(a->uri, sizeof a->uri, "%s", uri);
     pthread_mutex_init(&a->lock, NULL);
     deadline_cond_init(&a->change);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&thread, NULL, run, a);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (failed != 0) {
         attempt_free(a);
         return err_errno(err, failed, "connecting to libvirt");
