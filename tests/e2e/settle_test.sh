@@ -26,4 +26,20 @@ agent a
 agent b
 settled() { [ "$(state B)" = none ]; }
 wait_for 30 settled
-stop_counter b web
+
+say "asked for on the other host: who waits there has its result, though the process of the job died"
+A failover web --planned >/dev/null
+A commit web >/dev/null
+kill "$agent_b"
+wait "$agent_b" || true
+agent b --no-process
+B reprotect web >"$TMP/reprotect.out" 2>&1 & asked=$!
+wait_for 30 waits
+kill -KILL $(pgrep -P "$agent_a" -f 'farshore run-job web')
+[ "$(state A)" = reprotecting ] || fail "state $(state A)"
+kill "$agent_b"
+wait "$agent_b" || true
+agent b
+wait "$asked" || fail "exit $?: $(cat "$TMP/reprotect.out")"
+[ "$(state A)" = none ] || fail "state $(state A)"
+stop_counter a web

@@ -32,7 +32,7 @@ bool agent_make(const struct agent_config *config, struct agent **out, struct er
     return true;
 }
 
-static void vm_shut(struct agent_vm *v)
+void agent_vm_shut(struct agent_vm *v)
 {
     if (v->open)
         vm_release(&v->vm);
@@ -44,7 +44,8 @@ static void drop(struct agent_vm **v)
 {
     if (*v == NULL)
         return;
-    vm_shut(*v);
+    agent_vm_shut(*v);
+    agent_forget_left(*v);
     free(TAKE(*v));
 }
 
@@ -72,7 +73,7 @@ static struct agent_vm *take_known(struct agent *a, const char *name)
     struct agent_vm *v = calloc(1, sizeof *v);
     if (v != NULL) {
         snprintf(v->name, sizeof v->name, "%s", name);
-        v->vm = VM_NONE;
+        v->vm = v->left.vm = VM_NONE;
     }
     return v;
 }
@@ -117,7 +118,7 @@ static bool open_vm(struct agent *a, struct agent_vm *v, struct err *err)
         return false;
     v->target = now.role == ROLE_TARGET;
     if (v->open && !same_vault(&now, &v->vm.settings))
-        vm_shut(v);
+        agent_leave(a, v);
     if (v->open || now.role == ROLE_ENABLING)
         return true;
     if (!vm_load(call, v->name, &v->vm, err) || !vm_open_targets(&v->vm, VM_GLANCES, err)) {
@@ -144,10 +145,7 @@ static void boot(struct agent *a, struct agent_vm *v)
     v->begun = !wanted || agent_begin_job(a, v, "boot");
 }
 
-/* The reprotect turned the shipping round, and its process may have ended before the first point
- * was applied: its job is in the vault that was left, where nobody looks any more. Beside one that
- * waits still, another does no harm: either finds it settled. */
-static bool waits_for_point(const struct agent_vm *v, const struct protection *p)
+bool agent_waits_for_point(const struct agent_vm *v, const struct protection *p)
 {
     const struct settings *s = &v->vm.settings;
     return p->state == PROTECTION_REPROTECTING && s->role == ROLE_SOURCE && s->replicate &&
@@ -169,7 +167,9 @@ static bool look_at_document(struct agent *a, struct agent_vm *v, struct err *er
         agent_begin_job(a, v, "fence");
     if (takeover_left(&v->vm.settings, p, a->config.host))
         agent_begin_job(a, v, "undo");
-    if (waits_for_point(v, p))
+    /* Its process may have ended, and its job is in the vault that was left. Beside one that waits
+     * still, another does no harm: either finds it settled. */
+    if (agent_waits_for_point(v, p))
         agent_begin_job(a, v, "reprotect");
     return moved_learn(a->config.call->world, a->config.call->paths, &v->vm.settings, p,
                        a->config.host, err);
@@ -202,6 +202,7 @@ static void one_vm(struct agent *a, struct agent_vm *v)
     if (good && v->open) {
         boot(a, v);
         validate(a, v);
+        agent_settle_left(a, v);
         good = agent_look(a, v, &err) && look_at_document(a, v, &err) && tidy(a, v, &err);
     }
     if (!good && !v->reported)

@@ -17,11 +17,19 @@ struct agent_job {
     uint64_t next_ns; /* not to be looked at before */
 };
 
+/* The vault that a reprotect has left, for as long as the job of it there has no result. */
+struct agent_left {
+    struct vm vm;
+    char job[JOB_ID_MAX]; /* "": there is none */
+    uint64_t next_ns;     /* not to be looked at before */
+};
+
 struct agent_vm {
     char name[VM_NAME_MAX + 1];
     bool target; /* as its settings said last: processed here */
     bool open;
     struct vm vm;
+    struct agent_left left;
     size_t job_count;
     struct agent_job jobs[AGENT_JOBS_MAX];
     bool begun;    /* what it needs after a start of the agent has its process, or needs none */
@@ -57,6 +65,16 @@ bool agent_look(struct agent *a, struct agent_vm *v, struct err *err) MUST_CHECK
 bool agent_begin_job(struct agent *a, struct agent_vm *v, const char *verb);
 void agent_tend_children(struct agent *a);
 void agent_end_children(struct agent *a);
+
+/* Jobs of a vault that was left: agent_left.c. */
+/* Closes the VM, whose settings name another vault now. */
+void agent_leave(struct agent *a, struct agent_vm *v);
+/* Gives the job there its result when the VM is protected by the new one. `v` is open. */
+void agent_settle_left(struct agent *a, struct agent_vm *v);
+void agent_forget_left(struct agent_vm *v);
+/* Whether its reprotect has turned the shipping round, and waits for the first point. */
+bool agent_waits_for_point(const struct agent_vm *v, const struct protection *p);
+void agent_vm_shut(struct agent_vm *v);
 
 /* The processor: agent_process.c. */
 void agent_tend_processor(struct agent *a);

@@ -247,8 +247,8 @@ static bool wait_protected(struct waiting *w, struct err *err)
     return protection_change(w->vault, change_protected, w, NULL, err);
 }
 
-static bool result(const struct vault_stores *stores, struct generation generation, cJSON **values,
-                   struct err *err)
+bool reprotect_result(const struct vault_stores *stores, struct generation generation,
+                      cJSON **values, struct err *err)
 {
     char name[GENERATION_NAME_MAX];
     generation_name(generation, name);
@@ -270,7 +270,7 @@ static bool turn_round(struct flow *f, cJSON **values, struct err *err)
                         .vault = &r.vault,
                         .generation = r.generation,
                         .target = r.stores.target};
-    return wait_protected(&w, err) && result(&r.stores, r.generation, values, err);
+    return wait_protected(&w, err) && reprotect_result(&r.stores, r.generation, values, err);
 }
 
 /* The worker began before the settings said that it ships, and nothing has told it since. */
@@ -305,7 +305,7 @@ static bool wait_only(struct flow *f, cJSON **values, struct err *err)
                         .vault = &f->vault,
                         .generation = s->generation,
                         .target = s->stores[0].target};
-    return wait_protected(&w, err) && result(&s->stores[0], s->generation, values, err);
+    return wait_protected(&w, err) && reprotect_result(&s->stores[0], s->generation, values, err);
 }
 
 /* It was given before, and came to its end: what brought the VM here is protected. So it is again
@@ -329,7 +329,7 @@ static bool run_reprotect(const struct verb_call *call, struct vm *vm, struct jo
     if (!flow_open(call, vm, job, &f, err))
         return false;
     if (is_protected(&f))
-        return result(&vm->settings.stores[0], vm->settings.generation, values, err);
+        return reprotect_result(&vm->settings.stores[0], vm->settings.generation, values, err);
     if (!flow_check(&f, STATES_REPROTECT, err))
         return false;
     if (vm->settings.role != ROLE_SOURCE)

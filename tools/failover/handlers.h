@@ -44,6 +44,9 @@ extern const struct handler handler_test_failover, handler_cleanup, handler_fail
 extern const struct handler handler_commit;
 /* Where the VM runs. */
 extern const struct handler handler_reprotect, handler_revert, handler_boot;
+/* The values of a reprotect. */
+bool reprotect_result(const struct vault_stores *stores, struct generation generation,
+                      cJSON **values, struct err *err) MUST_CHECK;
 /* On a source host, for a failover: it stops; a cancelled one: it goes on; after a reprotect. */
 extern const struct handler handler_shutdown, handler_resume_source, handler_seed;
 
