@@ -64,16 +64,18 @@ writers=()
 for i in $(seq $FILES); do
     inside dd if=/dev/urandom of="$TMP/fs/file-$i" bs=1M count=$FILE status=none & writers+=($!)
 done
-end=$((SECONDS + 900))
-for pid in "${writers[@]}"; do
-    while kill -0 "$pid" 2>/dev/null; do
+ends() { # PID WHAT SECONDS
+    local end=$((SECONDS + $3))
+    while kill -0 "$1" 2>/dev/null; do
         # What waits in the kernel is freed by that alone.
-        [ $SECONDS -lt $end ] || { umount -f "$TMP/src" || true; fail "a writer hangs"; }
+        [ $SECONDS -lt $end ] || { umount -f "$TMP/src" || true; fail "$2 hangs"; }
         sleep 0.2
     done
-    wait "$pid" || fail "a writer failed (exit $?)"
-done
-timeout $((STRESS_SECONDS * 15)) sync -f "$TMP/fs" || fail "the sync hangs"
+    wait "$1" || fail "$2 failed (exit $?)"
+}
+for pid in "${writers[@]}"; do ends "$pid" "a writer" $((STRESS_SECONDS * 8)); done
+sync -f "$TMP/fs" &
+ends $! "the sync" $((STRESS_SECONDS * 8))
 sha256sum "$TMP"/fs/file-* >"$TMP/sums"
 [ "$(status worker_restarts)" = 0 ] || fail "the worker was restarted"
 for file in memory.peak memory.max_usage_in_bytes; do
