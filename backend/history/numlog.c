@@ -167,6 +167,8 @@ enum numlog_result numlog_put(struct numlog *log, uint64_t n, struct span body,
     bool put = store_put(log->store, key, body, &why);
     if (!put && is_refusal(why.kind))
         return give_up(NUMLOG_FAILED, &why, err);
+    if (!put && why.retry_after_ms > 0) /* it may have been the slot that we would read back */
+        return give_up(NUMLOG_DOUBT, &why, err);
     enum numlog_result result =
         put ? look_back(log, n, previous, NUMLOG_DONE, err)
             : read_back(log, n, body, previous, out != NULL ? out : &scratch, &why, err);

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define REPEAT_COST 10u /* a success gives back one */
+#define REPEAT_COST 10u
 
 struct retry {
     struct store head;
@@ -63,11 +63,14 @@ static bool take_budget(struct retry *r)
     return true;
 }
 
-static void pay_back(struct retry *r)
+/* A success gives back what its repeats took, and a tenth of one: a store that refuses many but
+ * answers in the end is asked at the pace that it wants. */
+static void pay_back(const struct attempt *a)
 {
+    struct retry *r = a->retry;
+    uint32_t most = r->policy.budget * REPEAT_COST, back = (a->tries - 1) * REPEAT_COST + 1;
     LOCK_SCOPE(&r->lock);
-    if (r->budget < r->policy.budget * REPEAT_COST)
-        r->budget++;
+    r->budget = back < most - r->budget ? r->budget + back : most;
 }
 
 /* Full jitter: anything up to the bound, so that many who failed together do not come back
@@ -117,7 +120,7 @@ static bool again(struct attempt *a, struct err *why)
 static bool end(struct attempt *a, bool good, const struct err *why, struct err *err)
 {
     if (good)
-        pay_back(a->retry);
+        pay_back(a);
     else if (err != NULL)
         *err = *why;
     return good;

@@ -2,9 +2,9 @@
  * Trying again, as a wrapper of any store. What failed with ERR_TRANSIENT is repeated after a
  * pause: exponential, with full jitter (a random time up to the bound), never shorter than what the
  * store asked for (err.retry_after_ms), until the call's deadline. A budget shared by all calls
- * keeps many callers from hammering a store that is down: each repeat costs, each success pays a
- * little back, and when it is empty a call fails at its first failure (Brooker, "Exponential
- * backoff and jitter" and the retry quota of the AWS SDKs).
+ * keeps many callers from hammering a store that is down: each repeat costs, a success gives back
+ * what its own took and a little more, and when it is empty a call fails at its first failure
+ * (Brooker, "Exponential backoff and jitter" and the retry quota of the AWS SDKs).
  *
  * A put that got no answer may have happened, so it is looked at before it is repeated or called
  * taken: our own bytes under that key are success, other bytes ERR_EXISTS, nothing means put again.
@@ -19,7 +19,7 @@ struct retry_policy {
     uint32_t pause_ms;     /* bound of the first pause, doubled for each that follows */
     uint32_t pause_max_ms; /* Retry-After may ask for more */
     uint32_t deadline_ms;  /* from the call's start; a pause that would pass it is not begun */
-    uint32_t budget;       /* repeats in hand at most; a success gives back a tenth of one */
+    uint32_t budget;       /* repeats in hand at most */
     /* Waits, or returns false at once when cancelled; NULL: really waits. */
     bool (*pause)(void *context, uint32_t ms);
     void *context;

@@ -215,6 +215,21 @@ static void an_empty_budget_fails_at_once_and_ten_successes_pay_for_one_repeat(v
     }
 }
 
+static void a_call_that_succeeds_gives_back_what_its_repeats_took(void **state)
+{
+    RETRY_RIG;
+    memory_bucket_set(r.bucket, "a", span_of_text("x"));
+    struct retry_policy policy = retry_rig_policy(&r);
+    policy.budget = 2;
+    retry_rig_open_bucket(&r, &policy);
+    for (unsigned i = 0; i < 20; i++) {
+        retry_rig_restart(&r);
+        r.script[0] = r.script[1] = MEMORY_FAIL;
+        check_ok(ask_size(&r, &err), err);
+        assert_int_equal(r.call_count, 3);
+    }
+}
+
 static void no_more_is_saved_up_than_the_budget(void **state)
 {
     RETRY_RIG;
@@ -299,6 +314,7 @@ int main(void)
         cmocka_unit_test(only_what_may_pass_is_tried_again),
         cmocka_unit_test(every_call_is_tried_again),
         cmocka_unit_test(an_empty_budget_fails_at_once_and_ten_successes_pay_for_one_repeat),
+        cmocka_unit_test(a_call_that_succeeds_gives_back_what_its_repeats_took),
         cmocka_unit_test(no_more_is_saved_up_than_the_budget),
         cmocka_unit_test(a_cancelled_pause_ends_the_call_as_cancelled),
         cmocka_unit_test(a_pause_in_real_time_is_woken_by_cancelling),
