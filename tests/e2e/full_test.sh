@@ -15,8 +15,10 @@ small() { # FOLDER SIZE: an ext4 file system there
     mkfs.ext4 -q -m 0 -N 512 -O ^has_journal "$TMP/${1//\//-}.ext4"
     mount -o loop "$TMP/${1//\//-}.ext4" "$TMP/$1"
 }
-fill() { # FOLDER: not one block is left
-    fallocate -l $(($(df --output=avail -k "$TMP/$1" | tail -1) - 64))K "$TMP/$1/filler"
+fill() { # FOLDER: not one block is left. Others may take what is there meanwhile
+    local left
+    left=$(df --output=avail -k "$TMP/$1" | tail -1)
+    [ "$left" -le 64 ] || fallocate -l $((left - 64))K "$TMP/$1/filler" || true
     dd if=/dev/zero of="$TMP/$1/filler" bs=4k oflag=append conv=notrunc status=none 2>/dev/null || true
     sync -f "$TMP/$1"
     dd if=/dev/zero of="$TMP/$1/filler" bs=512 oflag=append conv=notrunc status=none 2>/dev/null || true
