@@ -111,18 +111,18 @@ static bool check_needed(struct vm *vm, struct err *err)
     struct host_config me;
     if (option_given(vm->call->options, "force") || s->role == ROLE_ENABLING)
         return true;
-    const char *not = "the vault is not purged (--force does it)";
+    const char *refused = "the vault is not purged (--force does it)";
     if (!host_config_load(vm->call->world, vm->call->paths, &me, err) ||
         !read_document(vm, &p, err))
-        return err_wrap(err, "%s", not );
+        return err_wrap(err, "%s", refused);
     if (p == NULL)
         return true;
     if (!states_check(STATES_DISABLE, s->name, p->state,
                       (struct states_facts){.drills = p->test_count > 0}, err))
-        return err_wrap(err, "%s", not );
+        return err_wrap(err, "%s", refused);
     if (p->successor.target[0] != '\0')
         return err_set(err, ERR_BUSY,
-                       "%s: %s is protected by way of %s now, and comes back by this one", not,
+                       "%s: %s is protected by way of %s now, and comes back by this one", refused,
                        s->name, p->successor.target);
     return runs_here(s, p, me.name) ||
            err_set(err, ERR_BUSY,

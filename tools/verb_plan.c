@@ -145,11 +145,22 @@ static struct job *drill_job(const struct doclog_vault *vault, uint64_t since_ms
         return NULL;
     for (size_t i = 0; i < ids.count; i++) {
         struct job *j AUTO_JOB = NULL;
-        if (job_load(vault, ids.ids[i], &j, &unused) && j->posted_ms >= since_ms &&
-            strcmp(j->verb, "test-failover") == 0)
+        if (!job_load(vault, ids.ids[i], &j, &unused))
+            continue;
+        if (j->posted_ms < since_ms)
+            break; /* and so are those behind it */
+        if (strcmp(j->verb, "test-failover") == 0)
             return TAKE(j);
     }
     return NULL;
+}
+
+/* Not finished, and somebody is at work on it, or may take it. */
+static bool goes_on(const struct verb_call *call, const struct job *j)
+{
+    const char *state = job_state(j, call->world->ops->realtime_ns(call->world) / 1000000);
+    return strcmp(state, "waiting") == 0 ||
+           (strcmp(state, "running") == 0 && !job_claimable(j, false));
 }
 
 /* Its job says so: the document has a drill from its beginning. One that another host is at work on
@@ -157,18 +168,17 @@ static struct job *drill_job(const struct doclog_vault *vault, uint64_t since_ms
 static bool drill_done(const struct verb_call *call, const struct doclog_vault *vault,
                        uint64_t since_ms)
 {
-    for (;;) {
-        struct job *j AUTO_JOB = drill_job(vault, since_ms);
-        uint64_t now_ms = call->world->ops->realtime_ns(call->world) / 1000000;
-        if (j == NULL || j->finished)
-            return j != NULL && j->result.kind == ERR_OK;
-        const char *state = job_state(j, now_ms);
-        bool goes_on = strcmp(state, "waiting") == 0 ||
-                       (strcmp(state, "running") == 0 && !job_claimable(j, false));
-        if (!goes_on)
-            return false;
+    struct job *j AUTO_JOB = drill_job(vault, since_ms);
+    struct err unused = ERR_NONE;
+    while (j != NULL && goes_on(call, j)) {
+        struct job *now = NULL;
         nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+        if (!job_load(vault, j->id, &now, &unused))
+            return false;
+        job_release(&j);
+        j = now;
     }
+    return j != NULL && j->finished && j->result.kind == ERR_OK;
 }
 
 /* Whether a VM's vault shows that a verb whose process was lost from sight came to its end. Not so,

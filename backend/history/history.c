@@ -341,7 +341,7 @@ static bool read_ahead(struct history *h, struct err *err)
         bool answered = parallel_each(count, PARALLEL_THREADS_MAX, ahead_load, &a, err);
         for (size_t i = 0; i < count; i++) {
             if (!a.there[i])
-                return answered;
+                return answered || err_wrap(err, "reading the history of %s", h->vm);
             if (!record_take(h, buf_span(&a.records[i]), err))
                 return false;
         }

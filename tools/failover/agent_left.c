@@ -65,13 +65,13 @@ static bool settle(struct agent *a, struct agent_vm *v, const struct doclog_vaul
         v->next_fence_ns = 0; /* whoever waits there has waited long enough */
         return true;
     }
-    *over = p->state != PROTECTION_NONE && p->state != PROTECTION_TEST_RUNNING;
-    if (*over)
-        return true;
-    *over = finish(a, v, left, err);
-    if (*over)
+    bool is_protected = p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING;
+    if (is_protected && !finish(a, v, left, err))
+        return false;
+    if (is_protected)
         log_info("%s: job %s: reprotect is done, by another process", v->name, v->left.job);
-    return *over;
+    *over = true;
+    return true;
 }
 
 void agent_settle_left(struct agent *a, struct agent_vm *v)

@@ -119,13 +119,21 @@ bool child_ended(pid_t pid, char *how, size_t how_size)
     return true;
 }
 
+/* Ours was waited for just now, or another's, of which we hear nothing, is not there. */
+static bool is_gone(pid_t pid)
+{
+    uint64_t start;
+    pid_t ended = waitpid(pid, NULL, WNOHANG);
+    return ended > 0 || (ended < 0 && !process_start_time((uint64_t)pid, &start));
+}
+
 void child_stop(pid_t pid, uint64_t patience_ms)
 {
     if (pid <= 0)
         return;
     kill(pid, SIGTERM);
     for (uint64_t waited = 0; waited < patience_ms; waited += LOOK_MS) {
-        if (child_ended(pid, NULL, 0))
+        if (is_gone(pid))
             return;
         nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000l}, NULL);
     }

@@ -30,8 +30,8 @@ bool child_start_program(const struct child_program *p, pid_t *out, struct err *
 bool process_start_time(uint64_t pid, uint64_t *out);
 /* Whether it has ended, and how, in words. False for pid 0 or less. `how` may be NULL. */
 bool child_ended(pid_t pid, char *how, size_t how_size);
-/* SIGTERM, and after `patience_ms` SIGKILL; returns when it has ended. Nothing for pid 0 or less.
- */
+/* SIGTERM, and after `patience_ms` SIGKILL; returns when it has ended, but for another's child,
+ * which is not waited for behind SIGKILL. Nothing for pid 0 or less. */
 void child_stop(pid_t pid, uint64_t patience_ms);
 
 #endif

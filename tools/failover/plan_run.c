@@ -225,13 +225,8 @@ static bool end_late(struct go *g, struct plan_row *row)
 {
     pid_t pid = (pid_t)row->pid;
     kill(-pid, SIGTERM);
-    for (uint64_t waited_ms = 0; waited_ms < KILL_MS; waited_ms += LOOK_MS) {
-        if (child_ended(pid, NULL, 0) && !is_alive(row)) /* of an orphan we hear nothing */
-            break;
-        pause_a_little();
-    }
-    kill(-pid, SIGKILL);
     child_stop(pid, KILL_MS);
+    kill(-pid, SIGKILL);
     return end_row(g, row, false, "it did not end in time");
 }
 
