@@ -15,6 +15,7 @@ b exec "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 &
 reprotect=$!
 PIDS+=("$reprotect")
 waits() { grep -q '^protect:' "$TMP/reprotect.out"; }
+asked_waits() { grep -q '^protect:' "$TMP/asked.out"; }
 wait_for 30 waits
 kill -KILL "$reprotect"
 [ "$(state B)" = reprotecting ] || fail "state $(state B)"
@@ -33,13 +34,13 @@ A commit web >/dev/null
 kill "$agent_b"
 wait "$agent_b" || true
 agent b --no-process
-B reprotect web >"$TMP/reprotect.out" 2>&1 & asked=$!
-wait_for 30 waits
+B reprotect web >"$TMP/asked.out" 2>&1 & asked=$!
+wait_for 30 asked_waits
 kill -KILL $(pgrep -P "$agent_a" -f 'farshore run-job web')
 [ "$(state A)" = reprotecting ] || fail "state $(state A)"
 kill "$agent_b"
 wait "$agent_b" || true
 agent b
-wait "$asked" || fail "exit $?: $(cat "$TMP/reprotect.out")"
+wait "$asked" || fail "exit $?: $(cat "$TMP/asked.out")"
 [ "$(state A)" = none ] || fail "state $(state A)"
 stop_counter a web
