@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Preloaded into farshore (LD_PRELOAD), it spoils file I/O as the files of the folder $FAULTY_IO
- * say. Each is named for a call (pread, pwrite, fdatasync, fallocate, link, unlink) and holds one
- * line, ACTION COUNT OFFSET PATH. It concerns calls on files whose path begins with PATH (of link,
+ * say. Each is named for a call (pread, pwrite, fdatasync, fsync, fallocate, link, unlink) and holds
+ * one line, ACTION COUNT OFFSET PATH. It concerns calls on files whose path begins with PATH (of link,
  * the new name) that touch the byte OFFSET (-1: any). COUNT 0: each of them, while the rule is
  * there; COUNT n: the nth from now, and with it the rule goes. What then happens, by ACTION:
  *   eio          the call fails
@@ -164,6 +164,11 @@ ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
 int fdatasync(int fd)
 {
     return (int)spoiled(verdict_on_fd("fdatasync", fd, 0, 0), SYS_fdatasync, fd, 0, 0, 0);
+}
+
+int fsync(int fd)
+{
+    return (int)spoiled(verdict_on_fd("fsync", fd, 0, 0), SYS_fsync, fd, 0, 0, 0);
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t length)

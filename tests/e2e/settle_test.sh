@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A reprotect whose process dies while it waits for the first point: its host's agent settles it.
+# A reprotect whose process dies while it waits for the first point, and the seed of one whose process
+# dies behind its last deed: their hosts' agents settle them.
 . "$(dirname "$0")/lib.sh" "$@"
 
 counting_web 16M
@@ -43,4 +44,17 @@ wait "$agent_b" || true
 agent b
 wait "$asked" || fail "exit $?: $(cat "$TMP/asked.out")"
 [ "$(state A)" = none ] || fail "state $(state A)"
-stop_counter a web
+
+say "the process of the seed dies when its host has turned to the other vault: nobody waits for it"
+B failover web --planned >/dev/null
+B commit web >/dev/null
+kill "$agent_a"
+wait "$agent_a" || true
+mkdir -p "$TMP/faulty"
+spoil fsync kill 1 -1 "$TMP/a/config/vms"
+FAULTY_IO=$TMP/faulty LD_PRELOAD=$(dirname "$FARSHORE")/tests/libfaulty_io.so agent a
+B reprotect web >/dev/null
+[ ! -e "$TMP/faulty/fsync" ] || fail "the seed was not killed"
+grep -q 'seed is done, though its process ended' "$TMP/agent-a.log" || fail "it was not settled"
+[ "$(state B)" = none ] || fail "state $(state B)"
+stop_counter b web

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  * A reprotect turns the VM to another vault and waits there for the first point; its job is in the
- * vault that it has left, where nobody looks any more. When its process has died meanwhile, a job
- * of this host's own goes on in the new vault, and here the old one gets its result: somebody may
- * wait for it. */
+ * vault that it has left, where nobody looks any more. So is the job of its seed, whose last deed is
+ * that turn on the old source. When the process of such a job has died, here it gets its result:
+ * somebody may wait for it. A reprotect goes on in the new vault first, as a job of this host's own. */
 #include "common/log.h"
 #include "tools/failover/agent_internal.h"
 #include "tools/failover/handlers.h"
@@ -16,7 +16,7 @@ void agent_forget_left(struct agent_vm *v)
     v->left = (struct agent_left){.vm = VM_NONE};
 }
 
-/* The reprotect of this host that has no result yet; NULL: none. */
+/* The job of this host behind the turn that has no result yet; NULL: none. */
 static const char *unfinished(const struct agent *a, const struct agent_vm *v)
 {
     const struct doclog_vault vault = vm_vault(&v->vm);
@@ -24,7 +24,8 @@ static const char *unfinished(const struct agent *a, const struct agent_vm *v)
         struct job *j AUTO_JOB = NULL;
         struct err unused = ERR_NONE;
         if (!v->jobs[i].settled && job_load(&vault, v->jobs[i].id, &j, &unused) && !j->finished &&
-            strcmp(j->verb, "reprotect") == 0 && strcmp(j->host, a->config.host) == 0)
+            (strcmp(j->verb, "reprotect") == 0 || strcmp(j->verb, "seed") == 0) &&
+            strcmp(j->host, a->config.host) == 0)
             return v->jobs[i].id;
     }
     return NULL;
@@ -42,23 +43,25 @@ void agent_leave(struct agent *a, struct agent_vm *v)
     agent_vm_shut(v);
 }
 
-static bool finish(const struct agent *a, const struct agent_vm *v,
-                   const struct doclog_vault *vault, struct err *err)
+static bool finish(const struct agent *a, const struct agent_vm *v, const char *verb,
+                   const cJSON *values, struct err *err)
 {
-    const struct settings *s = &v->vm.settings;
+    const struct doclog_vault left = vm_vault(&v->left.vm);
     struct job_run *run AUTO_JOB_RUN = NULL;
-    cJSON *values AUTO_JSON = NULL;
-    return reprotect_result(&s->stores[0], s->generation, &values, err) &&
-           job_claim(vault, v->left.job, a->config.host, false, &run, err) &&
-           job_finish(run, NULL, values, err);
+    if (!job_claim(&left, v->left.job, a->config.host, false, &run, err) ||
+        !job_finish(run, NULL, values, err))
+        return false;
+    log_info("%s: job %s: %s is done, though its process ended", v->name, v->left.job, verb);
+    return true;
 }
 
-/* Its process is dead. *over: it has its result, and nothing is left to do. */
-static bool settle(struct agent *a, struct agent_vm *v, const struct doclog_vault *left, bool *over,
-                   struct err *err)
+/* *over: it needs no result from here any more. */
+static bool finish_reprotect(struct agent *a, struct agent_vm *v, bool *over, struct err *err)
 {
+    const struct settings *s = &v->vm.settings;
     const struct doclog_vault vault = vm_vault(&v->vm);
     struct protection *p AUTO_PROTECTION = NULL;
+    cJSON *values AUTO_JSON = NULL;
     if (!protection_load(&vault, &p, err))
         return false;
     if (agent_waits_for_point(v, p)) {
@@ -66,12 +69,21 @@ static bool settle(struct agent *a, struct agent_vm *v, const struct doclog_vaul
         return true;
     }
     bool is_protected = p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING;
-    if (is_protected && !finish(a, v, left, err))
+    if (is_protected && (!reprotect_result(&s->stores[0], s->generation, &values, err) ||
+                         !finish(a, v, "reprotect", values, err)))
         return false;
-    if (is_protected)
-        log_info("%s: job %s: reprotect is done, by another process", v->name, v->left.job);
     *over = true;
     return true;
+}
+
+/* Its process is dead. */
+static bool settle(struct agent *a, struct agent_vm *v, const char *verb, bool *over,
+                   struct err *err)
+{
+    if (strcmp(verb, "reprotect") == 0)
+        return finish_reprotect(a, v, over, err);
+    *over = finish(a, v, verb, NULL, err);
+    return *over;
 }
 
 void agent_settle_left(struct agent *a, struct agent_vm *v)
@@ -83,7 +95,7 @@ void agent_settle_left(struct agent *a, struct agent_vm *v)
         return;
     const struct doclog_vault left = vm_vault(&v->left.vm);
     bool good = job_load(&left, v->left.job, &j, &err) &&
-                (j->finished || !job_claimable(j, false) || settle(a, v, &left, &over, &err));
+                (j->finished || !job_claimable(j, false) || settle(a, v, j->verb, &over, &err));
     if (over || (good && j->finished) || err.kind == ERR_NOT_FOUND)
         agent_forget_left(v);
     else if (!good) /* the store may be lost with the host that was failed over from */

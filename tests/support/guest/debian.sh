@@ -1,18 +1,25 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # debian.sh FOLDER: a real Debian as the tests' guest, for the long set: FOLDER/root.img, an ext4
-# root with systemd in which counter.c runs as a service on a file; FOLDER/vmlinuz and
-# FOLDER/initrd.img, its own, for domain.sh with FARSHORE_GUEST=FOLDER. Made once, by debootstrap
-# from the host's mirror. Needs the counter of make.sh: FOLDER of that as the second argument.
+# root with systemd in which counter.c runs as a service on a file, and which has what farshore and its
+# end-to-end tests need; FOLDER/vmlinuz and FOLDER/initrd.img, its own, for domain.sh with
+# FARSHORE_GUEST=FOLDER. Made once, by debootstrap from the host's mirror. Needs the counter of
+# make.sh: FOLDER of that as the second argument.
 set -euo pipefail
 FOLDER=$1 COUNTER=$2/counter
-[ ! -e "$FOLDER/root.img" ] || exit 0
+PACKAGES=(
+    linux-image-cloud-amd64 systemd-sysv
+    libcurl4 libcjson1 libxml2 libvirt0 libfuse3-3 fuse3 procps jq fio xxd gcc libc6-dev xfsprogs
+)
+exec 9>"$FOLDER.lock" # another run may be at it
+flock 9
+[ ! "$FOLDER/root.img" -nt "$0" ] || exit 0
 NEW=$FOLDER.new
 rm -rf --one-file-system "$NEW"
 mkdir -p "$NEW"
 trap 'rm -rf --one-file-system "$NEW"' EXIT
 ROOT=$NEW/root
-debootstrap --variant=minbase --include=linux-image-cloud-amd64,systemd-sysv \
+debootstrap --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" \
     "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
     { tail -20 "$NEW/log" >&2; exit 1; }
 { findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount
