@@ -20,6 +20,8 @@
 #              call there; the seed is printed, SEED repeats it
 #   points     the main job under the oracle, three times over
 #   debian     a drill of a guest with a real Debian root, the source going on
+#   kernel     a host short of memory and the kill tests in a machine with Debian's own kernel, which has
+#              no FUSE_NOTIFY_RESEND, and where root has every capability (tests/servers/in_debian.sh)
 #   swift      OpenStack Swift, which has no conditional writes, is refused
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -110,6 +112,10 @@ row_debian() {
     packages_install debootstrap &&
         bash tests/servers/libvirt.sh "a b" bash tests/servers/debian_guest.sh "$PWD" "$PWD/build/farshore"
 }
+row_kernel() {
+    packages_install debootstrap &&
+        bash tests/servers/in_debian.sh "$PWD" "$PWD/build/farshore" short_memory mount_kill local_faults kill_steps
+}
 row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&
         bash tests/servers/with.sh swift bash tests/servers/refused.sh "$PWD" "$PWD/build/farshore"
@@ -150,7 +156,7 @@ if [ $# -gt 0 ]; then
 fi
 named=no failed=0
 run_rows overload points debian swift & waiting=($!)
-run_rows verbs fencing kills & waiting+=($!)
+run_rows verbs fencing kills kernel & waiting+=($!)
 renice -n 10 $$ >/dev/null # not those that wait
 run_rows fuzz simulator thinning failn mutate || failed=1
 for rows in "${waiting[@]}"; do wait "$rows" || failed=1; done

@@ -249,8 +249,10 @@ void process_harden(bool warn)
 {
     spare_from_oom_killer(warn);
     if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) < 0 && warn)
-        log_warning("cannot be made an I/O flusher: %m; a loop device over the mount may hang when "
-                    "memory is short");
+        log_warning(
+            "cannot be made an I/O flusher: %m; without CAP_SYS_RESOURCE a loop device over "
+            "the mount may hang when its control group is short of memory: keep what "
+            "writes there in another group");
     if (!lock_memory() && warn)
         log_warning("cannot lock memory; raise LimitMEMLOCK, or a loop device over the mount "
                     "may hang when memory is short");

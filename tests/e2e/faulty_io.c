@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * Preloaded into farshore (LD_PRELOAD), it spoils file I/O as the files of the folder $FAULTY_IO
- * say. Each is named for a call (pread, pwrite, fdatasync, fsync, fallocate, link, unlink) and holds
- * one line, ACTION COUNT OFFSET PATH. It concerns calls on files whose path begins with PATH (of link,
- * the new name) that touch the byte OFFSET (-1: any). COUNT 0: each of them, while the rule is
- * there; COUNT n: the nth from now, and with it the rule goes. What then happens, by ACTION:
+ * say. Each is named for a call (pread, pwrite, fdatasync, fsync, fallocate, link, unlink) and
+ * holds one line, ACTION COUNT OFFSET PATH. It concerns calls on files whose path begins with PATH
+ * (of link, the new name) that touch the byte OFFSET (-1: any). COUNT 0: each of them, while the
+ * rule is there; COUNT n: the nth from now, and with it the rule goes. What happens, by ACTION:
  *   eio          the call fails
  *   slow         it takes 20 ms longer
  *   hold         it waits until the file `held`, which it makes, is gone again

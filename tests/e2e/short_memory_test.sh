@@ -4,7 +4,7 @@
 # memory of a control group that mount and writers share. No deadlock, and the load finishes; keeper
 # and worker are locked in memory and spared. Without CAP_SYS_RESOURCE they cannot be spared, as the
 # mount warns, and then the group holds the writers alone: in it the worker was seen to wait in the
-# kernel for memory that only its own answer frees.
+# kernel for memory that only its own answer frees. Row `kernel` of tools/long.sh has the right.
 . "$(dirname "$0")/lib.sh" "$@"
 command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 : "${STRESS_SECONDS:=40}"

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  * A reprotect turns the VM to another vault and waits there for the first point; its job is in the
- * vault that it has left, where nobody looks any more. So is the job of its seed, whose last deed is
- * that turn on the old source. When the process of such a job has died, here it gets its result:
- * somebody may wait for it. A reprotect goes on in the new vault first, as a job of this host's own. */
+ * vault that it has left, where nobody looks any more. So is the job of its seed, whose last deed
+ * is that turn on the old source. When the process of such a job has died, here it gets its result:
+ * somebody may wait for it. A reprotect goes on in the new vault first, as a job of this host's
+ * own. */
 #include "common/log.h"
 #include "tools/failover/agent_internal.h"
 #include "tools/failover/handlers.h"
