@@ -114,7 +114,8 @@ row_debian() {
 }
 row_kernel() {
     packages_install debootstrap &&
-        bash tests/servers/in_debian.sh "$PWD" "$PWD/build/farshore" short_memory mount_kill local_faults kill_steps
+        bash tests/servers/in_debian.sh "$PWD" "$PWD/build/farshore" short_memory \
+            "LOAD_RATE=512k LOAD_THREADS=1 mount_kill" local_faults kill_steps
 }
 row_swift() {
     packages_install "${LONG_PACKAGES[@]}" &&
