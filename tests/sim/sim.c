@@ -185,6 +185,9 @@ static void choose(struct sim *s)
     s->disk_bytes[0] =
         large ? (1u << 20) + 3072 : BLOCK_BYTES * (1 + sim_below(s, 40)) + 512 * sim_below(s, 8);
     s->disk_bytes[1] = large ? 2u << 20 : BLOCK_BYTES * (1 + sim_below(s, 20));
+    bool grows = sim_chance(s, 40);
+    for (size_t i = 0; i < SIM_DISKS; i++)
+        s->most_bytes[i] = s->disk_bytes[i] + (grows ? 512 * sim_below(s, large ? 2048 : 320) : 0);
     s->steps = 40 + (unsigned)sim_below(s, sim_chance(s, 10) ? 600 : 110);
     s->copies = sim_chance(s, 40);
     s->claims = sim_chance(s, 40);
@@ -214,7 +217,7 @@ static void begin(struct sim *s)
     s->staging_store = sim_store(s->staging, &s->user);
     s->clean_cache = memory_store_open(s->cache);
     s->clean_target = memory_store_open(s->target);
-    s->memory_bytes = source_memory_bytes(s->disk_bytes, SIM_DISKS);
+    s->memory_bytes = source_memory_bytes(s->most_bytes, SIM_DISKS);
     must_ok(s, keys_from_vm_key(key, &s->keys, &err), err);
     struct vault vault = {.encrypted = true, .disk_count = SIM_DISKS, .store_count = 1};
     memcpy(vault.vm, s->vm_id, sizeof vault.vm);

@@ -6,7 +6,7 @@
  *   are shipped and applied; processors, shippers and claims run in between of each other, at any
  *   store call;
  *   workers are killed, at any call of theirs, and adopted or not; the power is cut, with any part
- *   of what was not synced; disks are written while they are not mounted; hosts are copied while
+ *   of what was not synced; disks grow, and are written while not mounted; hosts are copied while
  *   they run, with or without their memory, so that two writers have one state;
  *   stores fail, lose replies, serve flipped bits, list late; clocks jump;
  *   points are thinned, runs merged, frames moved and objects removed;
@@ -27,7 +27,7 @@
 /* What happened, to be added up: a simulation in which nothing happens shows nothing. */
 struct sim_result {
     uint64_t histories, steps, points, kills, torn, power_cuts, behind, faults, nested, passes,
-        abandoned, copies, fenced, claims, repeats, tails, seeds, overlays, thinned, removed,
+        abandoned, grown, copies, fenced, claims, repeats, tails, seeds, overlays, thinned, removed,
         compacted;
 };
 

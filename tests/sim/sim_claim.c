@@ -120,13 +120,23 @@ static void write_seed(struct sim *s, struct host *h)
     s->sum->seeds++;
 }
 
-/* Its disks at the point, or as they are; its state as the vault has it. */
+/* Its disks at the point, or as they are; its state as the vault has it. Where they have another
+ * size nothing of what the host had is used. */
 static void take_over(struct sim *s, struct host *h, struct history *history,
                       const struct history_point *p)
 {
     struct err err = ERR_NONE;
-    bool seeded = sim_chance(s, 33);
-    bool at_point = sim_chance(s, 67); /* else with its old disk, as after a cancel */
+    uint64_t bytes[SIM_DISKS];
+    oracle_sizes(history, p, bytes);
+    bool same_size = memcmp(bytes, h->bytes, sizeof bytes) == 0;
+    bool seeded = same_size && sim_chance(s, 33);
+    /* Else with its old disk, as after a cancel. */
+    bool at_point = !same_size || sim_chance(s, 67);
+    if (!same_size) {
+        host_make(s, h);
+        h->busy = true;
+        memcpy(h->bytes, bytes, sizeof bytes);
+    }
     if (seeded)
         write_seed(s, h);
     if (at_point) {

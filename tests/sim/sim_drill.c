@@ -19,6 +19,7 @@ struct drill {
     struct view *view;
     struct overlay_point point;
     struct overlay *overlays[SIM_DISKS];
+    uint64_t bytes[SIM_DISKS];
     uint8_t *model[SIM_DISKS];
     bool unsynced[SIM_DISKS][SIM_BLOCKS_MAX];
 };
@@ -56,7 +57,8 @@ static void drill_begin(struct sim *s)
     struct view_config config = {
         .history = h, .keys = s->keys, .targets = &d->target, .target_count = 1, .cache = d->cache};
     for (size_t i = 0; i < SIM_DISKS; i++)
-        d->model[i] = sim_memory(s->disk_bytes[i]);
+        d->model[i] = sim_memory(s->most_bytes[i]);
+    oracle_sizes(h, &p, d->bytes);
     oracle_check(s, h, &p, d->model);
     must_ok(s, view_open(&config, &p, &d->view, &err), err);
     open_overlays(s, d);
@@ -149,9 +151,9 @@ static void drill_dies(struct sim *s, struct drill *d)
         fake_world_power_cut(d->world, sim_next(s));
     open_overlays(s, d);
     for (size_t i = 0; i < SIM_DISKS; i++) {
-        uint8_t *now = sim_memory(s->disk_bytes[i]);
-        take_stock(s, d, i, 0, now, s->disk_bytes[i]);
-        for (uint64_t at = 0; at < s->disk_bytes[i]; at++)
+        uint8_t *now = sim_memory(d->bytes[i]);
+        take_stock(s, d, i, 0, now, d->bytes[i]);
+        for (uint64_t at = 0; at < d->bytes[i]; at++)
             must(s, d->unsynced[i][at / BLOCK_BYTES] || now[at] == d->model[i][at]);
         free(d->model[i]);
         d->model[i] = now;
@@ -166,9 +168,9 @@ static void act(struct sim *s, struct drill *d)
     struct err err = ERR_NONE;
     d->user.dead = false;
     size_t disk = sim_below(s, SIM_DISKS);
-    uint64_t offset = sim_below(s, s->disk_bytes[disk]), length = 1 + sim_below(s, 9000);
-    if (length > s->disk_bytes[disk] - offset)
-        length = s->disk_bytes[disk] - offset;
+    uint64_t offset = sim_below(s, d->bytes[disk]), length = 1 + sim_below(s, 9000);
+    if (length > d->bytes[disk] - offset)
+        length = d->bytes[disk] - offset;
     switch (sim_below(s, 8)) {
     case 0:
         drill_dies(s, d);

@@ -25,8 +25,9 @@ void host_make(struct sim *s, struct host *h)
     h->fresh = true;
     h->identity = s->identities++;
     must(s, s->identities <= 64);
+    memcpy(h->bytes, s->disk_bytes, sizeof h->bytes);
     for (size_t i = 0; i < SIM_DISKS; i++)
-        h->model[i] = sim_memory(s->disk_bytes[i]);
+        h->model[i] = sim_memory(s->most_bytes[i]);
     static const char *const folders[] = {"/disks", SIM_STATE, SIM_SCRATCH};
     for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
         must_ok(s, dir_make(h->world, folders[i], 0700, &err), err);
@@ -57,8 +58,8 @@ void host_write_disks(struct sim *s, struct host *h)
     for (size_t i = 0; i < SIM_DISKS; i++) {
         struct world_file *f AUTO_FILE = NULL;
         must_ok(s, file_open(h->world, disk_paths[i], O_RDWR | O_CREAT, 0600, &f, &err), err);
-        must(s, h->world->ops->truncate(f, s->disk_bytes[i]) == 0);
-        must_ok(s, file_write(f, span_of(h->model[i], s->disk_bytes[i]), 0, &err), err);
+        must(s, h->world->ops->truncate(f, h->bytes[i]) == 0);
+        must_ok(s, file_write(f, span_of(h->model[i], h->bytes[i]), 0, &err), err);
         must_ok(s, file_sync(f, &err), err);
     }
     must(s, h->world->ops->sync_dir(h->world, "/disks") == 0);
@@ -73,7 +74,7 @@ void host_mount(struct sim *s, struct host *h)
         disks[i] = (struct source_disk_config){.name = sim_disk_names[i],
                                                .path = disk_paths[i],
                                                .number = i,
-                                               .size_bytes = s->disk_bytes[i]};
+                                               .size_bytes = h->bytes[i]};
     struct source_config source = {.world = h->world,
                                    .state_folder = SIM_STATE,
                                    .disks = disks,
@@ -134,10 +135,10 @@ struct range {
     uint64_t offset, length;
 };
 
-static struct range pick_range(struct sim *s)
+static struct range pick_range(struct sim *s, const struct host *h)
 {
     struct range r = {.disk = sim_below(s, SIM_DISKS)};
-    uint64_t size = s->disk_bytes[r.disk];
+    uint64_t size = h->bytes[r.disk];
     r.length = 1 + sim_below(s, sim_chance(s, 20) ? 100000 : 9000);
     r.offset = sim_below(s, size);
     if (sim_chance(s, 40)) { /* a hot corner, and whole blocks */
@@ -183,7 +184,7 @@ static bool put_range(struct host *h, struct range r, bool zeros, struct err *er
 void host_write(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
-    struct range r = pick_range(s);
+    struct range r = pick_range(s, h);
     sim_doing(s, "writing");
     note_unsynced(h, r);
     must_ok(s, put_range(h, r, fill(s, h, r), &err), err);
@@ -202,7 +203,7 @@ static void read_disk(struct sim *s, struct host *h, size_t disk, uint64_t offse
 static void torn_write(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
-    struct range r = pick_range(s);
+    struct range r = pick_range(s, h);
     sim_doing(s, "dying in a write");
     s->sum->torn++;
     note_unsynced(h, r);
@@ -221,7 +222,7 @@ static void guest_read(struct sim *s, struct host *h)
 {
     static uint8_t got[SIM_BLOCKS_MAX * BLOCK_BYTES];
     struct err err = ERR_NONE;
-    struct range r = pick_range(s);
+    struct range r = pick_range(s, h);
     sim_doing(s, "reading");
     must_ok(s, source_read(h->source, r.disk, r.offset, mspan_of(got, r.length), &err), err);
     must(s, memcmp(got, h->model[r.disk] + r.offset, r.length) == 0);
@@ -299,10 +300,10 @@ static void ask(struct sim *s, struct host *h)
 static void take_stock(struct sim *s, struct host *h)
 {
     for (size_t i = 0; i < SIM_DISKS; i++) {
-        uint8_t *now = sim_memory(s->disk_bytes[i]);
-        read_disk(s, h, i, 0, now, s->disk_bytes[i]);
-        for (uint64_t b = 0; b < blocks_of_bytes(s->disk_bytes[i]); b++) {
-            uint64_t at = b * BLOCK_BYTES, left = s->disk_bytes[i] - at;
+        uint8_t *now = sim_memory(s->most_bytes[i]);
+        read_disk(s, h, i, 0, now, h->bytes[i]);
+        for (uint64_t b = 0; b < blocks_of_bytes(h->bytes[i]); b++) {
+            uint64_t at = b * BLOCK_BYTES, left = h->bytes[i] - at;
             if (!h->unsynced[i][b])
                 must(s, memcmp(now + at, h->model[i] + at,
                                left < BLOCK_BYTES ? left : BLOCK_BYTES) == 0);
@@ -338,7 +339,7 @@ static void write_behind(struct sim *s, struct host *h)
 {
     struct err err = ERR_NONE;
     struct world_file *f AUTO_FILE = NULL;
-    struct range r = pick_range(s);
+    struct range r = pick_range(s, h);
     s->sum->behind++;
     must_ok(s, file_open(h->world, disk_paths[r.disk], O_RDWR, 0, &f, &err), err);
     uint8_t *to = h->model[r.disk] + r.offset;
@@ -373,6 +374,42 @@ static void clean_stop(struct sim *s, struct host *h)
     host_mount(s, h);
 }
 
+/* As farshore disk grow does it: the file, then the settings; then the next worker takes that up.
+ * It may end between the two, and the next one may be the one of a later mount. */
+static void grow(struct sim *s, struct host *h)
+{
+    struct err err = ERR_NONE;
+    struct world_file *f AUTO_FILE = NULL;
+    size_t disk = sim_below(s, SIM_DISKS);
+    uint64_t more = (s->most_bytes[disk] - h->bytes[disk]) / 512;
+    if (more == 0)
+        return;
+    sim_doing(s, "growing a disk");
+    s->sum->grown++;
+    uint64_t bytes = h->bytes[disk] + 512 * (1 + sim_below(s, more));
+    must_ok(s, file_open(h->world, disk_paths[disk], O_RDWR, 0, &f, &err), err);
+    must(s, h->world->ops->truncate(f, bytes) == 0);
+    must_ok(s, file_sync(f, &err), err);
+    if (sim_chance(s, 10))
+        power_cut(s, h);
+    h->bytes[disk] = bytes;
+    switch (sim_below(s, 8)) {
+    case 0:
+        power_cut(s, h);
+        break;
+    case 1:
+        both_die(s, h);
+        break;
+    case 2:
+        clean_stop(s, h);
+        break;
+    default:
+        host_kill(h);
+        host_mount(s, h);
+        break;
+    }
+}
+
 void host_act(struct sim *s, struct host *h)
 {
     static const int64_t jumps_s[] = {-3600, 3600, 10ll * 365 * 86400, -10ll * 365 * 86400};
@@ -401,8 +438,10 @@ void host_act(struct sim *s, struct host *h)
         both_die(s, h);
     else if (dice < 985)
         power_cut(s, h);
-    else if (dice < 995)
+    else if (dice < 990)
         clean_stop(s, h);
+    else if (dice < 995)
+        grow(s, h);
     else
         fake_world_jump(h->world, jumps_s[sim_below(s, 4)] * 1000000000);
 }
@@ -445,8 +484,9 @@ void host_copy(struct sim *s, struct host *from, struct host *to)
     int64_t ahead_ns = (int64_t)(from->world->ops->realtime_ns(from->world) -
                                  to->world->ops->realtime_ns(to->world));
     fake_world_jump(to->world, ahead_ns);
+    memcpy(to->bytes, from->bytes, sizeof to->bytes);
     for (size_t i = 0; i < SIM_DISKS; i++)
-        memcpy(to->model[i], from->model[i], s->disk_bytes[i]);
+        memcpy(to->model[i], from->model[i], s->most_bytes[i]);
     host_write_disks(s, to);
     struct copying c = {.s = s, .from = from->world, .to = to->world};
     must(s, from->world->ops->list_dir(from->world, SIM_STATE, copy_file, &c) == 0);

@@ -33,10 +33,12 @@ struct store_user {
     bool dead;         /* nothing more reaches the store */
 };
 
-/* What the disks held at a cut. */
+/* What the disks held at a cut. Here, in models and whatever is compared with them, what lies
+ * behind a disk's end is zeros, up to the size that it may grow to. */
 struct shot {
     uint64_t generation, point_ms;
     uint64_t writers; /* bit i: identity i made it, or was copied from one that had */
+    uint64_t bytes[SIM_DISKS];
     uint8_t *content[SIM_DISKS];
 };
 
@@ -55,6 +57,7 @@ struct host {
     struct generation generation;
     struct source *source;
     struct shipper *shipper;
+    uint64_t bytes[SIM_DISKS]; /* as its settings say */
     uint8_t *model[SIM_DISKS];
     bool unsynced[SIM_DISKS][SIM_BLOCKS_MAX]; /* written since the last good flush */
 };
@@ -73,7 +76,8 @@ struct sim {
     struct sim_result *sum;
 
     /* from the seed */
-    uint64_t disk_bytes[SIM_DISKS];
+    uint64_t disk_bytes[SIM_DISKS]; /* when it is enabled */
+    uint64_t most_bytes[SIM_DISKS]; /* to which disks grow */
     unsigned steps;
     bool copies, claims; /* hosts are copied; the VM is claimed */
     uint64_t undo_memory_bytes, undo_file_bytes, pass_above_bytes;
@@ -142,6 +146,7 @@ void sim_claim(struct sim *s);
 /* --- sim_oracle.c --- */
 void oracle_shoot(struct sim *s, const struct host *h); /* its shipper has just cut */
 struct history *oracle_history(struct sim *s);
+void oracle_sizes(struct history *h, const struct history_point *p, uint64_t out[SIM_DISKS]);
 /* Reads the point whole, compares it with the cuts that it may be, and gives it to `out` (of
  * SIM_DISKS models) unless that is NULL. Returns the writers that may have made it. */
 uint64_t oracle_check(struct sim *s, struct history *h, const struct history_point *p,

@@ -18,8 +18,9 @@ void oracle_shoot(struct sim *s, const struct host *h)
                           .point_ms = h->shipper->cut_point_ms,
                           .writers = 1ull << h->identity};
     for (size_t i = 0; i < SIM_DISKS; i++) {
-        shot->content[i] = sim_memory(s->disk_bytes[i]);
-        memcpy(shot->content[i], h->model[i], s->disk_bytes[i]);
+        shot->bytes[i] = h->bytes[i];
+        shot->content[i] = sim_memory(s->most_bytes[i]);
+        memcpy(shot->content[i], h->model[i], s->most_bytes[i]);
     }
 }
 
@@ -47,14 +48,15 @@ void oracle_let_go(struct sim *s, const char *name)
 
 /* Two writers may have cut at the same millisecond: the content decides. */
 static uint64_t writers_of(const struct sim *s, const struct history_point *p,
-                           uint8_t *const *content)
+                           const uint64_t *bytes, uint8_t *const *content)
 {
     uint64_t writers = 0;
     for (size_t i = 0; i < s->shot_count; i++) {
         const struct shot *shot = &s->shots[i];
         bool same = shot->generation == p->generation.id && shot->point_ms == p->ms;
         for (size_t d = 0; same && d < SIM_DISKS; d++)
-            same = memcmp(shot->content[d], content[d], s->disk_bytes[d]) == 0;
+            same = shot->bytes[d] == bytes[d] &&
+                   memcmp(shot->content[d], content[d], s->most_bytes[d]) == 0;
         writers |= same ? shot->writers : 0;
     }
     return writers;
@@ -68,6 +70,14 @@ const struct shot *oracle_shot(const struct sim *s, const struct history_point *
     return NULL;
 }
 
+void oracle_sizes(struct history *h, const struct history_point *p, uint64_t out[SIM_DISKS])
+{
+    struct epoch_disk disks[VM_DISKS_MAX];
+    size_t count = history_disks(h, p->index, disks);
+    for (size_t i = 0; i < SIM_DISKS; i++)
+        out[i] = i < count ? disks[i].size_bytes : 0;
+}
+
 uint64_t oracle_check(struct sim *s, struct history *h, const struct history_point *p,
                       uint8_t *const *out)
 {
@@ -75,6 +85,8 @@ uint64_t oracle_check(struct sim *s, struct history *h, const struct history_poi
     struct view_cache *cache = NULL;
     struct view *view = NULL;
     uint8_t *got[SIM_DISKS];
+    uint64_t bytes[SIM_DISKS];
+    oracle_sizes(h, p, bytes);
     must(s, oracle_shot(s, p) != NULL); /* no point without a cut */
     must_ok(s, view_cache_make(1u << 20, &cache, &err), err);
     struct view_config config = {.history = h,
@@ -84,14 +96,15 @@ uint64_t oracle_check(struct sim *s, struct history *h, const struct history_poi
                                  .cache = cache};
     must_ok(s, view_open(&config, p, &view, &err), err);
     for (size_t i = 0; i < SIM_DISKS; i++) {
-        got[i] = sim_memory(s->disk_bytes[i]);
-        must_ok(s, view_read(view, i, 0, mspan_of(got[i], s->disk_bytes[i]), &err), err);
+        got[i] = sim_memory(s->most_bytes[i]);
+        must(s, bytes[i] <= s->most_bytes[i]);
+        must_ok(s, view_read(view, i, 0, mspan_of(got[i], bytes[i]), &err), err);
     }
-    uint64_t writers = writers_of(s, p, got);
+    uint64_t writers = writers_of(s, p, bytes, got);
     must(s, writers != 0); /* the point is what the disks held at its cut */
     for (size_t i = 0; i < SIM_DISKS; i++) {
         if (out != NULL)
-            memcpy(out[i], got[i], s->disk_bytes[i]);
+            memcpy(out[i], got[i], s->most_bytes[i]);
         free(got[i]);
     }
     view_close(&view);
@@ -151,10 +164,13 @@ void oracle_check_all(struct sim *s, const struct host *winner)
     /* Not its shot: another host's, of the same millisecond, may be the one that is found. */
     uint8_t *shown[SIM_DISKS];
     for (size_t i = 0; i < SIM_DISKS; i++)
-        shown[i] = sim_memory(s->disk_bytes[i]);
+        shown[i] = sim_memory(s->most_bytes[i]);
     (void)oracle_check(s, h, &newest, shown);
+    uint64_t bytes[SIM_DISKS];
+    oracle_sizes(h, &newest, bytes);
     for (size_t i = 0; i < SIM_DISKS; i++) {
-        must(s, memcmp(shown[i], winner->model[i], s->disk_bytes[i]) == 0);
+        must(s, bytes[i] == winner->bytes[i]);
+        must(s, memcmp(shown[i], winner->model[i], s->most_bytes[i]) == 0);
         free(shown[i]);
     }
     for (size_t i = 0; i < s->ended_count; i++) {

@@ -28,9 +28,10 @@ static void run_seeds(uint64_t first, uint64_t count)
     printf("%" PRIu64 " histories from seed %" PRIu64 ", %" PRIu64 " steps, %" PRIu64 " of them "
            "in another's store call: %" PRIu64 " points, %" PRIu64 " workers killed, %" PRIu64
            " in a write, %" PRIu64 " power cuts, %" PRIu64 " store faults, %" PRIu64
-           " passes, %" PRIu64 " writes behind a mount's back, %" PRIu64 " drills\n",
+           " passes, %" PRIu64 " writes behind a mount's back, %" PRIu64 " drills, %" PRIu64
+           " disks grown\n",
            n.histories, first, n.steps, n.nested, n.points, n.kills, n.torn, n.power_cuts, n.faults,
-           n.passes, n.behind, n.overlays);
+           n.passes, n.behind, n.overlays, n.grown);
     printf("%" PRIu64 " hosts copied, %" PRIu64 " claims, %" PRIu64 " repeated, %" PRIu64
            " tails, %" PRIu64 " seeds, %" PRIu64 " fenced, %" PRIu64 " points thinned, %" PRIu64
            " objects removed, %" PRIu64 " runs compacted\n",
@@ -41,7 +42,8 @@ static void run_seeds(uint64_t first, uint64_t count)
     /* A simulation in which nothing happens shows nothing. */
     assert_true(n.points > count && n.nested > count && n.kills > count);
     assert_true(n.torn > 0 && n.power_cuts > 0 && n.faults > 0 && n.passes > 0 && n.behind > 0);
-    assert_true(n.copies > 0 && n.claims > 0 && n.repeats > 0 && n.tails > 0 && n.seeds > 0);
+    assert_true(n.grown > 0 && n.copies > 0 && n.claims > 0 && n.repeats > 0 && n.tails > 0 &&
+                n.seeds > 0);
     assert_true(n.fenced > 0 && n.overlays > 0 && n.thinned > 0 && n.removed > 0 &&
                 n.compacted > 0);
 }
