@@ -10,6 +10,7 @@
 #include <fcntl.h>
 
 #define KEYS_AT_ONCE 1024u
+#define PASSES_MAX   8u
 
 static const struct option_spec options[] = {
     {"purge", NULL, false, false, "Delete the vault, what waits in the cache, and the key."},
@@ -34,9 +35,9 @@ static bool take_key(void *context, const char *key, uint64_t bytes)
     return b->count < KEYS_AT_ONCE;
 }
 
-/* `last` goes last: while it is there, the same command can be repeated. */
-static bool remove_all(struct store *s, const char *vm, const char *last, size_t *removed,
-                       struct err *err)
+/* All that a list shows now, but `last`. */
+static bool remove_listed(struct store *s, const char *vm, const char *last, size_t *removed,
+                          struct err *err)
 {
     char prefix[VM_NAME_MAX + 2], after[STORE_KEY_MAX + 1];
     struct batch b = {.keys = NULL};
@@ -59,6 +60,21 @@ static bool remove_all(struct store *s, const char *vm, const char *last, size_t
             ++*removed;
         }
     } while (b.count == KEYS_AT_ONCE);
+    return true;
+}
+
+/* `last` goes last: while it is there, the same command can be repeated. Agents and a processor
+ * that have not found out yet may have put something meanwhile. */
+static bool remove_all(struct store *s, const char *vm, const char *last, size_t *removed,
+                       struct err *err)
+{
+    size_t before;
+    unsigned passes = 0;
+    do {
+        before = *removed;
+        if (!remove_listed(s, vm, last, removed, err))
+            return false;
+    } while (*removed > before && ++passes < PASSES_MAX);
     return store_remove(s, last, err);
 }
 

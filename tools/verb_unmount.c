@@ -13,7 +13,9 @@
 #define TIMEOUT_DEFAULT_S 30u
 #define TIMEOUT_MAX_S     86400u
 #define ANSWER_MS         10000u
-#define END_TRIES         100u /* of 100 ms: for the processes to end */
+#define TICK_NS           100000000
+#define END_TRIES         100u /* ticks, for the processes to end */
+#define BUSY_TRIES        50u  /* ticks, for what uses it and was told to end */
 
 static const struct option_spec options[] = {
     {"wait", "target", true, false,
@@ -21,6 +23,11 @@ static const struct option_spec options[] = {
     {"timeout", "SECONDS", false, false, "How long the last cut may take, 30 unless told."},
     OPTIONS_END,
 };
+
+static void pause_tick(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = TICK_NS}, NULL);
+}
 
 /* An ordinary user's FUSE mounts are unmounted by fusermount3. */
 static int unmount_as_user(const char *point)
@@ -38,11 +45,20 @@ static int unmount_as_user(const char *point)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : EBUSY;
 }
 
-static bool unmount(const char *point, struct err *err)
+static int unmount_once(const char *point)
 {
     int failed = umount2(point, UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
-    if (failed == EPERM)
-        failed = unmount_as_user(point);
+    return failed == EPERM ? unmount_as_user(point) : failed;
+}
+
+/* A process that is as good as gone, and no more to be seen, may hold its files a moment longer. */
+static bool unmount(const char *point, struct err *err)
+{
+    int failed = unmount_once(point);
+    for (unsigned i = 0; i < BUSY_TRIES && failed == EBUSY; i++) {
+        pause_tick();
+        failed = unmount_once(point);
+    }
     if (failed == EBUSY)
         return err_set(err, ERR_BUSY,
                        "%s is in use and stays mounted: stop the VM or close what uses it (fuser "
@@ -81,7 +97,7 @@ static bool announce(const struct verb_call *call, const char *vm, uint64_t time
             call->world->ops->boottime_ns(call->world) >= until_ns)
             return true;
         *err = ERR_NONE;
-        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        pause_tick();
     }
     return false;
 }
@@ -90,7 +106,7 @@ static void wait_for_end(const struct verb_call *call, const char *vm)
 {
     char point[PATH_MAX];
     for (unsigned i = 0; i < END_TRIES && vm_locked(call->paths, vm, point); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        pause_tick();
 }
 
 static bool unmount_source(const struct verb_call *call, const char *point, const char *name,

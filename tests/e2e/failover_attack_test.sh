@@ -88,8 +88,8 @@ say "a diverged old disk is the seed"
 B commit web >/dev/null
 agent a
 B reprotect web --json
-"$TMP/stop-b"
 kill_worker B
+"$TMP/stop-b" # answered by the next worker
 same_there B
 increasing A
 
@@ -101,11 +101,10 @@ for round in 1 2 3; do
     sleep 1
     "$to" failover web --planned --json >"$TMP/planned.json"
     # Half hydrated, both processes die and the keeper's memory with them.
-    pids=$("$to" status web --json | jq -r '.vms[0] | .pid, .worker_pid')
     "$TMP/stop-$t"
     cp "$(at_of $t)/os.img" "$TMP/os-before"; cp "$(at_of $t)/data.img" "$TMP/data-before"
     sync -f "$TMP"
-    kill -KILL $pids || true
+    kill_host "$t" web
     umount -l "$(at_of $t)" || true
     "$to" mount web "$(at_of $t)"
     for disk in os data; do
@@ -113,8 +112,9 @@ for round in 1 2 3; do
     done
     FARSHORE_DISK_OS=$(at_of $t)/os.img FARSHORE_DISK_DATA=$(at_of $t)/data.img "$TMP/start-$t"
     "$to" commit web >/dev/null
-    (sleep 0.3; kill_worker "$to"; sleep 1; kill_worker "$to") &
+    (sleep 0.3; kill_worker "$to"; sleep 1; kill_worker "$to") & killer=$!
     "$to" reprotect web --json | jq -c .
+    wait "$killer" || true
     "$TMP/stop-$t"
     same_there "$to"
     increasing "$from"

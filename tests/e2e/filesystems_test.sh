@@ -58,6 +58,7 @@ for type in ext4 xfs; do
     churn "$TMP/fs-$type" & churners="${churners:-} $!"
     sync_files "$TMP/fs-$type" & churners="$churners $!"
 done
+for type in ext4 xfs; do wait_for 60 test -s "$TMP/fs-$type.synced"; done
 for i in 1 2 3 4 5; do
     sleep 1
     echo "$(date +%s%3N) $(A point fs --wait=target --timeout 120)" >>"$TMP/points"
@@ -97,5 +98,7 @@ for type in ext4 xfs; do
     umount "$TMP/fs-$type"
     losetup -d "$loop"
 done
+free() { [ -z "$(losetup -nO NAME -j "$TMP/src/$1.img")" ]; } # who probes it may hold it a while
+for type in ext4 xfs; do wait_for 20 free $type; done
 A unmount "$TMP/src" --wait
 say "passed"

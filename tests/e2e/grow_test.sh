@@ -25,7 +25,7 @@ loop=$(losetup --show -f --direct-io=on "$TMP/src/fs.img")
 mkfs.xfs -q "$loop"
 mkdir "$TMP/files"
 mount "$loop" "$TMP/files"
-"$ORACLE" write "$TMP/log" 100 4 "${SEED:-$RANDOM}" "$TMP/src/os.img" "$TMP/src/data.img" 2>"$TMP/oracle.err" & writer=$!
+"$ORACLE" write "$TMP/log" 600 4 "${SEED:-$RANDOM}" "$TMP/src/os.img" "$TMP/src/data.img" 2>"$TMP/oracle.err" & writer=$!
 PIDS+=($writer)
 sleep 2
 old=$(A point web --wait=target --timeout 60)
@@ -86,7 +86,7 @@ touch "$TMP/log.stop"
 wait $writer || fail "the guest saw an error: $(cat "$TMP/oracle.err")"
 umount "$TMP/files"
 losetup -d "$loop"
-new=$(A point web --wait=target --timeout 120)
+new=$(A point web --wait=target --timeout 300)
 A unmount "$TMP/src" --wait
 mount_vm web
 [ "$(size os)" = $((64 + ROUNDS * 8)) ] || fail "$(size os) MiB"

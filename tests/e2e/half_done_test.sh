@@ -113,6 +113,8 @@ wait_for 60 test -e "$TMP/faulty/held"
 sleep 4 # a worker that still shipped would meet its fence
 rm "$TMP/faulty/held"
 wait_for 40 ships
+resumed() { A jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
+wait_for 40 resumed # it has started the counter by then
 stop_counter a web
 A point web --wait=target >/dev/null
 B recover "$TMP/rec" --vm web
@@ -145,6 +147,8 @@ expect_exit $BUSY 'runs on host b' A disable web --purge --yes web
 disk=$(jq -r '.disks[0].path' "$TMP/b/config/vms/web.json")
 B disable web >/dev/null
 cmp "$TMP/data" <(dd if="$disk" bs=1M skip=40 count=8 status=none) || fail "the disk that is kept lacks what the VM had"
+kill "$agent_a" "$agent_b" # they would write for a moment longer
+wait "$agent_a" "$agent_b" || true
 A disable web --purge --yes web --force >/dev/null
 [ -z "$(find "$TMP/target" -path '*/web/*' -type f)" ] || fail "the forced purge leaves objects behind"
 say "passed"

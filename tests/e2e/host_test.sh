@@ -143,17 +143,18 @@ for i in $(seq -w 17); do
 done
 C join "$TARGET" --key "$TMP/a/config/keys/web.key" >/dev/null # what is validated is behind them, too
 mkdir -p "$TMP/c/run"
-(for i in $(seq -w 16); do exec {turn}>"$TMP/c/run/v$i.turn" && flock "$turn"; done; exec sleep 100) &
+(for i in $(seq -w 16); do exec {turn}>"$TMP/c/run/v$i.turn" && flock "$turn"; done; touch "$TMP/turns"; exec sleep 100) &
 holder=$!
 PIDS+=("$holder")
+wait_for 20 test -e "$TMP/turns"
 full() { [ "$(started_by "$agent_c" run-job | wc -l)" -eq 16 ]; }
 agent c
-wait_for 10 full
+wait_for 30 full
 sleep 2 # rounds in which there is no room
 kill "$holder"
 booted() { C jobs v17 --json | jq -e '.jobs[0] | .verb == "boot" and .state == "done"' >/dev/null; }
-wait_for 10 booted
-wait_for 10 test -e "$TMP/c/state/vms/web/validated.json"
+wait_for 30 booted
+wait_for 30 test -e "$TMP/c/state/vms/web/validated.json"
 [ "$(for_c state)" = cancelled ] || fail "the withdrawn job ran"
 kill "$agent_c"
 end_of "$agent_c"

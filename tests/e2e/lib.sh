@@ -55,6 +55,8 @@ kill_host() { # HOST VM PID...
     kill -STOP $pids
     for pid in $pids; do wait_for 10 grep -q '^State:[[:space:]]*T' "/proc/$pid/status"; done
     kill -KILL $pids "${@:3}"
+    # One that is in a sync is dead when that is over, and holds the VM's lock until then.
+    wait_for 20 flock -n "$TMP/$1/state/vms/$2/lock" true
 }
 # Keeper and worker of a host's VM stop where they are, as on a host that is paused or being copied.
 # What a command after it does, happens just before.
@@ -192,7 +194,14 @@ agent() { # HOST OPTION...
     eval "agent_$1=\$!"
     PIDS+=("$!")
 }
-state() { "$1" status "${2:-web}" --json | jq -r '.vms[0].failover'; }
+state() { # HOST [VM]: as the vault says; as it was last read when that does not answer three times
+    local is
+    for _ in 1 2 3; do
+        is=$("$1" status "${2:-web}" --json | jq -r '.vms[0] | .failover, .vault_read')
+        [ "${is#*$'\n'}" != true ] || break
+    done
+    echo "${is%%$'\n'*}"
+}
 
 # Machines that count on their disk, by TMP/start-HOST and TMP/stop-HOST. The one of VM on HOST is
 # HOST-VM, in a drill HOST-VM-test. What its last run says is in acks-NAME, its process in pid-NAME.
@@ -217,6 +226,7 @@ for other in $TMP/pid-*-\$FARSHORE_VM; do
     [ -n "\$FARSHORE_TEST" ] || ! runs \$other || echo "\$name beside \$other" >>$TMP/twice
 done
 echo "\$name" >>$TMP/order
+: >$TMP/acks-\$name
 $COUNTER run ${COUNTER_PAUSE_MS:-5} 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
 echo \$! >$TMP/pid-\$name
 SH

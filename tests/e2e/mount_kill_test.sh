@@ -170,7 +170,7 @@ fsck.ext4 -fn "$loop" >"$TMP/fsck.log" 2>&1 || { cat "$TMP/fsck.log"; fail "fsck
 losetup -d "$loop"
 
 say "a clean end"
-umount "$TMP/src"
+wait_for 30 umount "$TMP/src" # who probes the loop device may hold it a while
 wait_for 30 nothing_runs
 [ "$MOUNT_UNDER_TEST" = farshore ] || { echo "$((KILLS + 5)) kills, no error"; exit 0; }
 

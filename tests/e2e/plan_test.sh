@@ -61,6 +61,7 @@ wait_for 10 test -e "$TMP/x"
 wait_for 10 bash -c "[ \"\$(jq '.rows[0].pid' $TMP/a/state/plans/r.json)\" != 0 ]"
 expect_exit $BUSY 'another process' A plan continue r
 kill -KILL "$runner"
+wait "$runner" || true # its lock is gone
 A plan report r | says running || fail "$(A plan report r)"
 (sleep 0.5; touch "$TMP/go") &
 A plan run r --resume >/dev/null 2>&1 || fail "it does not go on"
@@ -68,7 +69,7 @@ A plan run r --resume >/dev/null 2>&1 || fail "it does not go on"
 [ "$(A plan report r --json | jq -r .state)" = "done" ] || fail "$(A plan report r)"
 
 say "killed in the midst, and what it had started never ends"
-echo "{\"name\": \"s\", \"steps\": [{\"script\": \"touch $TMP/began; sleep 60\", \"timeout_seconds\": 2}]}" >"$TMP/s.json"
+echo "{\"name\": \"s\", \"steps\": [{\"script\": \"touch $TMP/began; sleep 60\", \"timeout_seconds\": 10}]}" >"$TMP/s.json"
 A plan create s --file "$TMP/s.json" >/dev/null
 a exec "$FARSHORE" plan run s --test >/dev/null 2>&1 &
 runner=$!
@@ -76,7 +77,8 @@ PIDS+=("$runner")
 wait_for 10 test -e "$TMP/began"
 wait_for 10 bash -c "[ \"\$(jq '.rows[0].pid' $TMP/a/state/plans/s.json)\" != 0 ]"
 kill -KILL "$runner"
-timeout 30 env FARSHORE_CONFIG="$TMP/a/config" FARSHORE_STATE="$TMP/a/state" FARSHORE_RUN="$TMP/a/run" \
+wait "$runner" || true # its lock is gone
+timeout 60 env FARSHORE_CONFIG="$TMP/a/config" FARSHORE_STATE="$TMP/a/state" FARSHORE_RUN="$TMP/a/run" \
     "$FARSHORE" plan run s --resume >/dev/null 2>"$TMP/err" && fail "it did not fail"
 tail -1 "$TMP/err" | says 'did not end in time' || fail "$(cat "$TMP/err")"
 [ "$(A plan report s --json | jq '.rows[0].attempts')" = 1 ] || fail "it was begun again by itself"

@@ -60,6 +60,7 @@ row() { jq -r ".rows[$1].$2" "$TMP/b/state/plans/two.json" 2>/dev/null; }
 runs() { [ "$(row "$1" state)" = running ] && [ "$(row "$1" pid)" != 0 ]; }
 wait_for 30 runs 1
 kill -KILL "$runner"
+wait "$runner" || true # its lock is gone
 (sleep 0.5; rm "$TMP/hold-b-web-test") &
 b exec "$FARSHORE" plan run two --resume >/dev/null 2>&1 &
 runner=$!
@@ -67,6 +68,7 @@ PIDS+=("$runner")
 wait_for 30 runs 2
 wait_for 30 pgrep -f "$TMP/start-b" >/dev/null
 kill -KILL "$runner" "$(row 2 pid)" # half a drill is none
+wait "$runner" || true
 rm "$TMP/hold-b-mail-test"
 plan B run two --resume
 all_are B test-running
@@ -126,6 +128,7 @@ held() { pgrep -f "$TMP/start-a" >/dev/null; }
 wait_for 30 held
 verb=$(jq -r '.rows[] | select(.vm == "web") | .pid' "$TMP/a/state/plans/home.json")
 kill -KILL "$runner" "$verb"
+wait "$runner" || true
 rm "$TMP/hold-a-web"
 plan A run home --resume
 all_are A failing-back

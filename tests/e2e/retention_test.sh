@@ -14,8 +14,8 @@ join_vm web
 
 say "the policy lies in the vault, and what is wrong of it is refused"
 [ "$(B policy web | head -n 1)" = keep=2h:all,1d:5m,7d:1h,30d:1d ] || fail "another default"
-B policy web keep=2s:all,6s:3s application=1 grace=1s
-[ "$(A policy web --json | jq -r '.keep, .application, .grace' | paste -sd' ')" = "2s:all,6s:3s 1 1s" ] ||
+B policy web keep=5m:all,6m:3s application=1 grace=1s
+[ "$(A policy web --json | jq -r '.keep, .application, .grace' | paste -sd' ')" = "5m:all,6m:3s 1 1s" ] ||
     fail "the policy reads back otherwise"
 ! B policy web keep=3s 2>"$TMP/err" || fail "a wrong policy was taken"
 grep -q "is no tier" "$TMP/err" || fail "$(cat "$TMP/err")"
@@ -32,6 +32,7 @@ start_processor web "$TMP/process.log"
 second=$(A point web --wait=target)
 B recover "$TMP/rec2" --writable drill 9<&-
 echo written | dd of="$TMP/rec2/web/points/$second/os.img" conv=notrunc,fsync status=none
+B policy web keep=2s:all,6s:3s >/dev/null # now that both are in use
 for _ in $(seq 18); do
     A point web --wait >/dev/null
     sleep 0.5
@@ -59,7 +60,9 @@ cmp /dev/fd/9 /dev/fd/8 || fail "the open image reads otherwise"
 exec 8<&- 9<&-
 [ "$(head -c 7 "$TMP/rec2/web/points/$second/os.img")" = written ] || fail "the overlay is lost"
 
-umount "$TMP/rec" # and its leases go
+umount "$TMP/rec"
+ended() { ! pgrep -f "recover $TMP/rec\$" >/dev/null; }
+wait_for 20 ended # its leases go last
 
 say "a round without changes says what would go, and changes nothing"
 B policy web keep=1s:all application=0

@@ -92,7 +92,7 @@ there() { case $1 in failover | test-failover) echo --host "$2" ;; esac; }
 
 # NAME HOST VERB WANTED ARGUMENT...: WANTED holds when it is done.
 verb() {
-    local name=$1 host=$2 verb=$3 wanted=$4 k=$K got=0 n=0 steps
+    local name=$1 host=$2 verb=$3 wanted=$4 k=$K got=0 n=0 steps why
     shift 4
     [ "$k" != few ] || k=$(few "$name")
     case $MODE in
@@ -103,6 +103,7 @@ verb() {
     rm -f "$TMP/armed-"*
     steps=$(wc -l 2>/dev/null <"$TMP/steps" || echo 0)
     [ "$steps" -ne "$k" ] || { KILLED=yes; echo "   $name: killed behind step $(step_killed "$k"), exit $got"; }
+    why=$(tail -1 "$TMP/err")
     while [ $got -ne 0 ] && [ $n -lt $AGAIN ]; do
         got=0 n=$((n + 1))
         "$host" "$verb" web "$@" >"$TMP/out" 2>"$TMP/err" || got=$?
@@ -112,7 +113,7 @@ verb() {
     done
     [ $got -eq 0 ] || { A jobs web; B jobs web; fail "$name is never done"; }
     # A job whose process dies goes on by itself; half a drill is a person's to look at.
-    [ $MODE = verb ] || [ $n -eq 0 ] || [ "$name" = test-failover ] || fail "$name had to be given again"
+    [ $MODE = verb ] || [ $n -eq 0 ] || [ "$name" = test-failover ] || fail "$name had to be given again: $why"
     TWICE=$([ $n -eq 0 ] || echo "$name-twice")
     wait_for 30 eval "$wanted"
     # A drill that was half made stays until the cleanup, beside the next one.

@@ -32,6 +32,9 @@ truncate -s 16M "$TMP/disks/vier.raw"
 A enable vier --disk "os=$TMP/disks/vier.raw" --cache "file://$TMP/cache" --target "file://$TMP/target" >/dev/null
 expect_exit $BUSY 'mount' A mount vier "$TMP/src"
 expect_exit $BUSY 'mounted' A disable web
+exec 7<"$TMP/src/os.img"
+expect_exit $BUSY 'is in use and stays mounted' A unmount "$TMP/src"
+exec 7<&-
 "$ORACLE" write "$TMP/log" 3 2 9 "$TMP/src/os.img"
 
 say "the cache store goes away: the guest does not notice, the state says so, and it recovers"
@@ -43,6 +46,7 @@ for i in $(seq 40); do
 done
 [ "$(A status web --json | jq -r '.vms[0].state')" = stalled ] || fail "the state does not say stalled"
 mv "$TMP/cache.away" "$TMP/cache"
+sleep 1 <"$TMP/src/os.img" & # what uses it still is about to end
 A unmount "$TMP/src" --wait --timeout 90
 
 say "written behind its back: noticed, resynced, equal again"

@@ -89,7 +89,8 @@ virsh dumpxml off | says "error_policy='stop'" || fail "the guest would be told 
 state_is off protected || wait_for 20 state_is off protected
 virsh start off
 wait_for 120 is_off off
-[ "$(counted off)" -eq 20 ] || fail "the guest on the mount counted to $(counted off), not 20"
+all() { [ "$(counted off)" -eq 20 ]; }
+wait_for 10 all
 [ "$(A status off --json | jq -r '.vms[0].failover')" = none ] || fail "state of failover"
 A status off | says 'target hosts: far' || { A status off; fail "status shows no target host"; }
 

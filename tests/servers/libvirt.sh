@@ -120,7 +120,7 @@ host_start() { # HOST
     export "FARSHORE_VIRT_$upper=qemu:///system?socket=$folder/run/libvirt-sock"
     export "FARSHORE_VIRT_HOOKS_$upper=$folder/etc/hooks"
     local unshared=$! end=$((SECONDS + 60))
-    until inner=$(pgrep -P "$unshared") && [ -n "$inner" ]; do
+    until inner=$(pgrep -P "$unshared" -f -- '--host ') && [ -n "$inner" ]; do
         kill -0 "$unshared" && [ $SECONDS -lt $end ] || { cat "$folder/host.log" >&2; exit 1; }
         sleep 0.05
     done

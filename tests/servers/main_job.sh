@@ -22,9 +22,9 @@ say "$POINTS points asked for under load"
 for _ in $(seq "$POINTS"); do A point web --wait >>"$TMP/asked"; done
 before_ms=$(date +%s%3N)
 last=$(A point web --wait --label last)
-A status web --json | jq -e '.vms[0] | .state == "protected" and .failover == "none" and .epoch > 0 and
-    .shipped_bytes > 0 and .rpo_seconds < 30 and .cache_lag_seconds < 30 and .reason == ""' >/dev/null ||
-    fail "status is not sane: $(A status web --json)"
+sane() { A status web --json | jq -e '.vms[0] | .state == "protected" and .failover == "none" and .epoch > 0 and
+    .shipped_bytes > 0 and .rpo_seconds < 30 and .cache_lag_seconds < 30 and .reason == ""' >/dev/null; }
+wait_for 60 sane
 touch "$TMP/log.stop"
 wait $writer
 final=$(A point web --wait=target --timeout 60)

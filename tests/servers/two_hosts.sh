@@ -51,7 +51,7 @@ found() { number_of 'GUEST WHOLE' "$(console "$1" "$2")"; } # what its last boot
 boots() { grep -ac 'GUEST WHOLE' "$(console "$1" "$2")" || true; }
 counts_past() { [ "$(counted "$1" "$2")" -gt "$3" ]; } # HOST VM NUMBER
 address_of() { grep -ao 'GUEST ADDRESS .*' "$(console "$1" "$2")" | tail -1 | tr -d '\r'; }
-state_of() { "${1^^}" status "$2" --json | jq -r '.vms[0].failover'; } # HOST VM
+state_of() { state "${1^^}" "$2"; } # HOST VM
 is_running() { [ "$(virsh "$1" domstate "$2" 2>/dev/null)" = running ]; }
 
 agent() { # HOST
@@ -77,8 +77,8 @@ host_returns() { # HOST
     bash "$SERVERS/libvirt.sh" --boot "$1" &
     local unshared=$!
     PIDS+=("$unshared")
-    wait_for 60 pgrep -P "$unshared" >/dev/null
-    eval "pid_$1=$(pgrep -P "$unshared")"
+    wait_for 60 pgrep -P "$unshared" -f -- '--host ' >/dev/null
+    eval "pid_$1=$(pgrep -P "$unshared" -f -- '--host ')"
     wait_for 60 virsh "$1" version >/dev/null 2>&1
 }
 
