@@ -16,7 +16,7 @@ for host in b c; do
 done
 start_counter a web "$TMP/src"
 wait_for 20 counts a-web 20
-runs_on() { [ -e "/proc/$(cat "$TMP/pid-$1-web" 2>/dev/null || echo none)/exe" ] && counts "$1-web"; }
+runs_on() { counter_runs "$1-web" && counts "$1-web"; }
 alone_on() { # HOST
     wait_for 30 runs_on "$1"
     [ ! -e "$TMP/twice" ] || fail "$(cat "$TMP/twice")"

@@ -92,7 +92,8 @@ cleanup() {
     local status=$?
     set +e
     thaw
-    for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
+    # Ours still: the number of one that has ended may be another test's process by now.
+    for pid in "${PIDS[@]}"; do [ "$(ps -o ppid= -p "$pid")" -eq $$ ] && kill "$pid"; done 2>/dev/null
     # Innermost first: file systems on loop devices, the devices, then FUSE.
     findmnt -rno TARGET | grep "^$TMP/" | grep -v '/\(src\|rec\)[^/]*$' | tac | xargs -r -n1 umount
     losetup -nO NAME,BACK-FILE -a | awk -v t="$TMP/" 'index($2, t) == 1 {print $1}' |
@@ -208,15 +209,17 @@ state() { # HOST [VM]: as the vault says; as it was last read when that does not
 # Each start is a line of `order`; one beside another host's, which must not be, a line of `twice`.
 # hold-NAME holds a start up, fail-NAME fails it. A machine that runs is left alone.
 counting_hosts() { # HOST...
-    local host
+    local host runs
     name_hosts "$@"
     COUNTER=$TMP/counter
+    # By its program: the number may be another process's by now.
+    runs="runs() { [ -e \$1 ] && [ \"\$(readlink /proc/\$(cat \$1)/exe)\" = $COUNTER ]; }"
     cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
     for host in "$@"; do
         cat >"$TMP/start-$host" <<SH
 #!/bin/sh
 name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-runs() { [ -e \$1 ] && [ -e /proc/\$(cat \$1)/exe ]; }
+$runs
 exec 9>$TMP/lock-\$name
 flock 9
 while [ -e $TMP/hold-\$name ]; do sleep 0.1; done
@@ -229,18 +232,20 @@ echo "\$name" >>$TMP/order
 : >$TMP/acks-\$name
 $COUNTER run ${COUNTER_PAUSE_MS:-5} 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
 echo \$! >$TMP/pid-\$name
+until runs $TMP/pid-\$name || [ ! -e /proc/\$!/exe ]; do sleep 0.01; done
 SH
         cat >"$TMP/stop-$host" <<SH
 #!/bin/sh
 name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-[ -e $TMP/pid-\$name ] || exit 0
-kill \$(cat $TMP/pid-\$name) 2>/dev/null
-while [ -e /proc/\$(cat $TMP/pid-\$name)/exe ]; do sleep 0.05; done
+$runs
+! runs $TMP/pid-\$name || kill \$(cat $TMP/pid-\$name) 2>/dev/null
+while runs $TMP/pid-\$name; do sleep 0.05; done
 rm -f $TMP/pid-\$name
 SH
         chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
     done
 }
+counter_runs() { [ "$(readlink "/proc/$(cat "$TMP/pid-$1" 2>/dev/null)/exe")" = "$COUNTER" ]; } # NAME
 start_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' FARSHORE_DISK_OS=$3/os.img "$TMP/start-$1"; } # HOST VM FOLDER
 stop_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' "$TMP/stop-$1"; } # HOST VM
 # VM web counts on host a, and host b has all that it needs. Their agents are the test's to start.

@@ -44,7 +44,8 @@ pins() { find "$TMP/target" "$TMP/cache" -path '*/pins/*' -type f ! -name 'lease
 guests() {
     local p name
     for p in "$TMP"/pid-*; do
-        [ ! -e "/proc/$(cat "$p" 2>/dev/null)/exe" ] || { name=${p##*/pid-}; echo "$name"; }
+        name=${p##*/pid-}
+        ! counter_runs "$name" || echo "$name"
     done
 }
 # All that there is, on a line: the state; which machines run; what is mounted; files of drills and

@@ -67,7 +67,8 @@ stop() {
     if [ -n "$CHILD" ] && kill -TERM -- "-$CHILD" 2>/dev/null; then
         wait "$CHILD" # it has mounts to take down, and all its waits are bounded
     fi
-    for pid in "${PIDS[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+    # Ours still: a host may have died, and its number be another process's by now.
+    for pid in "${PIDS[@]}"; do [ "$(ps -o ppid= -p "$pid")" -eq $$ ] && kill -KILL "$pid"; done 2>/dev/null
     { wait; } 2>/dev/null
     [ -z "$FOLDER" ] || folder_remove "$FOLDER"
     exit $status
