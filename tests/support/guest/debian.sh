@@ -17,12 +17,13 @@ flock 9
 NEW=$FOLDER.new
 rm -rf --one-file-system "$NEW"
 mkdir -p "$NEW"
-trap 'rm -rf --one-file-system "$NEW"' EXIT
 ROOT=$NEW/root
+unmount() { { findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount; } # what debootstrap mounts
+trap 'unmount; rm -rf --one-file-system "$NEW"' EXIT
 debootstrap --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" \
     "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
     { tail -20 "$NEW/log" >&2; exit 1; }
-{ findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount
+unmount
 cp "$ROOT"/boot/vmlinuz-* "$NEW/vmlinuz"
 cp "$ROOT"/boot/initrd.img-* "$NEW/initrd.img"
 install -m 755 "$COUNTER" "$ROOT/usr/local/bin/counter"
