@@ -45,20 +45,11 @@ static int unmount_as_user(const char *point)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : EBUSY;
 }
 
-static int unmount_once(const char *point)
-{
-    int failed = umount2(point, UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
-    return failed == EPERM ? unmount_as_user(point) : failed;
-}
-
-/* A process that is as good as gone, and no more to be seen, may hold its files a moment longer. */
 static bool unmount(const char *point, struct err *err)
 {
-    int failed = unmount_once(point);
-    for (unsigned i = 0; i < BUSY_TRIES && failed == EBUSY; i++) {
-        pause_tick();
-        failed = unmount_once(point);
-    }
+    int failed = umount2(point, UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
+    if (failed == EPERM)
+        failed = unmount_as_user(point);
     if (failed == EBUSY)
         return err_set(err, ERR_BUSY,
                        "%s is in use and stays mounted: stop the VM or close what uses it (fuser "
@@ -102,6 +93,22 @@ static bool announce(const struct verb_call *call, const char *vm, uint64_t time
     return false;
 }
 
+/* A process that is as good as gone, and no more to be seen, may hold its files a moment longer. Of
+ * a source (`vm` not NULL) each try is announced anew: the worker may be another one by then. */
+static bool unmount_soon(const struct verb_call *call, const char *point, const char *vm,
+                         uint64_t timeout_s, struct control_client **client, struct err *err)
+{
+    for (unsigned i = 0;; i++) {
+        bool good =
+            (vm == NULL || announce(call, vm, timeout_s, client, err)) && unmount(point, err);
+        if (good || err->kind != ERR_BUSY || i == BUSY_TRIES)
+            return good;
+        control_disconnect(client);
+        *err = ERR_NONE;
+        pause_tick();
+    }
+}
+
 static void wait_for_end(const struct verb_call *call, const char *vm)
 {
     char point[PATH_MAX];
@@ -113,13 +120,13 @@ static bool unmount_source(const struct verb_call *call, const char *point, cons
                            enum wait_for wait, uint64_t timeout_s, struct err *err)
 {
     struct world *w = call->world;
-    uint64_t deadline_ns = w->ops->boottime_ns(w) + timeout_s * 1000000000u, epoch;
     struct control_client *client AUTO_CONTROL = NULL;
     struct vm vm AUTO_VM = VM_NONE;
     cJSON *outcome AUTO_JSON = NULL;
 
-    if (!announce(call, name, timeout_s, &client, err) || !unmount(point, err))
+    if (!unmount_soon(call, point, name, timeout_s, &client, err))
         return false;
+    uint64_t deadline_ns = w->ops->boottime_ns(w) + timeout_s * 1000000000u, epoch;
     bool shipped = client ? control_receive(client, timeout_s * 1000 + ANSWER_MS, &outcome, err)
                           : err_set(err, ERR_TRANSIENT, "no worker answered");
     wait_for_end(call, name);
@@ -154,8 +161,9 @@ static bool run(const struct verb_call *call, struct err *err)
         return err_set(err, ERR_NOT_FOUND,
                        "%s is no mount of farshore: farshore status shows where VMs are mounted",
                        point);
+    struct control_client *nobody = NULL;
     if (!vm_name_valid(vm))
-        return unmount(point, err);
+        return unmount_soon(call, point, NULL, 0, &nobody, err);
     return unmount_source(call, point, vm, wait, timeout_s, err);
 }
 

@@ -11,7 +11,7 @@ ORACLE=$(dirname "$FARSHORE")/tests/oracle
 [ "$(id -u)" -eq 0 ] || { echo "SKIP: needs root (FUSE for other users, loop devices)"; exit 77; }
 [ -e /dev/fuse ] || { echo "SKIP: no /dev/fuse here"; exit 77; }
 
-TMP=$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")
+TMP=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")")
 cd "$TMP" # fio leaves files where it stands
 PIDS=()
 CACHE=${FARSHORE_TEST_CACHE:-file://$TMP/cache}

@@ -19,10 +19,11 @@ B failover web >/dev/null
 B commit web >/dev/null
 at=$TMP/b/state/mounts/web
 
-say "the seed breaks off behind its first epoch"
+say "the seed breaks off behind its first epoch${SEED_KILLED:+, and its process dies when the host has turned}"
 random "$TMP/disks/os.raw" # all of it is new to the vault
 mkdir -p "$TMP/faulty"
 spoil pread eio 0 $((150 << 20)) "$TMP/disks/os.raw"
+[ -z "${SEED_KILLED:-}" ] || spoil fsync kill 1 -1 "$TMP/a/config/vms"
 faulty a exec "$FARSHORE" host a --foreground --interval 1 >>"$TMP/agent-a.log" 2>&1 &
 PIDS+=($!) agent=$!
 b timeout 120 "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 || { cat "$TMP/reprotect.out"; fail "reprotect"; }

@@ -17,10 +17,11 @@ struct agent_job {
     uint64_t next_ns; /* not to be looked at before */
 };
 
-/* The vault that a reprotect has left, for as long as the job of it there has no result. */
+/* The vault that a reprotect or its seed has left, for as long as its job there has no result. */
 struct agent_left {
     struct vm vm;
     char job[JOB_ID_MAX]; /* "": there is none */
+    struct job_run *run;  /* ours, while its result cannot be put; NULL */
     uint64_t next_ns;     /* not to be looked at before */
 };
 
@@ -69,7 +70,8 @@ void agent_end_children(struct agent *a);
 /* Jobs of a vault that was left: agent_left.c. */
 /* Closes the VM, whose settings name another vault now. */
 void agent_leave(struct agent *a, struct agent_vm *v);
-/* Gives the job there its result when the VM is protected by the new one. `v` is open. */
+/* Gives the job there its result when its process is dead: a reprotect when the VM is protected by
+ * the new one, a seed at once. `v` is open. */
 void agent_settle_left(struct agent *a, struct agent_vm *v);
 void agent_forget_left(struct agent_vm *v);
 /* Whether its reprotect has turned the shipping round, and waits for the first point. */

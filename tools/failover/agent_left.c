@@ -12,6 +12,7 @@
 
 void agent_forget_left(struct agent_vm *v)
 {
+    job_run_close(&v->left.run);
     if (v->left.job[0] != '\0')
         vm_release(&v->left.vm);
     v->left = (struct agent_left){.vm = VM_NONE};
@@ -44,15 +45,17 @@ void agent_leave(struct agent *a, struct agent_vm *v)
     agent_vm_shut(v);
 }
 
-static bool finish(const struct agent *a, const struct agent_vm *v, const char *verb,
-                   const cJSON *values, struct err *err)
+static bool finish(const struct agent *a, struct agent_vm *v, const char *verb,
+                   const struct err *result, const cJSON *values, struct err *err)
 {
-    const struct doclog_vault left = vm_vault(&v->left.vm);
-    struct job_run *run AUTO_JOB_RUN = NULL;
-    if (!job_claim(&left, v->left.job, a->config.host, false, &run, err) ||
-        !job_finish(run, NULL, values, err))
+    const struct doclog_vault vault = vm_vault(&v->left.vm);
+    struct agent_left *left = &v->left;
+    if ((left->run == NULL &&
+         !job_claim(&vault, left->job, a->config.host, false, &left->run, err)) ||
+        !job_finish(left->run, result, values, err))
         return false;
-    log_info("%s: job %s: %s is done, though its process ended", v->name, v->left.job, verb);
+    log_info("%s: job %s: %s is %s, though its process ended", v->name, left->job, verb,
+             result == NULL ? "done" : "settled");
     return true;
 }
 
@@ -71,20 +74,29 @@ static bool finish_reprotect(struct agent *a, struct agent_vm *v, bool *over, st
     }
     bool is_protected = p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING;
     if (is_protected && (!reprotect_result(&s->stores[0], s->generation, &values, err) ||
-                         !finish(a, v, "reprotect", values, err)))
+                         !finish(a, v, "reprotect", NULL, values, err)))
         return false;
     *over = true;
     return true;
 }
 
+/* The host turns also behind a seed that broke off; only one that is whole says so before. */
+static bool finish_seed(struct agent *a, struct agent_vm *v, const struct job *j, bool *over,
+                        struct err *err)
+{
+    struct err broken = ERR_NONE;
+    err_set(&broken, ERR_TRANSIENT, "its process ended, and it may not be whole");
+    bool whole = j->step_count > 0 && strcmp(j->steps[j->step_count - 1].name, SEED_TURN_STEP) == 0;
+    *over = finish(a, v, "seed", whole ? NULL : &broken, NULL, err);
+    return *over;
+}
+
 /* Its process is dead. */
-static bool settle(struct agent *a, struct agent_vm *v, const char *verb, bool *over,
+static bool settle(struct agent *a, struct agent_vm *v, const struct job *j, bool *over,
                    struct err *err)
 {
-    if (strcmp(verb, "reprotect") == 0)
-        return finish_reprotect(a, v, over, err);
-    *over = finish(a, v, verb, NULL, err);
-    return *over;
+    return strcmp(j->verb, "seed") == 0 ? finish_seed(a, v, j, over, err)
+                                        : finish_reprotect(a, v, over, err);
 }
 
 void agent_settle_left(struct agent *a, struct agent_vm *v)
@@ -96,8 +108,9 @@ void agent_settle_left(struct agent *a, struct agent_vm *v)
         return;
     const struct doclog_vault left = vm_vault(&v->left.vm);
     bool good = job_load(&left, v->left.job, &j, &err) &&
-                (j->finished || !job_claimable(j, false) || settle(a, v, j->verb, &over, &err));
-    if (over || (good && j->finished) || err.kind == ERR_NOT_FOUND)
+                (j->finished || (v->left.run == NULL && !job_claimable(j, false)) ||
+                 settle(a, v, j, &over, &err));
+    if (over || (good && j->finished) || err.kind == ERR_NOT_FOUND || err.kind == ERR_CANCELLED)
         agent_forget_left(v);
     else if (!good) /* the store may be lost with the host that was failed over from */
         v->left.next_ns = agent_now_ns(a) + AGAIN_NS;

@@ -128,7 +128,8 @@ static bool seed_and_turn(struct flow *f, struct err *err)
         return false;
     /* Also without a whole seed this host is the one that applies what comes. */
     bool seeded = f->vm->settings.role != ROLE_SOURCE || seed_if_wanted(&s, &why);
-    if (!become_target(&s, err))
+    if ((seeded && !flow_step(f, SEED_TURN_STEP, err, "a target of the other vault from now on")) ||
+        !become_target(&s, err))
         return false;
     if (!seeded)
         *err = why;

@@ -47,7 +47,10 @@ extern const struct handler handler_reprotect, handler_revert, handler_boot;
 /* The values of a reprotect. */
 bool reprotect_result(const struct vault_stores *stores, struct generation generation,
                       cJSON **values, struct err *err) MUST_CHECK;
-/* On a source host, for a failover: it stops; a cancelled one: it goes on; after a reprotect. */
+/* On a source host, for a failover: it stops; a cancelled one: it goes on; after a reprotect. A
+ * seed that is whole begins this step before the host turns to the other vault, behind which nobody
+ * looks into the one that has the job: so its result can be told without it. */
+#define SEED_TURN_STEP "turn"
 extern const struct handler handler_shutdown, handler_resume_source, handler_seed;
 
 #endif

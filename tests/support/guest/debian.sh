@@ -3,8 +3,8 @@
 # debian.sh FOLDER: a real Debian as the tests' guest, for the long set: FOLDER/root.img, an ext4
 # root with systemd in which counter.c runs as a service on a file, and which has what farshore and its
 # end-to-end tests need; FOLDER/vmlinuz and FOLDER/initrd.img, its own, for domain.sh with
-# FARSHORE_GUEST=FOLDER. Made once, by debootstrap from the host's mirror. Needs the counter of
-# make.sh: FOLDER of that as the second argument.
+# FARSHORE_GUEST=FOLDER. Made by debootstrap from the host's mirror, and again when this script is
+# newer. Needs the counter of make.sh: FOLDER of that as the second argument.
 set -euo pipefail
 FOLDER=$1 COUNTER=$2/counter
 PACKAGES=(
@@ -15,11 +15,12 @@ exec 9>"$FOLDER.lock" # another run may be at it
 flock 9
 [ ! "$FOLDER/root.img" -nt "$0" ] || exit 0
 NEW=$FOLDER.new
-rm -rf --one-file-system "$NEW"
-mkdir -p "$NEW"
 ROOT=$NEW/root
 unmount() { { findmnt -rno TARGET | grep "^$ROOT/" || true; } | tac | xargs -r -n1 umount; } # what debootstrap mounts
-trap 'unmount; rm -rf --one-file-system "$NEW"' EXIT
+clear_away() { unmount; rm -rf --one-file-system "$NEW"; }
+clear_away # of one that was killed
+mkdir -p "$NEW"
+trap clear_away EXIT
 debootstrap --variant=minbase --include="$(IFS=,; echo "${PACKAGES[*]}")" \
     "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$ROOT" >"$NEW/log" 2>&1 ||
     { tail -20 "$NEW/log" >&2; exit 1; }
