@@ -95,8 +95,7 @@ stop_short
 C cancel web >/dev/null
 alone_on a
 [ "$(found a-web)" -ge "$last" ] || fail "acknowledged $last, found $(found a-web)"
-resumed() { C jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
-wait_for 20 resumed
+wait_for 20 resumed C
 C cancel web >/dev/null || fail "a cancel given again"
 [ "$(state B)" = none ] || fail "state $(state B)"
 wait_for 20 point

@@ -70,7 +70,6 @@ B commit web >/dev/null
 [ "$(state B)" = committed ] || fail "state $(state B)"
 expect_exit 2 'committed' B change-point web "$earlier"
 # The worker says so, and from then on the settings name no origin: nothing is read far away.
-hydrated() { ! grep -q '"origin"' "$TMP/$1/config/vms/web.json"; }
 wait_for 30 hydrated b
 [ "$(B status web --json | jq -r '.vms[0].hydration')" = complete ] || fail "it is not hydrated"
 

@@ -113,8 +113,7 @@ wait_for 60 test -e "$TMP/faulty/held"
 sleep 4 # a worker that still shipped would meet its fence
 rm "$TMP/faulty/held"
 wait_for 40 ships
-resumed() { A jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
-wait_for 40 resumed # it has started the counter by then
+wait_for 40 resumed A # it has started the counter by then
 stop_counter a web
 A point web --wait=target >/dev/null
 B recover "$TMP/rec" --vm web

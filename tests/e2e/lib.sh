@@ -203,6 +203,10 @@ state() { # HOST [VM]: as the vault says; as it was last read when that does not
     done
     echo "${is%%$'\n'*}"
 }
+# HOST: the local files of web need no store any more.
+hydrated() { ! grep -q '"origin"' "$TMP/$1/config/vms/web.json"; }
+# HOST: the newest job by which a source of web goes on is done.
+resumed() { "$1" jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-source")][0].state == "done"' >/dev/null; }
 
 # Machines that count on their disk, by TMP/start-HOST and TMP/stop-HOST. The one of VM on HOST is
 # HOST-VM, in a drill HOST-VM-test. What its last run says is in acks-NAME, its process in pid-NAME.

@@ -33,8 +33,7 @@ dd if=/dev/urandom of="$at/os.img" bs=4k seek=77 count=3 conv=notrunc,fsync stat
 B point web --wait=target --timeout 60 >/dev/null || fail "no point: $(B status web --json)"
 [ "$(B status web --json | jq -r '.vms[0].state')" = protected ] || fail "$(B status web --json)"
 
-whole() { ! grep -q '"origin"' "$TMP/b/config/vms/web.json"; }
-wait_for 60 whole
+wait_for 60 hydrated b
 say "the newest point is the disk"
 id=$(B point web --wait=target)
 B unmount "$at" --wait

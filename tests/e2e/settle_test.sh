@@ -15,9 +15,8 @@ say "the reprotect is killed while nothing is applied over there"
 b exec "$FARSHORE" reprotect web >"$TMP/reprotect.out" 2>&1 &
 reprotect=$!
 PIDS+=("$reprotect")
-waits() { grep -q '^protect:' "$TMP/reprotect.out"; }
-asked_waits() { grep -q '^protect:' "$TMP/asked.out"; }
-wait_for 30 waits
+waits() { grep -q '^protect:' "$1"; }
+wait_for 30 waits "$TMP/reprotect.out"
 kill -KILL "$reprotect"
 [ "$(state B)" = reprotecting ] || fail "state $(state B)"
 
@@ -36,7 +35,7 @@ kill "$agent_b"
 wait "$agent_b" || true
 agent b --no-process
 B reprotect web >"$TMP/asked.out" 2>&1 & asked=$!
-wait_for 30 asked_waits
+wait_for 30 waits "$TMP/asked.out"
 kill -KILL $(pgrep -P "$agent_a" -f 'farshore run-job web')
 [ "$(state A)" = reprotecting ] || fail "state $(state A)"
 kill "$agent_b"
@@ -52,7 +51,7 @@ kill "$agent_a"
 wait "$agent_a" || true
 mkdir -p "$TMP/faulty"
 spoil fsync kill 1 -1 "$TMP/a/config/vms"
-FAULTY_IO=$TMP/faulty LD_PRELOAD=$(dirname "$FARSHORE")/tests/libfaulty_io.so agent a
+faulty agent a
 B reprotect web >/dev/null
 [ ! -e "$TMP/faulty/fsync" ] || fail "the seed was not killed"
 grep -q 'seed is done, though its process ended' "$TMP/agent-a.log" || fail "it was not settled"

@@ -45,8 +45,8 @@ void agent_leave(struct agent *a, struct agent_vm *v)
     agent_vm_shut(v);
 }
 
-static bool finish(const struct agent *a, struct agent_vm *v, const char *verb,
-                   const struct err *result, const cJSON *values, struct err *err)
+static bool finish(const struct agent *a, struct agent_vm *v, const struct err *result,
+                   const cJSON *values, struct err *err)
 {
     const struct doclog_vault vault = vm_vault(&v->left.vm);
     struct agent_left *left = &v->left;
@@ -54,8 +54,8 @@ static bool finish(const struct agent *a, struct agent_vm *v, const char *verb,
          !job_claim(&vault, left->job, a->config.host, false, &left->run, err)) ||
         !job_finish(left->run, result, values, err))
         return false;
-    log_info("%s: job %s: %s is %s, though its process ended", v->name, left->job, verb,
-             result == NULL ? "done" : "settled");
+    log_info("%s: job %s: %s is %s, though its process ended", v->name, left->job,
+             job_run_job(left->run)->verb, result == NULL ? "done" : "settled");
     return true;
 }
 
@@ -74,7 +74,7 @@ static bool finish_reprotect(struct agent *a, struct agent_vm *v, bool *over, st
     }
     bool is_protected = p->state == PROTECTION_NONE || p->state == PROTECTION_TEST_RUNNING;
     if (is_protected && (!reprotect_result(&s->stores[0], s->generation, &values, err) ||
-                         !finish(a, v, "reprotect", NULL, values, err)))
+                         !finish(a, v, NULL, values, err)))
         return false;
     *over = true;
     return true;
@@ -87,7 +87,7 @@ static bool finish_seed(struct agent *a, struct agent_vm *v, const struct job *j
     struct err broken = ERR_NONE;
     err_set(&broken, ERR_TRANSIENT, "its process ended, and it may not be whole");
     bool whole = j->step_count > 0 && strcmp(j->steps[j->step_count - 1].name, SEED_TURN_STEP) == 0;
-    *over = finish(a, v, "seed", whole ? NULL : &broken, NULL, err);
+    *over = finish(a, v, whole ? NULL : &broken, NULL, err);
     return *over;
 }
 
