@@ -4,10 +4,8 @@
 # has pipefail pipes into `grep -q`, which kills who still writes (says, in tests/e2e/lib.sh, does not).
 set -u
 cd "$1" || exit 2
-if ! command -v clang-format >/dev/null; then
-    echo "SKIP: clang-format is not installed"
-    exit 77
-fi
+. tests/support/skip.sh
+need clang-format
 failed=0
 find common backend fs tools tests \( -name '*.c' -o -name '*.h' \) -print0 |
     xargs -0 clang-format --dry-run --Werror || failed=1

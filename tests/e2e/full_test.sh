@@ -6,8 +6,7 @@
 # and disks share a file system a write also takes the room of a cut's old blocks. With
 # STRESS_SECONDS above 300 also the undo space by itself.
 . "$(dirname "$0")/lib.sh" "$@"
-command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
-case $CACHE$TARGET in file://*file://*) ;; *) echo "SKIP: stores are small file systems"; exit 77 ;; esac
+case $CACHE$TARGET in file://*file://*) ;; *) skip "stores are small file systems" ;; esac
 
 small() { # FOLDER SIZE: an ext4 file system there
     mkdir -p "$TMP/$1"

@@ -3,7 +3,6 @@
 # What was begun and is not done is not taken for something else: a revert that broke off, a host whose
 # failover was cancelled while it was away, a disk that is not whole yet, a way back whose host is away.
 . "$(dirname "$0")/lib.sh" "$@"
-command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 INVALID=2 FENCED=4 BUSY=8
 counting_web 64M
 agent a

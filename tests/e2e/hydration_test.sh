@@ -4,8 +4,8 @@
 # local goes on beside forty reads that wait; workers die under load in the middle of hydration; once it is whole no store is
 # needed, also at the next mount. A sparse disk of 1 TiB is whole in moments.
 . "$(dirname "$0")/lib.sh" "$@"
-for tool in fio jq; do command -v "$tool" >/dev/null || { echo "SKIP: no $tool here"; exit 77; }; done
-case $TARGET in file://*) ;; *) echo "SKIP: the target is moved away as a folder"; exit 77 ;; esac
+need fio
+case $TARGET in file://*) ;; *) skip "the target is moved away as a folder" ;; esac
 mkdir "$TMP/b"
 chmod 711 "$TMP" "$TMP/b" # the mount's way is one that a hypervisor could go
 MNT=$TMP/b/state/mounts/web

@@ -8,8 +8,10 @@ set -euo pipefail
 SOURCE=$1
 FARSHORE=$2
 ORACLE=$(dirname "$FARSHORE")/tests/oracle
-[ "$(id -u)" -eq 0 ] || { echo "SKIP: needs root (FUSE for other users, loop devices)"; exit 77; }
-[ -e /dev/fuse ] || { echo "SKIP: no /dev/fuse here"; exit 77; }
+. "$SOURCE/tests/support/skip.sh"
+[ "$(id -u)" -eq 0 ] || skip "needs root (FUSE for other users, loop devices)"
+[ -e /dev/fuse ] || skip "no /dev/fuse here"
+need jq
 
 TMP=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/farshore-e2e.XXXXXX")")
 cd "$TMP" # fio leaves files where it stands
@@ -44,6 +46,7 @@ faulty() {
     FAULTY_IO=$TMP/faulty LD_PRELOAD=$(dirname "$FARSHORE")/tests/libfaulty_io.so "$@"
 }
 spoil() { # CALL ACTION COUNT OFFSET PATH
+    mkdir -p "$TMP/faulty"
     echo "${@:2}" >"$TMP/faulty/new" && mv "$TMP/faulty/new" "$TMP/faulty/$1"
 }
 # Keeper and worker of a host's VM die at once, and with them the processes PID..., as when the host
@@ -140,9 +143,11 @@ point_ids() { B points "$1" --json | jq -r '.points[].id'; }
 # Every point of VM opened on a recovery mount at DIR and put before the oracle: a cut, and nothing is
 # missing that was acknowledged before the point's time.
 check_points() {
-    local vm=$1 dir=$2 log=$3 n=0
+    local vm=$1 dir=$2 log=$3 n=0 ids id
     shift 3
-    for id in $(point_ids "$vm"); do
+    ids=$(point_ids "$vm")
+    [ -n "$ids" ] || fail "no points to look at"
+    for id in $ids; do
         local images=()
         for disk in "$@"; do images+=("$dir/$vm/points/$id/$disk.img"); done
         "$ORACLE" check "$log" "$(date -d "$id" +%s%3N)" "${images[@]}" >"$TMP/oracle.out" ||
@@ -213,42 +218,43 @@ resumed() { "$1" jobs web --json | jq -e '[.jobs[] | select(.verb == "resume-sou
 # Each start is a line of `order`; one beside another host's, which must not be, a line of `twice`.
 # hold-NAME holds a start up, fail-NAME fails it. A machine that runs is left alone.
 counting_hosts() { # HOST...
-    local host runs
+    local host
     name_hosts "$@"
     COUNTER=$TMP/counter
-    # By its program: the number may be another process's by now.
-    runs="runs() { [ -e \$1 ] && [ \"\$(readlink /proc/\$(cat \$1)/exe)\" = $COUNTER ]; }"
     cc -O2 -o "$COUNTER" "$SOURCE/tests/support/guest/counter.c"
     for host in "$@"; do
         cat >"$TMP/start-$host" <<SH
 #!/bin/sh
 name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-$runs
+TMP=$TMP COUNTER=$COUNTER
+$(declare -f counter_runs)
 exec 9>$TMP/lock-\$name
 flock 9
 while [ -e $TMP/hold-\$name ]; do sleep 0.1; done
 [ ! -e $TMP/fail-\$name ] || { echo "no room for \$name" >&2; exit 7; }
-! runs $TMP/pid-\$name || exit 0
+! counter_runs \$name || exit 0
 for other in $TMP/pid-*-\$FARSHORE_VM; do
-    [ -n "\$FARSHORE_TEST" ] || ! runs \$other || echo "\$name beside \$other" >>$TMP/twice
+    [ -n "\$FARSHORE_TEST" ] || ! counter_runs "\${other#$TMP/pid-}" || echo "\$name beside \$other" >>$TMP/twice
 done
 echo "\$name" >>$TMP/order
 : >$TMP/acks-\$name
 $COUNTER run ${COUNTER_PAUSE_MS:-5} 0 "\$FARSHORE_DISK_OS" >$TMP/acks-\$name 2>&1 9>&- &
 echo \$! >$TMP/pid-\$name
-until runs $TMP/pid-\$name || [ ! -e /proc/\$!/exe ]; do sleep 0.01; done
+until counter_runs \$name || [ ! -e /proc/\$!/exe ]; do sleep 0.01; done
 SH
         cat >"$TMP/stop-$host" <<SH
 #!/bin/sh
 name=$host-\$FARSHORE_VM\${FARSHORE_TEST:+-test}
-$runs
-! runs $TMP/pid-\$name || kill \$(cat $TMP/pid-\$name) 2>/dev/null
-while runs $TMP/pid-\$name; do sleep 0.05; done
+TMP=$TMP COUNTER=$COUNTER
+$(declare -f counter_runs)
+! counter_runs \$name || kill \$(cat $TMP/pid-\$name) 2>/dev/null
+while counter_runs \$name; do sleep 0.05; done
 rm -f $TMP/pid-\$name
 SH
         chmod 755 "$TMP/start-$host" "$TMP/stop-$host"
     done
 }
+# By its program: the number may be another process's by now. Plain sh: the scripts above have it, too.
 counter_runs() { [ "$(readlink "/proc/$(cat "$TMP/pid-$1" 2>/dev/null)/exe")" = "$COUNTER" ]; } # NAME
 start_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' FARSHORE_DISK_OS=$3/os.img "$TMP/start-$1"; } # HOST VM FOLDER
 stop_counter() { FARSHORE_VM=$2 FARSHORE_TEST='' "$TMP/stop-$1"; } # HOST VM

@@ -5,8 +5,8 @@
 # epochs merge; the store goes away in the middle of it (for a twentieth of the time); the guest
 # sees nothing of all that. Then the load stops, and everything is shipped without help.
 . "$(dirname "$0")/lib.sh" "$@"
-for tool in fio jq; do command -v "$tool" >/dev/null || { echo "SKIP: no $tool here"; exit 77; }; done
-case $CACHE in file://*) ;; *) echo "SKIP: the cache is moved away as a folder"; exit 77 ;; esac
+need fio
+case $CACHE in file://*) ;; *) skip "the cache is moved away as a folder" ;; esac
 : "${STRESS_SECONDS:=40}"
 if [ "$STRESS_SECONDS" -gt 300 ]; then UP=1 SET=200; else UP=2 SET=96; fi # MiB a second; MiB written to
 INTERVAL=5

@@ -6,7 +6,6 @@
 # mount warns, and then the group holds the writers alone: in it the worker was seen to wait in the
 # kernel for memory that only its own answer frees. Row `kernel` of tools/long.sh has the right.
 . "$(dirname "$0")/lib.sh" "$@"
-command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 : "${STRESS_SECONDS:=40}"
 may_spare() { [ $((0x$(sed -n 's/^CapEff:[[:space:]]*//p' /proc/self/status) >> 24 & 1)) -eq 1 ]; } # CAP_SYS_RESOURCE
 if [ "$STRESS_SECONDS" -gt 300 ]; then MIB=320 DISK=3G FILES=8 FILE=250; else MIB=288 DISK=512M FILES=2 FILE=130; fi
@@ -32,7 +31,7 @@ leave_group() {
     rmdir "$GROUP"
 }
 trap 'status=$?; set +e; leave_group; (exit $status); cleanup' EXIT
-bounded_group $MIB || { echo "SKIP: no control group with bounded memory can be made here"; exit 77; }
+bounded_group $MIB || skip "no control group with bounded memory can be made here"
 inside() { bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$GROUP" "$@"; }
 
 say "a mount, and a group of $MIB MiB"

@@ -9,7 +9,6 @@
 #                instead of the rounds: every K that there is, of all three
 #   KILL_MODES, KILL_FROM  of `all`: these modes, from this K on
 . "$(dirname "$0")/lib.sh" "$@"
-command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
 : "${KILL_ROUNDS:=verb:few}"
 AGAIN=8 # times that a verb may have to be given
 COUNTER_PAUSE_MS=40 # the disk is not to fill in a long run

@@ -17,6 +17,7 @@
 # FARSHORE_TEST_REQUIRE set, as in the test command, that is a failure.
 set -euo pipefail
 SERVERS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$SERVERS/../support/skip.sh"
 
 # --- the first process of a host: libvirt.sh --host FOLDER ---
 host_main() {
@@ -53,12 +54,6 @@ shift
 FOLDER=
 PIDS=()
 CHILD=
-
-skip() {
-    [ -z "${FARSHORE_TEST_REQUIRE:-}" ] || { echo "FAILED: libvirt must run here: $*" >&2; exit 1; }
-    echo "SKIP: $*"
-    exit 77
-}
 
 stop() {
     local status=$? pid

@@ -13,6 +13,7 @@
 # test command, that is a failure.
 set -euo pipefail
 SERVERS=$(cd "$(dirname "$0")" && pwd)
+. "$SERVERS/../support/skip.sh"
 SERVER=$1
 shift
 FOLDER=$(mktemp -d "${TMPDIR:-/tmp}/farshore-$SERVER.XXXXXX")
@@ -62,12 +63,6 @@ trap stop EXIT
 trap 'exit 1' INT TERM
 trap 'WOKEN=1; front_down' USR1
 trap 'WOKEN=1; "front_${SERVER%%-*}"' USR2
-
-skip() {
-    [ -z "${FARSHORE_TEST_REQUIRE:-}" ] || { echo "FAILED: $SERVER must run here: $*" >&2; exit 1; }
-    echo "SKIP: $*"
-    exit 77
-}
 
 # Runs at the same time begin at different numbers, as their pids differ; what a stranger holds is
 # passed over.

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -35,6 +36,14 @@
     do {                                                                                           \
         if (strstr((err).text, (word)) == NULL)                                                    \
             fail_msg("\"%s\" does not say \"%s\"", (err).text, (word));                            \
+    } while (0)
+
+/* Ends a test that cannot run here; where all can, FARSHORE_TEST_REQUIRE is set, and it fails. */
+#define cannot_run(why)                                                                            \
+    do {                                                                                           \
+        print_message("SKIP: " why "\n");                                                          \
+        assert_null(getenv("FARSHORE_TEST_REQUIRE"));                                              \
+        skip();                                                                                    \
     } while (0)
 
 #endif

@@ -29,10 +29,8 @@ static void file_make(const char *path, off_t bytes)
 
 void mounted_make(struct mounted *m)
 {
-    if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0) {
-        print_message("SKIP: needs root and /dev/fuse\n");
-        skip();
-    }
+    if (geteuid() != 0 || access("/dev/fuse", R_OK | W_OK) != 0)
+        cannot_run("needs root and /dev/fuse");
     tmp_dir_make(&m->dir);
     file_make(tmp_dir_path(&m->dir, "a.raw"), DISK_A_BYTES);
     file_make(tmp_dir_path(&m->dir, "b.raw"), DISK_B_BYTES);

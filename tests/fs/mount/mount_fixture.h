@@ -4,16 +4,11 @@
 #ifndef TESTS_FS_MOUNT_MOUNT_FIXTURE_H
 #define TESTS_FS_MOUNT_MOUNT_FIXTURE_H
 
+#include "tests/support/check.h"
 #include "tests/support/tmp_dir.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
-
-#include <cmocka.h>
 
 #define DISK_A_BYTES ((16u << 20) + 512u * 3u) /* not whole blocks, as a raw file may be */
 #define DISK_B_BYTES (4u << 20)

@@ -158,10 +158,8 @@ static pid_t only_child(void)
 static void mount_it(struct fixture *f, const char *writable_name)
 {
     struct err err = ERR_NONE;
-    if (!can_mount()) {
-        print_message("SKIP: needs root and /dev/fuse\n");
-        skip();
-    }
+    if (!can_mount())
+        cannot_run("needs root and /dev/fuse");
     f->config.writable_name = writable_name;
     f->config.scratch_folder = f->scratch;
     check_ok(recovery_mount_run(&f->config, &err), err);
