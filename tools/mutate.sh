@@ -36,7 +36,7 @@ build() { # LOG NAME...
     shift
     for name in "$@"; do
         case $name in
-        e2e/*) targets+=(farshore oracle claim faulty_io) ;;
+        e2e/*) targets+=(farshore oracle claim faulty_io mount_main) ;;
         *) targets+=("test.$name") ;;
         esac
     done

@@ -107,12 +107,11 @@ static bool grow_file(const struct settings_disk *d, uint64_t bytes, struct err 
     int fd AUTO_FD = open(d->path, O_RDWR | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) != 0 || !disk_bytes(fd, &now, err))
         return err_errno(err, errno, "disk %s: %s", d->name, d->path);
-    if (now >= bytes)
-        return true;
-    if (!S_ISREG(st.st_mode))
+    if (now < bytes && !S_ISREG(st.st_mode))
         return err_set(err, ERR_INVALID, "disk %s: %s has %llu bytes: grow the device first",
                        d->name, d->path, (unsigned long long)now);
-    if (ftruncate(fd, (off_t)bytes) != 0 || fsync(fd) != 0)
+    /* Synced also with that size: an earlier try may have come no further. */
+    if ((now < bytes && ftruncate(fd, (off_t)bytes) != 0) || fsync(fd) != 0)
         return err_errno(err, errno, "disk %s: %s", d->name, d->path);
     return true;
 }

@@ -191,14 +191,14 @@ static bool pages_sync(struct marks *m, struct err *err)
     return pages_write(m, err) && file_sync(m->file, err);
 }
 
-/* The new regions are durable before the head speaks of them: a kill in between repeats it. */
+/* The new regions are durable before the head speaks of them: a kill in between repeats it, and so
+ * does a power cut before the next mark's sync takes the head along. */
 static bool head_grow(struct marks *m, uint64_t disk_bytes, struct err *err)
 {
     struct buf head AUTO_BUF = BUF_NONE;
 
     head_encode(&head, disk_bytes);
-    return buf_ok(&head, err) && file_write(m->file, buf_span(&head), 0, err) &&
-           file_sync(m->file, err);
+    return buf_ok(&head, err) && file_write(m->file, buf_span(&head), 0, err);
 }
 
 static bool file_adopt(struct marks *m, const char *path, uint64_t disk_bytes, struct err *err)

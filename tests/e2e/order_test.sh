@@ -4,8 +4,7 @@
 # at the step that writes there. What comes after that step must not have been done; then the same
 # command goes on.
 . "$(dirname "$0")/lib.sh" "$@"
-command -v jq >/dev/null || { echo "SKIP: no jq here"; exit 77; }
-case $TARGET in file://*) ;; *) echo "SKIP: the target's folders are made read-only"; exit 77 ;; esac
+case $TARGET in file://*) ;; *) skip "the target's folders are made read-only" ;; esac
 chmod 711 "$TMP"
 
 # While FOLDER is read-only the command fails.
@@ -18,6 +17,12 @@ stopped_at() { # FOLDER COMMAND...
     ! "$@" >"$TMP/out" 2>"$TMP/err" || fail "it went past $folder: $*"
     umount "$folder"
     grep -q 'Read-only' "$TMP/err" || { cat "$TMP/err"; fail "it did not stop at $folder: $*"; }
+}
+# Nor when that sync fails: its file or folder, whose name the error says, is durable before the rest.
+unsynced_at() { # CALL PATH NAME COMMAND...
+    spoil "$1" eio 1 -1 "$2"
+    ! faulty "${@:4}" >"$TMP/out" 2>"$TMP/err" || fail "it does without a sync of $2: ${*:4}"
+    grep -q "$3: .*Input/output" "$TMP/err" || { cat "$TMP/err"; fail "it did not fail at $2: ${*:4}"; }
 }
 role() { jq -r .role "$TMP/$1/config/vms/web.json"; }
 records() { find "$TMP/target/web/history" -type f | wc -l; }
@@ -36,6 +41,7 @@ truncate -s 8M "$TMP/disks/os.raw" "$TMP/disks/data.raw"
 
 say "enable: the key, then the settings, then the vault"
 stopped_at "$TMP/a/config/keys" try_enable
+unsynced_at fsync "$TMP/a/config/keys" keys try_enable
 [ ! -e "$TMP/a/config/vms/web.json" ] || fail "settings without a key"
 stopped_at "$TMP/a/config/vms" try_enable
 [ ! -e "$TMP/target/web/vault" ] || fail "a vault that no settings name"
@@ -46,6 +52,10 @@ say "a disk grows before its settings say so, and is forgotten after they do"
 stopped_at "$TMP/disks" A disk web grow os 12M
 [ "$(jq '.disks[0].size_bytes' "$TMP/a/config/vms/web.json")" -eq $((8 << 20)) ] ||
     fail "the settings have a size that the disk has not"
+for _ in 1 2; do unsynced_at fsync "$TMP/disks/os.raw" os.raw A disk web grow os 12M; done
+[ "$(jq '.disks[0].size_bytes' "$TMP/a/config/vms/web.json")" -eq $((8 << 20)) ] ||
+    fail "the settings have a size that may not last"
+A disk web grow os 12M >/dev/null
 mount_vm web
 A unmount "$TMP/src" >/dev/null
 stopped_at "$TMP/a/config/vms" A disk web remove data
@@ -67,6 +77,8 @@ stopped_at "$TMP/target/web/pins" B failover web
 [ "$(records)" -eq "$before" ] || fail "claimed before the point was held"
 stopped_at "$TMP/b/state/disks" B failover web
 [ "$(role b)" = target ] || fail "settings name files that are not there"
+unsynced_at fdatasync "$TMP/b/state/disks" '[.]img' B failover web
+[ "$(role b)" = target ] || fail "settings name files that may not last"
 stopped_at "$TMP/b/config/vms" B failover web
 [ ! -d "$TMP/b/state/mounts/web" ] || ! mountpoint -q "$TMP/b/state/mounts/web" || fail "mounted"
 B failover web >/dev/null

@@ -320,6 +320,7 @@ static void it_survives_a_power_cut(void **state)
     struct made_vm *vm = *state;
     ship(vm, 2);
     look_well(vm);
+    assert_int_equal(fake_world_unsynced(vm->world), 0);
     fake_world_power_cut(vm->world, 1);
     struct seen seen = seen_here(vm, vm->target->url);
     assert_true(seen.known);
