@@ -369,10 +369,10 @@ static enum processor_result apply(struct processor *p, const struct history_hea
     size_t count = b->count < room ? b->count : room;
     if (count == 0) {
         err_set(err, ERR_FULL,
-                "the vault of %s in %s has all the epochs that it can have: its points stay, and "
-                "what is shipped waits in the cache; protect the VM anew: farshore disable %s, "
-                "then enable it with another --target",
-                p->vm, p->config.targets[0]->url, p->vm);
+                "protect %s anew (farshore disable, then enable with another --target): its vault "
+                "in %s has all the epochs that it can have. Its points stay, and what is shipped "
+                "waits in the cache",
+                p->vm, p->config.targets[0]->url);
         return PROCESSOR_FAILED;
     }
     if (!apply_write(&p->config, p->history, b->epochs, count, epochs, &bad, err)) {
@@ -400,8 +400,18 @@ static bool progress_same(const struct processor_progress *a, const struct proce
 
 static void health_text(const struct processor *p, char out[PROCESSOR_HEALTH_MAX])
 {
-    const char *text = p->failure[0] ? p->failure : p->sweep.fork[0] ? p->sweep.fork : "ok";
-    snprintf(out, PROCESSOR_HEALTH_MAX, "%s", text);
+    size_t room = history_room(p->history);
+    const char *text = p->failure[0] ? p->failure : p->sweep.fork;
+    if (text[0])
+        snprintf(out, PROCESSOR_HEALTH_MAX, "%s", text);
+    else if (room < PROCESSOR_ROOM_SAID)
+        snprintf(
+            out, PROCESSOR_HEALTH_MAX,
+            "the vault has room for %zu more epochs: before that protect the VM anew (farshore "
+            "disable, then enable with another --target)",
+            room);
+    else
+        snprintf(out, PROCESSOR_HEALTH_MAX, "ok");
 }
 
 /* Leaves a progress object when there is something new to say. */

@@ -22,6 +22,9 @@
  */
 #define PROCESSOR_LOOK_BACK_POLLS 16u
 #define PROCESSOR_HEALTH_MAX      160u
+/* The health says that the history is nearly as long as it can be from so many epochs before that
+ * on: a week of cuts every 5 s. */
+#define PROCESSOR_ROOM_SAID (1u << 17)
 
 /* Borrowed until processor_close. */
 struct processor_config {
@@ -70,7 +73,7 @@ struct processor_progress {
     uint64_t applied_epoch;
     uint64_t applied_point_ms;         /* as history_head.point_ms */
     uint64_t written_ms;               /* the processor's clock */
-    char health[PROCESSOR_HEALTH_MAX]; /* "ok" or what is wrong */
+    char health[PROCESSOR_HEALTH_MAX]; /* "ok", or what is wrong or will be */
 };
 /* The progress objects of a VM in the cache store, newest one; ERR_NOT_FOUND when none. Used by
  * the source, which may only read there. */

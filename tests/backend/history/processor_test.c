@@ -563,6 +563,7 @@ static void a_full_history_takes_no_more_and_stays_readable(void **state)
 {
     struct made_vm *vm = *state;
     struct made_processor p;
+    struct processor_progress progress;
     struct err err = ERR_NONE;
 
     made_processor_open(vm, &p);
@@ -570,6 +571,8 @@ static void a_full_history_takes_no_more_and_stays_readable(void **state)
     for (uint32_t i = 1; i <= 5; i++)
         epoch_maker_cut(&vm->maker);
     assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED);
+    check_ok(progress_read(vm->cache, MADE_VM, vm->maker.keys, &progress, &err), err);
+    assert_non_null(strstr(progress.health, "room for 2 more epochs"));
     for (uint32_t i = 1; i <= 5; i++)
         epoch_maker_cut(&vm->maker);
     assert_int_equal(processor_step(p.processor, &err), PROCESSOR_APPLIED); /* two of them */
@@ -577,6 +580,8 @@ static void a_full_history_takes_no_more_and_stays_readable(void **state)
         assert_int_equal(processor_step(p.processor, &err), PROCESSOR_FAILED);
         assert_int_equal(err.kind, ERR_FULL);
         assert_non_null(strstr(err.text, "another --target"));
+        check_ok(progress_read(vm->cache, MADE_VM, vm->maker.keys, &progress, &err), err);
+        assert_non_null(strstr(progress.health, "another --target")); /* though it is cut short */
     }
     made_processor_close(&p);
     struct history *h = made_vm_history(vm);
