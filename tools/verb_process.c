@@ -195,8 +195,9 @@ static bool one_round(const struct verb_call *call, const char *name, struct wor
     if (good && k->reported)
         log_info("%s: works again", name);
     k->reported = !good;
-    if (!good)
-        work_close(k); /* opened anew: a processor that failed holds nothing worth keeping */
+    /* Reading the history again takes long. What no store's return mends may be mended by that. */
+    if (!good && (k->thinner == NULL || (err->kind != ERR_TRANSIENT && err->kind != ERR_FULL)))
+        work_close(k);
     return good;
 }
 

@@ -6,10 +6,10 @@ static void cleanup_processor(struct processor **p)
     processor_close(p);
 }
 
-static bool step_until_idle(struct vm *vm, struct processor *p, uint64_t deadline_ns,
-                            struct err *err)
+static bool step_until_idle(struct vm *vm, struct processor *p, uint64_t wait_s, struct err *err)
 {
     struct world *w = vm->call->world;
+    uint64_t deadline_ns = w->ops->boottime_ns(w) + wait_s * 1000000000u;
     for (;;) {
         enum processor_result result = processor_step(p, err);
         if (result == PROCESSOR_IDLE)
@@ -24,10 +24,10 @@ static bool step_until_idle(struct vm *vm, struct processor *p, uint64_t deadlin
     }
 }
 
-bool drain_cache(struct vm *vm, uint64_t deadline_ns, struct err *err)
+bool drain_cache(struct vm *vm, uint64_t wait_s, struct err *err)
 {
     struct processor *p CLEANUP(cleanup_processor) = NULL;
     struct processor_config config = vm_processor(vm);
-    return processor_open(&config, &p, err) && step_until_idle(vm, p, deadline_ns, err) &&
+    return processor_open(&config, &p, err) && step_until_idle(vm, p, wait_s, err) &&
            history_refresh(vm->history, err);
 }

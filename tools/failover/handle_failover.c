@@ -91,14 +91,12 @@ static bool shut_source_down(struct flow *f, struct generation *generation, uint
 /* Applies all that lies in the cache. Unplanned, what is out of reach is done without. */
 static bool drain(struct flow *f, bool planned, struct err *err)
 {
-    struct world *w = f->call->world;
     struct err why = ERR_NONE;
     uint64_t wait_s = planned ? DRAIN_PLANNED_S : DRAIN_UNPLANNED_S;
-    uint64_t deadline_ns = w->ops->boottime_ns(w) + wait_s * 1000000000u;
 
     if (!flow_step(f, "apply", err, "what waits in the cache store"))
         return false;
-    if (flow_caches(f, &why) && drain_cache(f->vm, deadline_ns, &why))
+    if (flow_caches(f, &why) && drain_cache(f->vm, wait_s, &why))
         return true;
     if (planned) {
         *err = why;

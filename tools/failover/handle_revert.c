@@ -82,13 +82,11 @@ static bool fill(struct reverting *r, const struct history_point *p, struct err 
 /* Stops the guest, and has its last state applied: from then on the present is kept. */
 static bool keep_present(struct flow *f, struct err *err)
 {
-    struct world *w = f->call->world;
     struct source_end end;
-    uint64_t deadline_ns = w->ops->boottime_ns(w) + APPLY_S * 1000000000ull;
     struct history_point last;
     return source_end(f, "before a revert", &end, err) &&
            flow_step(f, "apply", err, "the present state, as a branch") && flow_caches(f, err) &&
-           drain_cache(f->vm, deadline_ns, err) &&
+           drain_cache(f->vm, APPLY_S, err) &&
            history_point_at(f->vm->history, end.generation, end.epoch, &last, err);
 }
 
