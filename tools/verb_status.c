@@ -78,7 +78,7 @@ static void look_at_mount(const struct verb_call *call, struct row *r)
     else if (r->mount_point[0] == '\0')
         set_state(r, "not-mounted", "a command is at work on its disks");
     else if (!command_make("status", &request, &err) ||
-             !vm_ask(call, r->settings.name, request, ANSWER_MS, &r->answer, &err) ||
+             !vm_ask_again(call, r->settings.name, request, ANSWER_MS, &r->answer, &err) ||
              !json_text(r->answer, "state", &state, &err) ||
              !json_text(r->answer, "reason", &reason, &err))
         set_state(r, "stalled", "the mount's worker does not answer");

@@ -47,7 +47,15 @@ A set web bandwidth=1M,00:00-24:00=2M cut_interval=1 >/dev/null
 [ "$(in_force)" = "[2097152,1]" ] || fail "in force: $(in_force)"
 kill -KILL "$(A status web --json | jq '.vms[0].worker_pid')"
 next_has_it() { [ "$(in_force)" = "[2097152,1]" ]; }
-wait_for 20 next_has_it # the one that dies may still take the question, and answers nothing
+wait_for 20 next_has_it
+worker=$(A status web --json | jq '.vms[0].worker_pid')
+kill -STOP "$worker" # it takes the question, and dies with it
+A status web --json >"$TMP/asked" & asked=$!
+sleep 1
+kill -KILL "$worker"
+wait $asked || fail "status ended with $?"
+jq -e --argjson was "$worker" '.vms[0].worker_pid | . != null and . != $was' "$TMP/asked" >/dev/null ||
+    fail "asked of one that died, status says $(jq -c '.vms[0] | [.state, .reason]' "$TMP/asked")"
 A status web | says 'now 2.0 MiB/s' || fail "status does not show the bound"
 A set web bandwidth=unlimited >/dev/null
 [ "$(in_force)" = "[0,1]" ] || fail "in force without a bound: $(in_force)"
