@@ -67,9 +67,8 @@ for _ in 1 2 3 4 5 6; do ping_b 2>>"$TMP/pings" & pings+=($!); done
 for p in "${pings[@]}"; do wait "$p" || { cat "$TMP/pings"; fail "a ping failed"; }; done
 
 say "the processor lives with its agent"
-wait_for 10 test -n "$(started_by "$agent_b" process)" || true
-processor=$(started_by "$agent_b" process)
-[ -n "$processor" ] || fail "no processor"
+has_processor() { processor=$(started_by "$agent_b" process); [ -n "$processor" ]; }
+wait_for 10 has_processor
 [ -z "$(started_by "$agent_a" process)" ] || fail "--no-process has one"
 mount_vm web
 A point web --wait=target >/dev/null || fail "nothing was applied"

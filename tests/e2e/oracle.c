@@ -13,12 +13,12 @@
  *                                                    of images that have grown since, and others
  *                                                    write to, ORACLE_BLOCKS are looked at
  *
- * A block holds (disk, block, thread, number of the write) and bytes that follow from them, so a
- * torn or foreign block is told from an old one. Threads own disjoint blocks, unless they share
- * them: then writes to a block that were under way at the same time may be shown in any order. Even
- * threads write at random, odd ones in sequence, in 4 KiB steps and now and then a slice at once,
- * of 64 KiB, or 1 MiB when they share; every 64th write is followed by fdatasync. The log says when
- * each was issued and acknowledged. */
+ * A block holds (disk, block, number of the write, by which the log knows its thread) and bytes
+ * that follow from them, so a torn or foreign block is told from an old one. Threads own disjoint
+ * blocks, unless they share them: then writes to a block that were under way at the same time may
+ * be shown in any order. Even threads write at random, odd ones in sequence, in 4 KiB steps and now
+ * and then a slice at once, of 64 KiB, or 1 MiB when they share; every 64th write is followed by
+ * fdatasync. The log says when each was issued and acknowledged. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

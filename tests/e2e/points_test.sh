@@ -65,12 +65,15 @@ say "a writable view is durable and apart"
 vault() { (cd "$TMP/target" && find . -type f -not -path '*/pins/*' -not -path '*/.tmp/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum); }
 sum=$(vault)
 B recover "$TMP/rec" --writable drill
-"$ORACLE" write "$TMP/drill" 3 2 1 "$TMP/rec/web/points/$last"/{os,data}.img >/dev/null || true
+written=("$TMP/rec/web/points/$last"/{os,data}.img)
+for image in "${written[@]}"; do fallocate --punch-hole --length 16M "$image"; done # of what the others wrote
+"$ORACLE" write "$TMP/drill" 3 2 1 "${written[@]}" >/dev/null
 printf 'a drill was here' | dd of="$TMP/rec/web/points/$final/os.img" bs=1 seek=123457 conv=notrunc,fsync status=none
 umount "$TMP/rec"
 B recover "$TMP/rec" --writable drill
 [ "$(dd if="$TMP/rec/web/points/$final/os.img" bs=1 skip=123457 count=16 status=none)" = 'a drill was here' ] ||
     fail "the view forgot what was written to it"
+"$ORACLE" check "$TMP/drill" "$(date +%s%3N)" "${written[@]}"
 umount "$TMP/rec"
 B recover "$TMP/rec" --writable other
 cmp "$TMP/rec/web/points/$final/os.img" "$TMP/disks/os.raw"
