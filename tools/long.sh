@@ -9,6 +9,7 @@
 #   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (13); a target that
 #              passed is not run again for the same commit, whichever other failed
 #   simulator  SIM_HISTORIES (100,000) fresh histories
+#   crashes    every crash state of a source and its shipper, of all workloads of three operations
 #   thinning   retention against its own oracle, from THINNING_SEEDS (1000) seeds
 #   failn      every call of nine operations failed once and for ever, in one process, under
 #              AddressSanitizer, and, FAILN_MOUNTS at once (8), through real mounts (tests/failn)
@@ -63,6 +64,10 @@ row_simulator() {
     on_each "$jobs" histories || failed=1
     grep -hE '^sim:|histories|copied' build/simulator.*
     return $failed
+}
+row_crashes() {
+    build/tests/test.fs.disk.crash_source >build/crashes 2>&1 || { tail -n 20 build/crashes; return 1; }
+    grep states, build/crashes
 }
 retention() { # JOB
     THINNING_ROUNDS=$((THINNING_SEEDS / jobs)) THINNING_SEED=$((1 + $1 * THINNING_SEEDS)) \
@@ -156,7 +161,7 @@ if [ $# -gt 0 ]; then
     exit
 fi
 named=no failed=0
-run_rows overload points debian swift & waiting=($!)
+run_rows overload points debian swift crashes & waiting=($!)
 run_rows verbs fencing kills kernel & waiting+=($!)
 renice -n 10 $$ >/dev/null # not those that wait
 run_rows fuzz simulator thinning failn mutate || failed=1

@@ -56,9 +56,35 @@ static size_t run(const struct crash_model *m, const struct workload *l, uint64_
         fake_world_power_cut_by(w, keep, c);
         m->check(context, w);
     }
+    if (m->release != NULL)
+        m->release(context);
     free(context);
     fake_world_release(&w);
     return units;
+}
+
+/* Of all operations but the last. */
+static uint64_t calls_before_last(const struct crash_model *m, const struct workload *l)
+{
+    struct world *w = fake_world_make(1);
+    void *context = calloc(1, m->context_bytes);
+    if (context == NULL)
+        abort();
+    m->begin(context, w);
+    uint64_t before = fake_world_calls(w, FAKE_ANY);
+    for (size_t s = 0; s + 1 < l->count; s++)
+        if (!m->step(context, w, l->steps[s])) {
+            fprintf(stderr, "%s: operation %zu failed behind %zu, %zu\n", m->name, l->steps[s],
+                    l->steps[0], l->steps[1]);
+            abort();
+        }
+    uint64_t calls = fake_world_calls(w, FAKE_ANY) - before;
+    m->close(context);
+    if (m->release != NULL)
+        m->release(context);
+    free(context);
+    fake_world_release(&w);
+    return calls;
 }
 
 static void try_state(const struct crash_model *m, const struct workload *l, uint64_t stop,
@@ -104,7 +130,7 @@ static void all_of_length(const struct crash_model *m, size_t length, uint64_t s
         uint64_t rest = number;
         for (size_t i = 0; i < length; i++, rest /= m->alphabet)
             l.steps[i] = (size_t)(rest % m->alphabet);
-        for (uint64_t stop = 1; crash_at(m, &l, stop, n); stop++)
+        for (uint64_t stop = calls_before_last(m, &l) + 1; crash_at(m, &l, stop, n); stop++)
             ;
         n->workloads++;
     }

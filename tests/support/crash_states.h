@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Every crash state of every short workload. A workload is up to CRASH_STEPS operations out of an
- * alphabet; the machine dies after each of its calls; of what was not synced then, every subset
+ * alphabet; the machine dies after each call of its last one (those before are workloads of their
+ * own); of what was not synced then, every subset
  * stays, page by page and name by name, and beside those every torn page. Each state is opened
  * again and checked by the model's own oracle. */
 #ifndef TESTS_SUPPORT_CRASH_STATES_H
@@ -20,6 +21,7 @@ struct crash_model {
     bool (*step)(void *context, struct world *w, size_t operation);
     void (*close)(void *context); /* lets go of what is open; the machine may be dead */
     void (*check)(void *context, struct world *w);
+    void (*release)(void *context); /* NULL: nothing is left to free */
 };
 
 /* Prints how many workloads and states there were. Of the longest workloads one of CRASH_SHARE is

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static const char *const names[RIG_DISKS] = {"a", "b"};
 static const char *const paths[RIG_DISKS] = {"/disks/a.raw", "/disks/b.raw"};
@@ -27,7 +28,7 @@ static void make_disks(struct rig *r)
     for (size_t i = 0; i < RIG_DISKS; i++) {
         struct world_file *f AUTO_FILE = NULL;
         check_ok(file_open(r->world, paths[i], O_RDWR | O_CREAT, 0600, &f, &err), err);
-        assert_int_equal(r->world->ops->truncate(f, rig_disk_bytes[i]), 0);
+        assert_int_equal(r->world->ops->truncate(f, r->disk_bytes[i]), 0);
         check_ok(file_sync(f, &err), err);
     }
     assert_int_equal(r->world->ops->sync_dir(r->world, "/disks"), 0);
@@ -48,20 +49,22 @@ static void begin_log(struct rig *r)
     memory_bucket_set(r->cache, key, buf_span(&body));
 }
 
-struct rig *rig_make(void)
+struct rig *rig_make_in(struct world *w, const uint64_t disk_bytes[RIG_DISKS])
 {
     struct rig *r = calloc(1, sizeof *r);
     assert_non_null(r);
-    r->world = fake_world_make(1);
+    r->world = w;
+    r->disk_bytes = disk_bytes;
     r->cache = memory_bucket_make();
     r->store = memory_store_open(r->cache);
     r->keys = specimen_keys(1);
     r->generation = (struct generation){.number = 1, .id = 0x1234567890abcdefu};
     memcpy(r->vm_id, specimen_vm, sizeof r->vm_id);
-    r->memory_bytes = source_memory_bytes(rig_disk_bytes, RIG_DISKS) +
-                      source_origin_memory_bytes(rig_disk_bytes, RIG_DISKS);
-    r->memory = calloc(1, r->memory_bytes);
-    assert_non_null(r->memory);
+    r->memory_bytes = source_memory_bytes(disk_bytes, RIG_DISKS) +
+                      source_origin_memory_bytes(disk_bytes, RIG_DISKS);
+    r->memory =
+        mmap(NULL, r->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(r->memory != MAP_FAILED);
     r->fresh = true;
     r->pass_above_bytes = RIG_UNDO_BYTES;
     make_disks(r);
@@ -70,17 +73,28 @@ struct rig *rig_make(void)
     return r;
 }
 
-void rig_release(struct rig **rig)
+struct rig *rig_make(void)
+{
+    return rig_make_in(fake_world_make(1), rig_disk_bytes);
+}
+
+void rig_let_go(struct rig **rig)
 {
     struct rig *r = *rig;
     rig_close(r);
     keys_release(&r->keys);
     store_close(&r->store);
     memory_bucket_release(&r->cache);
-    fake_world_release(&r->world);
-    free(r->memory);
+    munmap(r->memory, r->memory_bytes);
     free(r);
     *rig = NULL;
+}
+
+void rig_release(struct rig **rig)
+{
+    struct world *w = (*rig)->world;
+    rig_let_go(rig);
+    fake_world_release(&w);
 }
 
 uint16_t rig_disk_number(size_t disk)
@@ -93,7 +107,7 @@ static struct presence_head head_of(const struct rig *r, size_t disk)
     struct presence_head head = {.generation_id = r->generation.id,
                                  .epoch = 5,
                                  .disk = rig_disk_number(disk),
-                                 .disk_bytes = rig_disk_bytes[disk]};
+                                 .disk_bytes = r->disk_bytes[disk]};
     memcpy(head.vm, r->vm_id, sizeof head.vm);
     return head;
 }
@@ -117,7 +131,7 @@ static bool open_source(struct rig *r, struct err *err)
         disks[i] = (struct source_disk_config){.name = names[i],
                                                .path = paths[i],
                                                .number = rig_disk_number(i),
-                                               .size_bytes = rig_disk_bytes[i],
+                                               .size_bytes = r->disk_bytes[i],
                                                .origin = r->origin,
                                                .origin_head = head_of(r, i)};
     struct source_config config = {.world = r->world,
@@ -190,7 +204,7 @@ void rig_kill(struct rig *r)
 void rig_reboot(struct rig *r)
 {
     rig_close(r);
-    memset(r->memory, 0, r->memory_bytes);
+    assert_int_equal(madvise(r->memory, r->memory_bytes, MADV_DONTNEED), 0); /* all zeros */
     r->fresh = true;
 }
 
@@ -205,8 +219,8 @@ void rig_write(struct rig *r, size_t disk, uint64_t block, uint64_t count, uint8
     struct err err = ERR_NONE;
     size_t length = (size_t)count * BLOCK_BYTES;
     uint8_t *data AUTO_FREE = malloc(length);
-    if ((block + count) * BLOCK_BYTES > rig_disk_bytes[disk])
-        length = (size_t)(rig_disk_bytes[disk] - block * BLOCK_BYTES);
+    if ((block + count) * BLOCK_BYTES > r->disk_bytes[disk])
+        length = (size_t)(r->disk_bytes[disk] - block * BLOCK_BYTES);
     memset(data, fill, length);
     check_ok(source_write(r->source, disk, block * BLOCK_BYTES, span_of(data, length), &err), err);
 }
@@ -246,17 +260,25 @@ void rig_forget_dirty(struct rig *r)
     assert_int_equal(source_dirty_blocks(r->source), 0);
 }
 
-void rig_ship_all(struct rig *r)
+bool rig_try_ship_all(struct rig *r)
 {
     struct shipper *s = r->shipper;
     for (unsigned i = 0; i < 400; i++) {
         uint64_t wait_ms = shipper_step(s);
+        if (fake_world_died(r->world))
+            return false;
         if (s->phase == SHIP_IDLE && wait_ms > 0 && source_dirty_blocks(r->source) == 0 &&
             s->state.initial_done)
-            return;
+            return true;
         rig_advance_ms(r, wait_ms);
     }
     fail_msg("not shipped after 400 steps: phase %d, %s", (int)s->phase, s->seen.reason);
+    return false;
+}
+
+void rig_ship_all(struct rig *r)
+{
+    assert_true(rig_try_ship_all(r));
 }
 
 void rig_advance_ms(struct rig *r, uint64_t ms)
@@ -287,7 +309,7 @@ bool rig_entry(struct rig *r, uint64_t epoch, struct epoch_decoded *out)
 }
 
 static enum rig_replica in_epoch(struct rig *r, const struct epoch_decoded *d, size_t disk,
-                                 uint64_t block, uint8_t *fill)
+                                 uint64_t block, uint8_t out[BLOCK_BYTES])
 {
     struct err err = ERR_NONE;
     struct span bytes = d->entry.run;
@@ -310,20 +332,30 @@ static enum rig_replica in_epoch(struct rig *r, const struct epoch_decoded *d, s
                           span_part(d->entry.inline_part, e.offset, e.stored_bytes),
                           mspan_of(plain, (size_t)e.frame.blocks * BLOCK_BYTES), &err),
              err);
-    *fill = plain[(block - e.frame.first) * BLOCK_BYTES];
+    memcpy(out, plain + (block - e.frame.first) * BLOCK_BYTES, BLOCK_BYTES);
     return RIG_REPLICA_DATA;
 }
 
-enum rig_replica rig_replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill)
+enum rig_replica rig_replica_block(struct rig *r, size_t disk, uint64_t block,
+                                   uint8_t out[BLOCK_BYTES])
 {
     for (uint64_t epoch = r->shipper->state.epoch; epoch > 0; epoch--) {
         struct epoch_decoded d AUTO_EPOCH = {.memory = BUF_NONE};
         assert_true(rig_entry(r, epoch, &d));
-        enum rig_replica found = in_epoch(r, &d, disk, block, fill);
+        enum rig_replica found = in_epoch(r, &d, disk, block, out);
         if (found != RIG_REPLICA_NOTHING)
             return found;
     }
     return RIG_REPLICA_NOTHING;
+}
+
+enum rig_replica rig_replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill)
+{
+    uint8_t bytes[BLOCK_BYTES];
+    enum rig_replica found = rig_replica_block(r, disk, block, bytes);
+    if (found == RIG_REPLICA_DATA)
+        *fill = bytes[0];
+    return found;
 }
 
 void rig_replica_has(struct rig *r, size_t disk, uint64_t block, uint8_t fill)

@@ -20,6 +20,7 @@ static const uint64_t rig_disk_bytes[RIG_DISKS] = {4u << 20, (1u << 20) + 3072};
 
 struct rig {
     struct world *world;
+    const uint64_t *disk_bytes;
     struct memory_bucket *cache;
     struct store *store;
     struct keys *keys;
@@ -36,6 +37,10 @@ struct rig {
 
 struct rig *rig_make(void); /* disks of zeros, entry 0 in the cache; nothing is open */
 void rig_release(struct rig **r);
+/* The same in a world that stays the caller's, with disks of these sizes, and all but that world.
+ */
+struct rig *rig_make_in(struct world *w, const uint64_t disk_bytes[RIG_DISKS]);
+void rig_let_go(struct rig **r);
 const char *rig_disk_path(size_t disk);
 /* Presence records without a bit, and the origin for all openings from now on. */
 void rig_lay_over(struct rig *r, const struct origin *origin);
@@ -62,6 +67,7 @@ uint8_t rig_read_raw(struct rig *r, size_t disk, uint64_t block);
 void rig_forget_dirty(struct rig *r);
 /* Ships until nothing is dirty and nothing is left to say: at most a few hundred steps. */
 void rig_ship_all(struct rig *r);
+bool rig_try_ship_all(struct rig *r); /* false: the machine died meanwhile (fake_world_stop) */
 void rig_advance_ms(struct rig *r, uint64_t ms);
 struct shipper_status rig_status(struct rig *r);
 bool rig_entry(struct rig *r, uint64_t epoch, struct epoch_decoded *out); /* false: none */
@@ -74,6 +80,8 @@ enum rig_replica {
     RIG_REPLICA_UNREADABLE
 };
 enum rig_replica rig_replica(struct rig *r, size_t disk, uint64_t block, uint8_t *fill);
+enum rig_replica rig_replica_block(struct rig *r, size_t disk, uint64_t block,
+                                   uint8_t out[BLOCK_BYTES]); /* of data: all of it */
 void rig_replica_has(struct rig *r, size_t disk, uint64_t block, uint8_t fill);
 void rig_replica_is_local(struct rig *r, size_t disk, uint64_t block); /* zeros: no data */
 

@@ -187,6 +187,7 @@ struct fake_world {
     struct failure failures[FAKE_ANY + 1];
     uint64_t calls[FAKE_ANY + 1];
     uint64_t stop; /* calls until the machine is dead; 0 = lives */
+    bool died;     /* it has refused one since */
     bool short_transfers;
     uint64_t boots;
     uint64_t real_ns, boot_ns;
@@ -497,8 +498,10 @@ static int begin_locked(struct fake_world *fw, enum fake_call which)
     int errnum = 0;
     fw->calls[which]++;
     fw->calls[FAKE_ANY]++;
-    if (fw->stop == 1)
+    if (fw->stop == 1) {
+        fw->died = true;
         return -EIO;
+    }
     if (fw->stop > 0)
         fw->stop--;
     if (strikes(&fw->failures[which]))
@@ -976,6 +979,7 @@ static void boot_locked(struct fake_world *fw)
     }
     memset(fw->failures, 0, sizeof fw->failures);
     fw->stop = 0;
+    fw->died = false;
     fw->boots++;
     fw->boot_ns = 0;
     sweep_locked(fw);
@@ -998,6 +1002,12 @@ void fake_world_stop(struct world *w, uint64_t nth)
     struct fake_world *fw = fake_of(w);
     LOCK_SCOPE(&fw->lock);
     fw->stop = nth;
+}
+
+bool fake_world_died(struct world *w)
+{
+    LOCK_SCOPE(&fake_of(w)->lock);
+    return fake_of(w)->died;
 }
 
 bool fake_world_stopped(struct world *w)

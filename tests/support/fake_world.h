@@ -57,6 +57,7 @@ void fake_world_power_cut(struct world *w, uint64_t seed);
  */
 void fake_world_stop(struct world *w, uint64_t nth);
 bool fake_world_stopped(struct world *w); /* no further call would be made */
+bool fake_world_died(struct world *w); /* and one was asked for: all that comes after it is not */
 /* What a power cut would decide on now, one by one: each change of names, each new size, and each
  * page of each unsynced write or hole. */
 size_t fake_world_units(struct world *w);

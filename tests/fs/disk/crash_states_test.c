@@ -101,9 +101,15 @@ static void small_check(void *context, struct world *w)
 
 static void a_replaced_file_is_the_old_or_the_new_one_in_every_crash_state(void **state)
 {
-    static const struct crash_model m = {"small files", SMALL_KIND + 1, sizeof(struct small),
-                                         small_begin,   small_step,     nothing_to_close,
-                                         small_check};
+    static const struct crash_model m = {
+        .name = "small files",
+        .alphabet = SMALL_KIND + 1,
+        .context_bytes = sizeof(struct small),
+        .begin = small_begin,
+        .step = small_step,
+        .close = nothing_to_close,
+        .check = small_check,
+    };
     (void)state;
     crash_states_all(&m);
 }
@@ -196,7 +202,14 @@ static void marks_check(void *context, struct world *w)
 static void a_region_that_differs_is_marked_in_every_crash_state(void **state)
 {
     static const struct crash_model m = {
-        "marks", 6, sizeof(struct mark_state), marks_begin, marks_step, marks_let_go, marks_check};
+        .name = "marks",
+        .alphabet = 6,
+        .context_bytes = sizeof(struct mark_state),
+        .begin = marks_begin,
+        .step = marks_step,
+        .close = marks_let_go,
+        .check = marks_check,
+    };
     (void)state;
     crash_states_all(&m);
 }
@@ -326,8 +339,15 @@ static void local_check(void *context, struct world *w)
 
 static void a_failed_over_disk_shows_what_was_synced_in_every_crash_state(void **state)
 {
-    static const struct crash_model m = {"backing",  4,           sizeof(struct local), local_begin,
-                                         local_step, local_close, local_check};
+    static const struct crash_model m = {
+        .name = "backing",
+        .alphabet = 4,
+        .context_bytes = sizeof(struct local),
+        .begin = local_begin,
+        .step = local_step,
+        .close = local_close,
+        .check = local_check,
+    };
     (void)state;
     crash_states_all(&m);
 }
@@ -424,8 +444,14 @@ static void shipped_check(void *context, struct world *w)
 static void an_attempt_that_was_put_is_known_in_every_crash_state(void **state)
 {
     static const struct crash_model m = {
-        "journal",    2, sizeof(struct shipped), shipped_begin, shipped_step, shipped_close,
-        shipped_check};
+        .name = "journal",
+        .alphabet = 2,
+        .context_bytes = sizeof(struct shipped),
+        .begin = shipped_begin,
+        .step = shipped_step,
+        .close = shipped_close,
+        .check = shipped_check,
+    };
     (void)state;
     crash_states_all(&m);
 }
@@ -472,8 +498,15 @@ static void saved_check(void *context, struct world *w)
 
 static void an_undo_begins_empty_in_every_crash_state(void **state)
 {
-    static const struct crash_model m = {"undo",     4,           sizeof(struct saved), saved_begin,
-                                         saved_step, saved_close, saved_check};
+    static const struct crash_model m = {
+        .name = "undo",
+        .alphabet = 4,
+        .context_bytes = sizeof(struct saved),
+        .begin = saved_begin,
+        .step = saved_step,
+        .close = saved_close,
+        .check = saved_check,
+    };
     (void)state;
     crash_states_all(&m);
 }

@@ -126,8 +126,15 @@ static void check(void *context, struct world *w)
 
 static void an_overlay_shows_what_was_synced_in_every_crash_state(void **state)
 {
-    static const struct crash_model m = {"overlay",     4,    sizeof(struct written), begin, step,
-                                         close_overlay, check};
+    static const struct crash_model m = {
+        .name = "overlay",
+        .alphabet = 4,
+        .context_bytes = sizeof(struct written),
+        .begin = begin,
+        .step = step,
+        .close = close_overlay,
+        .check = check,
+    };
     (void)state;
     crash_states_all(&m);
 }
