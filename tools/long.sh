@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # The long set: what is too long for the test command, row by row; `tools/long.sh ROW...` runs the
-# named ones. A row that passed is not run again for the same commit unless it is named. Three rows
-# run at a time, two that mostly wait and, behind those, one that computes; a row's words are in
-# build/long.ROW.
+# named ones. A row that passed is not run again for the same commit unless it is named. Four rows
+# run at a time: two that mostly wait, behind those one that computes, and behind all the fuzzing,
+# which has what processor time is left; a row's words are in build/long.ROW.
 #   overload   a guest that writes five times what goes up, for OVERLOAD_SECONDS (3600); full file
 #              systems, a host short of memory, a store that refuses half of all requests
-#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (13); a target that
+#   fuzz       libFuzzer on every parser, FUZZ_SECONDS each (600), FUZZ_JOBS at once (4); a target that
 #              passed is not run again for the same commit, whichever other failed
 #   simulator  SIM_HISTORIES (100,000) fresh histories
 #   crashes    every crash state of a source and its shipper, of all workloads of three operations
@@ -28,7 +28,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/packages.sh
 packages_install "${PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=13}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
+: "${FUZZ_SECONDS:=600}" "${FUZZ_JOBS:=4}" "${SIM_HISTORIES:=100000}" "${THINNING_SEEDS:=1000}"
 : "${FAILN_MOUNTS:=8}" "${FENCING_ROUNDS:=6}" "${OVERLOAD_SECONDS:=3600}"
 export FARSHORE_TEST_REQUIRE=1
 
@@ -164,7 +164,8 @@ named=no failed=0
 run_rows overload points debian swift crashes & waiting=($!)
 run_rows verbs fencing kills kernel & waiting+=($!)
 renice -n 10 $$ >/dev/null # not those that wait
-run_rows fuzz simulator thinning failn mutate || failed=1
+(renice -n 19 $BASHPID >/dev/null && run_rows fuzz) & waiting+=($!)
+run_rows simulator thinning failn mutate || failed=1
 for rows in "${waiting[@]}"; do wait "$rows" || failed=1; done
 echo "== the long set: $SECONDS s"
 exit $failed
