@@ -185,8 +185,11 @@ static void nothing_is_put_that_could_not_be_read(void **state)
 
 /* --- changes --- */
 
+/* So few that none is tidied away meanwhile: who is held up while others make more than are kept
+ * cannot tell whether its own counts, and says so. */
 #define CHANGERS 4
-#define CHANGES  6
+#define CHANGES  2
+_Static_assert(CHANGES <= DOCLOG_KEEP / CHANGERS, "all stay");
 
 static bool add_one(void *context, struct protection *p, bool *same, struct err *err)
 {
@@ -203,7 +206,7 @@ static void *change_often(void *context)
     for (unsigned i = 0; i < CHANGES; i++) {
         struct err err = ERR_NONE;
         if (!protection_change(&f->vault, add_one, NULL, NULL, &err))
-            return (void *)"failed";
+            return strdup(err.text);
     }
     return NULL;
 }
@@ -217,9 +220,10 @@ static void changes_of_several_hosts_are_all_made(void **state)
     for (size_t i = 0; i < CHANGERS; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, change_often, f), 0);
     for (size_t i = 0; i < CHANGERS; i++) {
-        void *result;
-        pthread_join(threads[i], &result);
-        assert_null(result);
+        void *failure;
+        pthread_join(threads[i], &failure);
+        if (failure != NULL)
+            fail_msg("%s", (char *)failure);
     }
     check_ok(protection_load(&f->vault, &p, &err), err);
     assert_int_equal(p->failover.lost_seconds, CHANGERS * CHANGES);
