@@ -195,7 +195,7 @@ static bool one_round(const struct verb_call *call, const char *name, struct wor
     if (good && k->reported)
         log_info("%s: works again", name);
     k->reported = !good;
-    /* Reading the history again takes long. What no store's return mends may be mended by that. */
+    /* Reading the history anew takes long: not for what ends when a store is back, or has room. */
     if (!good && (k->thinner == NULL || (err->kind != ERR_TRANSIENT && err->kind != ERR_FULL)))
         work_close(k);
     return good;
