@@ -18,7 +18,7 @@ stopped_at() { # FOLDER COMMAND...
     umount "$folder"
     grep -q 'Read-only' "$TMP/err" || { cat "$TMP/err"; fail "it did not stop at $folder: $*"; }
 }
-# Nor when that sync fails: its file or folder, whose name the error says, is durable before the rest.
+# It stops as well where a sync fails, and names that file or folder: it is durable before what follows.
 unsynced_at() { # CALL PATH NAME COMMAND...
     spoil "$1" eio 1 -1 "$2"
     ! faulty "${@:4}" >"$TMP/out" 2>"$TMP/err" || fail "it does without a sync of $2: ${*:4}"

@@ -34,56 +34,66 @@ static unsigned keep(void *context, size_t unit)
     return c->stay >> unit & 1 ? FAKE_WHOLE : 0;
 }
 
+/* One run of a workload. */
+struct run {
+    struct world *world;
+    void *context;
+};
+
+static struct run run_begin(const struct crash_model *m)
+{
+    struct run r = {.world = fake_world_make(1), .context = calloc(1, m->context_bytes)};
+    if (r.context == NULL)
+        abort();
+    m->begin(r.context, r.world);
+    return r;
+}
+
+static void run_end(const struct crash_model *m, struct run *r)
+{
+    if (m->release != NULL)
+        m->release(r->context);
+    free(r->context);
+    fake_world_release(&r->world);
+}
+
 /* Runs it until call `stop`, cuts the power and checks, unless `c` is NULL. How many units were
  * pending is returned; *dead says whether the machine died before the workload's end. */
 static size_t run(const struct crash_model *m, const struct workload *l, uint64_t stop,
                   struct choice *c, bool *dead)
 {
-    struct world *w = fake_world_make(1);
-    void *context = calloc(1, m->context_bytes);
-    if (context == NULL)
-        abort();
-    m->begin(context, w);
-    fake_world_stop(w, stop);
+    struct run r = run_begin(m);
+    fake_world_stop(r.world, stop);
     for (size_t s = 0; s < l->count; s++)
-        if (!m->step(context, w, l->steps[s]))
+        if (!m->step(r.context, r.world, l->steps[s]))
             break;
-    *dead = fake_world_stopped(w);
-    fake_world_stop(w, 1);
-    size_t units = fake_world_units(w);
-    m->close(context);
+    *dead = fake_world_stopped(r.world);
+    fake_world_stop(r.world, 1);
+    size_t units = fake_world_units(r.world);
+    m->close(r.context);
     if (c != NULL) {
-        fake_world_power_cut_by(w, keep, c);
-        m->check(context, w);
+        fake_world_power_cut_by(r.world, keep, c);
+        m->check(r.context, r.world);
     }
-    if (m->release != NULL)
-        m->release(context);
-    free(context);
-    fake_world_release(&w);
+    run_end(m, &r);
     return units;
 }
 
 /* Of all operations but the last. */
 static uint64_t calls_before_last(const struct crash_model *m, const struct workload *l)
 {
-    struct world *w = fake_world_make(1);
-    void *context = calloc(1, m->context_bytes);
-    if (context == NULL)
+    struct run r = run_begin(m);
+    uint64_t before = fake_world_calls(r.world, FAKE_ANY);
+    for (size_t s = 0; s + 1 < l->count; s++) {
+        if (m->step(r.context, r.world, l->steps[s]))
+            continue;
+        fprintf(stderr, "%s: operation %zu failed behind %zu, %zu\n", m->name, l->steps[s],
+                l->steps[0], l->steps[1]);
         abort();
-    m->begin(context, w);
-    uint64_t before = fake_world_calls(w, FAKE_ANY);
-    for (size_t s = 0; s + 1 < l->count; s++)
-        if (!m->step(context, w, l->steps[s])) {
-            fprintf(stderr, "%s: operation %zu failed behind %zu, %zu\n", m->name, l->steps[s],
-                    l->steps[0], l->steps[1]);
-            abort();
-        }
-    uint64_t calls = fake_world_calls(w, FAKE_ANY) - before;
-    m->close(context);
-    if (m->release != NULL)
-        m->release(context);
-    free(context);
-    fake_world_release(&w);
+    }
+    uint64_t calls = fake_world_calls(r.world, FAKE_ANY) - before;
+    m->close(r.context);
+    run_end(m, &r);
     return calls;
 }
 

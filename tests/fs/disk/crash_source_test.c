@@ -42,20 +42,6 @@ static bool ship(struct rig *r)
            source_sweep(r->source, true, &err);
 }
 
-static void begin(void *context, struct world *w)
-{
-    struct engine *e = context;
-    e->rig = rig_make_in(w, sizes);
-    memory_store_hook(e->rig->store, nothing_after_death, NULL, e->rig);
-    rig_open(e->rig);
-    for (size_t disk = 0; disk < RIG_DISKS; disk++) {
-        e->now[disk] = ++e->fill;
-        e->allowed[disk][e->fill] = true;
-        rig_write(e->rig, disk, looked_at[disk], 1, e->fill);
-    }
-    assert_true(ship(e->rig));
-}
-
 static bool write_block(struct engine *e, size_t disk)
 {
     uint8_t bytes[BLOCK_BYTES];
@@ -65,6 +51,17 @@ static bool write_block(struct engine *e, size_t disk)
     memset(bytes, e->fill, sizeof bytes);
     return source_write(e->rig->source, disk, looked_at[disk] * BLOCK_BYTES,
                         span_of(bytes, sizeof bytes), &err);
+}
+
+static void begin(void *context, struct world *w)
+{
+    struct engine *e = context;
+    e->rig = rig_make_in(w, sizes);
+    memory_store_hook(e->rig->store, nothing_after_death, NULL, e->rig);
+    rig_open(e->rig);
+    for (size_t disk = 0; disk < RIG_DISKS; disk++)
+        assert_true(write_block(e, disk));
+    assert_true(ship(e->rig));
 }
 
 static void is_durable(struct engine *e, size_t disk)
