@@ -319,6 +319,7 @@ static struct host *settle_down(struct sim *s)
         if (winner == NULL)
             sim_claim(s);
     }
+    drill_end(s); /* a claim that waits for its fence goes on with life */
     must(s, winner != NULL);
     process_all(s, (struct generation){.id = 0});
     for (size_t i = 0; i < s->ended_count; i++)
