@@ -15,10 +15,13 @@ IO_MAX_MS=5000
 status() { A status web --json | jq -r ".vms[0].$1"; }
 state_is() { [ "$(status state)" = "$1" ]; }
 state_is_not() { [ "$(status state)" != "$1" ]; }
+# Some UP * 5 MiB a second, in bursts: fio's own --rate may spin between two writes for all of an hour,
+# when the machine was busy as it began.
 load() { # SECONDS OUTPUT
     exec fio --name=load --filename="$TMP/src/os.img" --offset=8M --size=${SET}M --direct=1 --ioengine=libaio \
-        --iodepth=4 --rw=randwrite --bssplit=4k/60:16k/30:64k/10 --rate=$((UP * 5))m --time_based --runtime="$1" \
-        --fsync=256 --refill_buffers --randrepeat=0 --output-format=json --output="$2" >"$2.log" 2>&1
+        --iodepth=4 --rw=randwrite --bssplit=4k/60:16k/30:64k/10 --thinktime=60ms \
+        --thinktime_blocks=$((UP * 40)) --time_based --runtime="$1" --fsync=256 --refill_buffers \
+        --randrepeat=0 --output-format=json --output="$2" >"$2.log" 2>&1
 }
 latency() { # OUTPUT: median, 99th percentile and maximum in ms; the rate in MiB/s
     jq -r '.jobs[0] | [.write.clat_ns.percentile["50.000000"], .write.clat_ns.percentile["99.000000"],
