@@ -43,14 +43,10 @@ static bool no_such_disk(const struct settings *s, const char *name, struct err 
  * show that one's blocks. So all that was shipped is applied, and looked at. */
 static bool free_number(struct vm *vm, uint16_t *out, struct err *err)
 {
-    struct epoch_disk disks[VM_DISKS_MAX];
-    unsigned next = 0;
     if (!vm_open_targets(vm, VM_PROCESSES, err) || !vm_open_caches(vm, VM_PROCESSES, err) ||
         !vm_open_history(vm, err) || !drain_cache(vm, APPLY_S, err))
         return err_wrap(err, "a disk is added with both stores at hand");
-    for (size_t i = 0; i < history_epochs(vm->history); i++)
-        for (size_t k = history_disks(vm->history, i, disks); k-- > 0;)
-            next = disks[k].disk >= next ? disks[k].disk + 1u : next;
+    unsigned next = history_disk_numbers(vm->history);
     for (uint16_t i = 0; i < vm->settings.disk_count; i++)
         next = vm->settings.disks[i].number >= next ? vm->settings.disks[i].number + 1u : next;
     *out = (uint16_t)next;

@@ -61,8 +61,8 @@ static bool tail_of(struct vm *vm, size_t i, struct history_tail *out, struct er
                                   .cache = vm->caches[0],
                                   .vm = vm->settings.name,
                                   .keys = vm->keys};
-    return history_tail_in(&config, vm->history, history_generation(vm->history, i).generation, out,
-                           err);
+    return history_tail(&config, vm->history, history_generation(vm->history, i).generation, out,
+                        err);
 }
 
 static bool json_waiting(struct vm *vm, cJSON *j, struct err *err)

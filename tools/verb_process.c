@@ -48,13 +48,14 @@ static void cleanup_processor(struct processor **p)
 }
 
 /* All that waits in the log of a generation that has ended. */
-static bool apply_branch(const struct processor_config *config, struct generation generation,
-                         struct err *err)
+static bool apply_branch(const struct processor_config *config, struct history *history,
+                         struct generation generation, struct err *err)
 {
     struct processor *p CLEANUP(cleanup_processor) = NULL;
     struct processor_config branch = *config;
     char name[GENERATION_NAME_MAX];
     branch.branch = generation;
+    branch.history = history;
     generation_name(generation, name);
     if (!processor_open(&branch, &p, err))
         return false;
@@ -86,8 +87,8 @@ static bool apply_branches(const struct processor_config *config, struct vm *vm,
         return false;
     for (size_t i = 0; i + 1 < history_generations(vm->history); i++) {
         struct generation g = history_generation(vm->history, i).generation;
-        if (!history_tail_in(&claim, vm->history, g, &tail, err) ||
-            (tail.epochs > 0 && !apply_branch(config, g, err)))
+        if (!history_tail(&claim, vm->history, g, &tail, err) ||
+            (tail.epochs > 0 && !apply_branch(config, vm->history, g, err)))
             return false;
     }
     return true;
@@ -106,8 +107,10 @@ static bool work_open(const struct verb_call *call, const char *name, struct wor
     k->config.fences = true;
     path_state(call->paths, vm->settings.name, k->state);
     k->config.state = k->state;
-    return (!option_given(call->options, "branch") || apply_branches(&k->config, vm, err)) &&
-           processor_open(&k->config, &k->processor, err) &&
+    if (option_given(call->options, "branch") && !apply_branches(&k->config, vm, err))
+        return false;
+    k->config.history = vm->history;
+    return processor_open(&k->config, &k->processor, err) &&
            thinner_open(&k->config, processor_history(k->processor), NULL, &k->thinner, err);
 }
 
@@ -129,6 +132,9 @@ static bool take_bandwidth(const struct verb_call *call, struct work *k, struct 
     struct settings *held = &k->vm.settings;
     if (!settings_load(call->world, call->paths, held->name, &now, err))
         return false;
+    if (memcmp(now.vm, held->vm, sizeof now.vm) != 0 ||
+        strcmp(now.stores[0].target, held->stores[0].target) != 0)
+        return err_set(err, ERR_BUSY, "%s is in another vault now", held->name);
     if (strcmp(now.bandwidth, held->bandwidth) == 0)
         return true;
     memcpy(held->bandwidth, now.bandwidth, sizeof held->bandwidth);
@@ -190,7 +196,8 @@ static bool one_round(const struct verb_call *call, const char *name, struct wor
                 apply_all(k, ending, end, err);
     if (!good && !k->reported && !option_given(call->options, "once"))
         log_error("%s", err->text);
-    if (good && !*end)
+    /* Also what is full: that is how there is room again. */
+    if ((good || (k->thinner != NULL && err->kind == ERR_FULL)) && !*end)
         thin(k, ending, end);
     if (good && k->reported)
         log_info("%s: works again", name);
@@ -221,14 +228,18 @@ static bool choose(const struct verb_call *call, struct vm_names *names, struct 
 }
 
 struct works {
-    struct work *all;
+    struct work **all; /* NULL: it goes on among newer ones */
     struct vm_names names;
 };
 
 static void works_release(struct works *w)
 {
-    for (size_t i = 0; i < w->names.count && w->all; i++)
-        work_close(&w->all[i]);
+    for (size_t i = 0; i < w->names.count && w->all; i++) {
+        if (w->all[i] == NULL)
+            continue;
+        work_close(w->all[i]);
+        free(w->all[i]);
+    }
     free(TAKE(w->all));
     vm_names_release(&w->names);
 }
@@ -239,20 +250,32 @@ static bool same_names(const struct vm_names *a, const struct vm_names *b)
            (a->count == 0 || memcmp(a->names, b->names, a->count * sizeof *a->names) == 0);
 }
 
-/* Starts over when VMs were joined or disabled since. */
+static struct work *work_take(struct works *w, const char *name)
+{
+    for (size_t i = 0; i < w->names.count && w->all; i++)
+        if (w->all[i] != NULL && strcmp(w->names.names[i], name) == 0)
+            return TAKE(w->all[i]);
+    return calloc(1, sizeof(struct work));
+}
+
+/* VMs may have been joined or disabled since; those that stay go on with the history that they have
+ * read. */
 static bool refresh(const struct verb_call *call, struct works *w, struct err *err)
 {
-    struct vm_names now AUTO_VM_NAMES = {NULL, 0};
-    if (!choose(call, &now, err))
+    struct works now CLEANUP(works_release) = {.all = NULL};
+    if (!choose(call, &now.names, err))
         return false;
-    if (w->all && same_names(&now, &w->names))
+    if (w->all && same_names(&now.names, &w->names))
         return true;
-    works_release(w);
-    w->all = calloc(now.count + 1, sizeof *w->all);
-    if (w->all == NULL)
+    now.all = calloc(now.names.count + 1, sizeof *now.all);
+    if (now.all == NULL)
         return err_set(err, ERR_FULL, "out of memory");
-    w->names = now;
-    now = (struct vm_names){NULL, 0};
+    for (size_t i = 0; i < now.names.count; i++)
+        if ((now.all[i] = work_take(w, now.names.names[i])) == NULL)
+            return err_set(err, ERR_FULL, "out of memory");
+    struct works was = *w;
+    *w = now;
+    now = was;
     return true;
 }
 
@@ -274,7 +297,7 @@ static bool run(const struct verb_call *call, struct err *err)
             return err_set(err, ERR_NOT_FOUND, "no VM here: farshore join URL --key FILE");
         for (size_t i = 0; i < works.names.count && !end; i++) {
             struct err failure = ERR_NONE;
-            if (one_round(call, works.names.names[i], &works.all[i], ending, &end, &failure))
+            if (one_round(call, works.names.names[i], works.all[i], ending, &end, &failure))
                 continue;
             if (!good && once)
                 log_error("%s", err->text);

@@ -334,8 +334,8 @@ bool history_fence(const struct claim_config *config, struct claim_result *out, 
            history_fence_in(config, h, out, err);
 }
 
-bool history_tail_in(const struct claim_config *config, struct history *h,
-                     struct generation generation, struct history_tail *out, struct err *err)
+bool history_tail(const struct claim_config *config, struct history *h,
+                  struct generation generation, struct history_tail *out, struct err *err)
 {
     struct err unused;
     struct claimer c = {.config = config, .history = h};
@@ -351,15 +351,17 @@ bool history_tail_in(const struct claim_config *config, struct history *h,
     return true;
 }
 
-bool history_tail(const struct claim_config *config, struct generation generation,
-                  struct history_tail *out, struct err *err)
-{
-    struct history *h CLEANUP(cleanup_history) = NULL;
-    return history_open(config->world, config->target, config->vm, config->keys, &h, err) &&
-           history_tail_in(config, h, generation, out, err);
-}
-
 /* --- the record --- */
+
+/* One more could not be read. */
+static bool has_room(struct history *h, struct err *err)
+{
+    return history_generations(h) < HISTORY_GENERATIONS_MAX ||
+           err_set(err, ERR_FULL,
+                   "%s has as many generations as a vault can have (%u): protect it anew (farshore "
+                   "disable, then enable with another --target)",
+                   history_vault(h)->name, HISTORY_GENERATIONS_MAX);
+}
 
 bool claim_generation(struct history *h, struct generation *out, struct err *err)
 {
@@ -367,6 +369,8 @@ bool claim_generation(struct history *h, struct generation *out, struct err *err
     uint32_t number = 0;
     uint64_t id = 0;
 
+    if (!has_room(h, err))
+        return false;
     for (size_t i = 0; i < history_generations(h); i++) {
         struct generation g = history_generation(h, i).generation;
         number = g.number > number ? g.number : number;
@@ -427,6 +431,8 @@ static bool may_claim(const struct claimer *c, const struct claim *claim, struct
                        (unsigned long long)claim->parent_epoch, name, c->config->vm,
                        index == HISTORY_NONE ? "was never applied"
                                              : "is gone: retention has thinned it out");
+    if (!has_room(c->history, err))
+        return false;
     if (claim->generation.id == 0 || claim->generation.number <= head.generation.number)
         return err_set(err, ERR_INVALID, "the new generation of %s has no number of its own",
                        c->config->vm);
@@ -482,16 +488,21 @@ static bool record_begin(struct claimer *c, const struct claim *claim, struct er
                    c->config->vm, c->config->target->url);
 }
 
+bool history_begin_generation_in(const struct claim_config *config, struct history *h,
+                                 const struct claim *claim, struct claim_result *out,
+                                 struct err *err)
+{
+    struct err unused;
+    struct claimer c = {.config = config, .history = h};
+    if (!err)
+        err = &unused;
+    return record_begin(&c, claim, err) && settle(&c, out, err);
+}
+
 bool history_begin_generation(const struct claim_config *config, const struct claim *claim,
                               struct claim_result *out, struct err *err)
 {
-    struct err unused;
     struct history *h CLEANUP(cleanup_history) = NULL;
-
-    if (!err)
-        err = &unused;
-    if (!history_open(config->world, config->target, config->vm, config->keys, &h, err))
-        return false;
-    struct claimer c = {.config = config, .history = h};
-    return record_begin(&c, claim, err) && settle(&c, out, err);
+    return history_open(config->world, config->target, config->vm, config->keys, &h, err) &&
+           history_begin_generation_in(config, h, claim, out, err);
 }

@@ -52,13 +52,17 @@ bool claim_generation(struct history *h, struct generation *out, struct err *err
  * epoch was never applied. ERR_TRANSIENT: in doubt, call again with the same values. */
 bool history_begin_generation(const struct claim_config *config, const struct claim *claim,
                               struct claim_result *out, struct err *err) MUST_CHECK;
+/* The same with a history that is open, which is read on. */
+bool history_begin_generation_in(const struct claim_config *config, struct history *h,
+                                 const struct claim *claim, struct claim_result *out,
+                                 struct err *err) MUST_CHECK;
 
 /* Puts what is missing of 2 and 3 for the newest generation of the vault. False only when the vault
  * fails; what the cache does is in `out`. Nothing to do in a vault with one generation. */
 bool history_fence(const struct claim_config *config, struct claim_result *out,
                    struct err *err) MUST_CHECK;
 
-/* The same with a history that is open: a processor's. */
+/* Likewise. */
 bool history_fence_in(const struct claim_config *config, struct history *h,
                       struct claim_result *out, struct err *err) MUST_CHECK;
 
@@ -69,10 +73,9 @@ struct history_tail {
     bool fenced;        /* a fence entry ends it */
     bool lost;          /* the newest applied entry is not in the cache any more */
 };
-bool history_tail(const struct claim_config *config, struct generation generation,
-                  struct history_tail *out, struct err *err) MUST_CHECK;
-bool history_tail_in(const struct claim_config *config, struct history *h,
-                     struct generation generation, struct history_tail *out,
-                     struct err *err) MUST_CHECK;
+/* `h` is open, and read on when the log moves meanwhile. */
+bool history_tail(const struct claim_config *config, struct history *h,
+                  struct generation generation, struct history_tail *out,
+                  struct err *err) MUST_CHECK;
 
 #endif

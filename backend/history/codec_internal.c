@@ -142,6 +142,15 @@ bool envelope_open(const struct envelope_kind *kind, const struct keys *keys, st
     return true;
 }
 
+size_t envelope_bytes(struct span stored)
+{
+    const size_t lengths_at = ENVELOPE_HEAD_BYTES - 8;
+    if (stored.length < ENVELOPE_HEAD_BYTES)
+        return 0;
+    return (size_t)ENVELOPE_HEAD_BYTES + load_u32(stored.data + lengths_at) + SEAL_TAG_BYTES +
+           load_u32(stored.data + lengths_at + 4);
+}
+
 void generation_put(struct buf *out, struct generation g)
 {
     buf_put_u32(out, g.number);

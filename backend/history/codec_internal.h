@@ -46,6 +46,10 @@ void head_put(struct buf *out, const char *magic, uint64_t key_id);
 bool head_check(struct reader *r, const char *noun, const char *magic, const struct keys *keys,
                 struct err *err) MUST_CHECK;
 
+/* How many bytes the envelope at the front of `stored` has, as its head says; 0: there is no whole
+ * head. Nothing else of it is looked at. */
+size_t envelope_bytes(struct span stored);
+
 /* --- disk tables, shared by epochs, records and vaults --- */
 
 bool disks_valid(const struct epoch_disk *disks, size_t count);

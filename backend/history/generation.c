@@ -102,6 +102,11 @@ void key_history(char out[KEY_MAX], const char *vm, uint64_t number)
     snprintf(out, KEY_MAX, "%s/history/%016" PRIu64, vm, number);
 }
 
+void key_pack(char out[KEY_MAX], const char *vm, uint64_t first)
+{
+    snprintf(out, KEY_MAX, "%s/packs/%016" PRIu64, vm, first);
+}
+
 void key_segment(char out[KEY_MAX], const char *vm, const char *sha256_hex)
 {
     snprintf(out, KEY_MAX, "%s/segments/%s", vm, sha256_hex);

@@ -5,7 +5,8 @@
  *   cache store                                target store (the vault)
  *   VM/GEN/0000000000000012   epoch entry      VM/vault                    made once, never removed
  *   VM/GEN/parts/EPOCH-ATTEMPT-N               VM/history/0000000000000012 history record
- *   VM/progress/0000000000000012               VM/segments/SHA256          frames, then runs
+ *   VM/progress/0000000000000012               VM/packs/0000000000001024   records from that one on
+ *                                              VM/segments/SHA256          frames, then runs
  *                                              VM/pins/NAME                holds and leases
  *                                              VM/failover/0000000000000012  protection document
  *                                              VM/jobs/ID/0000000000000012   job
@@ -40,6 +41,7 @@ void key_part(char out[KEY_MAX], const char *vm, struct generation g, uint64_t e
 void key_progress(char out[KEY_MAX], const char *vm, uint64_t number);
 void key_vault(char out[KEY_MAX], const char *vm);
 void key_history(char out[KEY_MAX], const char *vm, uint64_t number);
+void key_pack(char out[KEY_MAX], const char *vm, uint64_t first);
 void key_segment(char out[KEY_MAX], const char *vm, const char *sha256_hex);
 /* `log`: "failover", "jobs/ID" (doclog.h) */
 void key_document(char out[KEY_MAX], const char *vm, const char *log, uint64_t number);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/history/history_internal.h"
 
-#include "common/parallel.h"
+#include "backend/history/ahead.h"
+#include "common/log.h"
 
 #include <errno.h>
 #include <stdio.h>
 
 #define VAULT_BYTES_MAX (1u << 20)
 #define APPEND_TRIES    8u
+#define PACK_TRIES      2u
 #define AHEAD_AFTER     4u /* records that came one by one: then more will */
 #define AHEAD_FIRST     8u /* asked for together, then twice as many each time */
-#define AHEAD_MOST      64u
-#define AHEAD_BYTES_MAX (64u << 10) /* of one; a longer one is read by itself */
 
 /* Room for `extra` more items of `size` bytes in the array at `*items`. */
 static bool grow(void *items, size_t *room, size_t count, size_t extra, size_t size,
@@ -39,15 +39,9 @@ size_t history_line_find(const struct history *h, struct generation g)
 size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch)
 {
     size_t i = line == HISTORY_NONE ? HISTORY_NONE : h->lines[line].last;
-    if (i == HISTORY_NONE || epoch == 0 || epoch > h->epochs[i].epoch)
+    if (i == HISTORY_NONE || epoch == 0 || epoch > epoch_at(h, i)->epoch)
         return HISTORY_NONE;
-    /* Epochs of one generation lie together unless branches were applied in between. */
-    size_t back = (size_t)(h->epochs[i].epoch - epoch);
-    if (back <= i && h->epochs[i - back].line == line && h->epochs[i - back].epoch == epoch)
-        return i - back;
-    while (i != HISTORY_NONE && h->epochs[i].line == line && h->epochs[i].epoch != epoch)
-        i = h->epochs[i].prior;
-    return i != HISTORY_NONE && h->epochs[i].line == line ? i : HISTORY_NONE;
+    return h->lines[line].indices[epoch - 1];
 }
 
 size_t history_line_tip(const struct history *h, size_t line)
@@ -94,25 +88,6 @@ bool history_damaged(const struct history *h, const struct record *r, const char
                    (unsigned long long)r->number, h->vm, h->target->url, what);
 }
 
-static bool is_listed(const struct held_epoch *e)
-{
-    return e->kind == EPOCH_CUT && !e->leaving;
-}
-
-bool history_points_collect(struct history *h, size_t tip, struct err *err)
-{
-    size_t count = 0;
-    for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
-        count += is_listed(&h->epochs[i]);
-    if (!grow(&h->points, &h->point_room, 0, count, sizeof *h->points, err))
-        return false;
-    h->point_count = count;
-    for (size_t i = tip; i != HISTORY_NONE; i = h->epochs[i].before)
-        if (is_listed(&h->epochs[i]))
-            h->points[--count] = i;
-    return true;
-}
-
 static bool absorb_generation(struct history *h, const struct record *r, struct err *err)
 {
     size_t fork = HISTORY_NONE;
@@ -126,21 +101,21 @@ static bool absorb_generation(struct history *h, const struct record *r, struct 
                                    : h->lines[parent].fork;
         if (r->parent_epoch > 0 && fork == HISTORY_NONE)
             return history_damaged(h, r, "forks at an epoch that was never applied", err);
-        if (fork != HISTORY_NONE && h->epochs[fork].gone)
+        if (fork != HISTORY_NONE && epoch_at(h, fork) == NULL)
             return history_damaged(h, r, "forks at an epoch that is gone", err);
     }
     if (h->line_count >= HISTORY_GENERATIONS_MAX)
         return history_damaged(h, r, "is one generation too many", err);
-    if (!grow(&h->lines, &h->line_room, h->line_count, 1, sizeof *h->lines, err) ||
-        !history_points_collect(h, fork, err))
+    if (!grow(&h->lines, &h->line_room, h->line_count, 1, sizeof *h->lines, err))
         return false;
+    h->points_stale = true;
     h->lines[h->line_count++] = (struct line){.generation = r->generation,
                                               .parent = r->parent,
                                               .parent_epoch = r->parent_epoch,
                                               .fork = fork,
                                               .last = HISTORY_NONE};
     if (fork != HISTORY_NONE)
-        h->epochs[fork].fork = true;
+        epoch_at(h, fork)->fork = true;
     return true;
 }
 
@@ -151,10 +126,30 @@ bool history_run_object_parse(const char *key, struct sha256 *out)
            hex_parse(key + prefix, out->bytes, SHA256_BYTES);
 }
 
-static bool held_make(struct history *h, const struct record *r, const struct record_epoch *e,
-                      struct held_epoch *out, struct err *err)
+static void held_free(struct held_epoch **held)
 {
-    *out = (struct held_epoch){
+    struct held_epoch *e = *held;
+    if (e == NULL)
+        return;
+    free(e->label);
+    free(e->runs);
+    free(e);
+    *held = NULL;
+}
+
+void history_epoch_forget(struct history *h, size_t index)
+{
+    held_free(&h->epochs[index].held);
+    h->held_count--;
+}
+
+static bool held_make(struct history *h, const struct record *r, const struct record_epoch *e,
+                      struct held_epoch **out, struct err *err)
+{
+    struct held_epoch *held CLEANUP(held_free) = malloc(sizeof *held);
+    if (held == NULL)
+        return err_errno(err, ENOMEM, "reading the history");
+    *held = (struct held_epoch){
         .epoch = e->epoch,
         .point_ms = e->point_ms,
         .clock_ms = e->clock_ms,
@@ -167,13 +162,14 @@ static bool held_make(struct history *h, const struct record *r, const struct re
         .kind = (uint8_t)e->kind,
         .point_kind = (uint8_t)e->point_kind,
     };
-    memcpy(out->cut_id, e->cut_id, sizeof out->cut_id);
-    if (e->run_bytes > 0 && !history_run_object_parse(e->run_key, &out->run_object))
+    memcpy(held->cut_id, e->cut_id, sizeof held->cut_id);
+    if (e->run_bytes > 0 && !history_run_object_parse(e->run_key, &held->run_object))
         return history_damaged(h, r, "names no segment for a run", err);
     if (e->run_bytes > STORE_OBJECT_MAX || e->run_offset > STORE_OBJECT_MAX - e->run_bytes)
         return history_damaged(h, r, "places a run outside its object", err);
-    if (e->label[0] != '\0' && !(out->label = strdup(e->label)))
+    if (e->label[0] != '\0' && !(held->label = strdup(e->label)))
         return err_errno(err, ENOMEM, "reading the history");
+    *out = TAKE(held);
     return true;
 }
 
@@ -183,39 +179,43 @@ static bool absorb_epoch(struct history *h, const struct record *r, size_t line,
 {
     struct line *l = &h->lines[line];
     size_t tip = history_line_tip(h, line);
-    const struct held_epoch *before = tip != HISTORY_NONE ? &h->epochs[tip] : NULL;
+    const struct held_epoch *before = tip != HISTORY_NONE ? epoch_at(h, tip) : NULL;
     size_t point = before ? before->point : HISTORY_NONE;
-    struct held_epoch held;
+    struct held_epoch *held = NULL;
 
-    if (e->epoch != (l->last == HISTORY_NONE ? 0 : h->epochs[l->last].epoch) + 1)
+    if (e->epoch != (l->last == HISTORY_NONE ? 0 : epoch_at(h, l->last)->epoch) + 1)
         return history_damaged(h, r, "leaves a gap between epochs", err);
-    if (e->kind == EPOCH_CUT && point != HISTORY_NONE && e->point_ms <= h->epochs[point].point_ms)
+    if (e->kind == EPOCH_CUT && point != HISTORY_NONE &&
+        e->point_ms <= epoch_at(h, point)->point_ms)
         return history_damaged(h, r, "holds a point that is not later than the one before", err);
     if (!held_make(h, r, e, &held, err))
         return false;
-    held.before = held.prior = tip;
-    held.line = (uint32_t)line;
-    held.disks = (uint32_t)(h->set_count - 1);
-    held.point = e->kind == EPOCH_CUT ? h->epoch_count : point;
-    held.point_bytes = e->data_bytes;
+    held->before = tip;
+    held->line = (uint32_t)line;
+    held->disks = (uint32_t)(h->set_count - 1);
+    held->point = e->kind == EPOCH_CUT ? h->epoch_count : point;
+    held->point_bytes = e->data_bytes;
     if (before && before->kind != EPOCH_CUT)
-        held.point_bytes += before->point_bytes;
+        held->point_bytes += before->point_bytes;
     l->last = h->epoch_count;
-    if (e->kind == EPOCH_CUT && line == h->line_count - 1)
+    l->indices[e->epoch - 1] = (uint32_t)h->epoch_count;
+    if (e->kind == EPOCH_CUT && line == h->line_count - 1 && !h->points_stale)
         h->points[h->point_count++] = h->epoch_count;
-    h->epochs[h->epoch_count++] = held;
+    h->epochs[h->epoch_count++] =
+        (struct epoch_slot){.held = held, .entry_head = load_u64(e->entry_digest.bytes)};
+    h->held_count++;
     return true;
 }
 
 static void heartbeats_count(struct history *h, size_t from)
 {
     for (size_t i = from; i < h->epoch_count; i++) {
-        const struct held_epoch *e = &h->epochs[i];
+        const struct held_epoch *e = epoch_at(h, i);
         /* One of a line that was left says nothing of a point that another line goes on from. */
         if (e->kind != EPOCH_HEARTBEAT || e->point == HISTORY_NONE || e->line != h->line_count - 1)
             continue;
-        if (e->point_ms > h->epochs[e->point].until_ms)
-            h->epochs[e->point].until_ms = e->point_ms;
+        if (e->point_ms > epoch_at(h, e->point)->until_ms)
+            epoch_at(h, e->point)->until_ms = e->point_ms;
     }
 }
 
@@ -223,13 +223,14 @@ static void heartbeats_count(struct history *h, size_t from)
 static void epochs_undo(struct history *h, size_t line, size_t count)
 {
     for (; count > 0; count--) {
-        struct held_epoch *e = &h->epochs[--h->epoch_count];
-        if (h->point_count > 0 && h->points[h->point_count - 1] == h->epoch_count)
+        size_t newest = --h->epoch_count;
+        const struct held_epoch *e = epoch_at(h, newest);
+        if (!h->points_stale && h->point_count > 0 && h->points[h->point_count - 1] == newest)
             h->point_count--;
-        h->lines[line].last = e->before != HISTORY_NONE && h->epochs[e->before].line == line
+        h->lines[line].last = e->before != HISTORY_NONE && epoch_at(h, e->before)->line == line
                                   ? e->before
                                   : HISTORY_NONE;
-        free(e->label);
+        history_epoch_forget(h, newest);
     }
 }
 
@@ -240,11 +241,15 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
 
     if (line == HISTORY_NONE)
         return history_damaged(h, r, "applies epochs to an unknown generation", err);
-    if (r->epoch_count > h->epochs_max - h->epoch_count)
-        return err_set(err, ERR_FULL, "%s has more than %zu epochs in %s, more than farshore reads",
-                       h->vm, h->epochs_max, h->target->url);
-    if (!grow(&h->epochs, &h->epoch_room, h->epoch_count, r->epoch_count, sizeof *h->epochs, err) ||
-        !grow(&h->points, &h->point_room, h->point_count, r->epoch_count, sizeof *h->points, err) ||
+    bool kept;
+    if (r->epoch_count > history_room_locked(h, &kept))
+        return err_set(err, ERR_FULL, "%s has more epochs in %s than farshore reads", h->vm,
+                       h->target->url);
+    struct line *l = &h->lines[line];
+    size_t applied = l->last == HISTORY_NONE ? 0 : (size_t)epoch_at(h, l->last)->epoch;
+    if (!grow(&l->indices, &l->index_room, applied, r->epoch_count, sizeof *l->indices, err) ||
+        !grow(&h->epochs, &h->epoch_room, h->epoch_count, r->epoch_count, sizeof *h->epochs, err) ||
+        !grow(&h->points, &h->point_room, h->held_count, r->epoch_count, sizeof *h->points, err) ||
         !disk_set_add(h, r, err))
         return false;
     for (uint32_t i = 0; i < r->epoch_count; i++)
@@ -259,8 +264,9 @@ static bool absorb_apply(struct history *h, const struct record *r, struct err *
 static void absorb_verdict(struct history *h, const struct record *r)
 {
     size_t i = history_epoch_find(h, history_line_find(h, r->generation), r->judged_epoch);
-    if (i != HISTORY_NONE && h->epochs[i].kind == EPOCH_CUT)
-        h->epochs[i].verdict = r->kind == RECORD_DAMAGED ? POINT_DAMAGED : POINT_VERIFIED;
+    struct held_epoch *e = i != HISTORY_NONE ? epoch_at(h, i) : NULL;
+    if (e != NULL && e->kind == EPOCH_CUT)
+        e->verdict = r->kind == RECORD_DAMAGED ? POINT_DAMAGED : POINT_VERIFIED;
 }
 
 static bool absorb(struct history *h, const struct record *r, struct err *err)
@@ -288,8 +294,7 @@ static bool absorb(struct history *h, const struct record *r, struct err *err)
     return history_damaged(h, r, "is of an unknown kind", err);
 }
 
-/* Decodes and takes in the stored record `next_record`. */
-static bool record_take(struct history *h, struct span stored, struct err *err)
+bool history_take(struct history *h, struct span stored, struct err *err)
 {
     struct record r CLEANUP(record_release) = {.epochs = NULL};
 
@@ -306,43 +311,23 @@ static bool record_take(struct history *h, struct span stored, struct err *err)
     return true;
 }
 
-/* --- reading ahead: a history of a day is thousands of records, each a request's time away --- */
-
-struct ahead {
-    struct history *h;
-    uint64_t first;
-    struct buf records[AHEAD_MOST];
-    bool there[AHEAD_MOST];
-};
-
-static void ahead_release(struct ahead *a)
-{
-    for (size_t i = 0; i < AHEAD_MOST; i++)
-        buf_release(&a->records[i]);
-}
-
-static bool ahead_load(void *context, size_t i, struct err *err)
-{
-    struct ahead *a = context;
-    const struct numlog *log = &a->h->records.log;
-    char key[KEY_MAX];
-    log->key(log->context, a->first + i, key);
-    a->there[i] = store_load(log->store, key, AHEAD_BYTES_MAX, &a->records[i], err);
-    return a->there[i] || err->kind == ERR_NOT_FOUND || err->kind == ERR_CORRUPT;
-}
-
 /* Takes in what lies behind the records that were read, without the look back at each: every record
  * says which one it follows, and the newest is read as ever. So is one that is not there, or long.
  */
 static bool read_ahead(struct history *h, struct err *err)
 {
     for (size_t count = AHEAD_FIRST;; count = count < AHEAD_MOST ? count * 2 : count) {
-        struct ahead a CLEANUP(ahead_release) = {.h = h, .first = h->next_record};
-        bool answered = parallel_each(count, PARALLEL_THREADS_MAX, ahead_load, &a, err);
+        struct ahead a AUTO_AHEAD = {.store = h->target,
+                                     .vm = h->vm,
+                                     .key = key_history,
+                                     .first = h->next_record,
+                                     .step = 1,
+                                     .bytes_max = AHEAD_BYTES_MAX};
+        bool answered = ahead_load(&a, count, err);
         for (size_t i = 0; i < count; i++) {
             if (!a.there[i])
                 return answered || err_wrap(err, "reading the history of %s", h->vm);
-            if (!record_take(h, buf_span(&a.records[i]), err))
+            if (!history_take(h, buf_span(&a.objects[i]), err))
                 return false;
         }
     }
@@ -362,7 +347,7 @@ static bool refresh_locked(struct history *h, struct err *err)
         const struct sha256 *previous = h->next_record > 0 ? &h->last_record : NULL;
         switch (numlog_read(&h->records.log, h->next_record, previous, &stored, err)) {
         case NUMLOG_DONE:
-            if (!record_take(h, buf_span(&stored), err))
+            if (!history_take(h, buf_span(&stored), err))
                 return false;
             break;
         case NUMLOG_ABSENT:
@@ -430,6 +415,32 @@ static bool vault_load(struct history *h, struct err *err)
     return true;
 }
 
+static bool history_make(struct world *w, struct store *target, const char *vm,
+                         const struct keys *keys, struct history **out, struct err *err)
+{
+    struct history *h = calloc(1, sizeof *h);
+    if (!h)
+        return err_errno(err, ENOMEM, "opening the history of %s", vm);
+    h->epochs_max = HISTORY_EPOCHS_MAX;
+    h->held_max = HISTORY_HELD_MAX;
+    h->pack_records = PACK_RECORDS;
+    h->world = w;
+    h->target = target;
+    h->keys = keys;
+    memcpy(h->vm, vm, strlen(vm) + 1);
+    record_log_init(&h->records, target, h->vm);
+    pthread_mutex_init(&h->refresh_lock, NULL);
+    pthread_mutex_init(&h->lock, NULL);
+    *out = h;
+    return true;
+}
+
+static bool read_packs(struct history *h, struct err *err)
+{
+    LOCK_SCOPE(&h->refresh_lock);
+    return history_packs_read(h, err);
+}
+
 bool history_open(struct world *w, struct store *target, const char *vm, const struct keys *keys,
                   struct history **out, struct err *err)
 {
@@ -440,19 +451,20 @@ bool history_open(struct world *w, struct store *target, const char *vm, const s
         err = &unused;
     if (!vm_name_valid(vm))
         return err_set(err, ERR_INVALID, "'%s' is not a VM name", vm);
-    h = calloc(1, sizeof *h);
-    if (!h)
-        return err_errno(err, ENOMEM, "opening the history of %s", vm);
-    h->epochs_max = HISTORY_EPOCHS_MAX;
-    h->world = w;
-    h->target = target;
-    h->keys = keys;
-    memcpy(h->vm, vm, strlen(vm) + 1);
-    record_log_init(&h->records, target, h->vm);
-    pthread_mutex_init(&h->refresh_lock, NULL);
-    pthread_mutex_init(&h->lock, NULL);
-    if (!vault_load(h, err) || !history_refresh(h, err))
-        return false;
+    /* Packs twice: they may be read wrong once. Then the records, which alone say what it is. */
+    for (unsigned tries = 0; tries <= PACK_TRIES; tries++) {
+        bool packs = tries < PACK_TRIES;
+        history_close(&h);
+        *err = ERR_NONE;
+        if (!history_make(w, target, vm, keys, &h, err) || !vault_load(h, err))
+            return false;
+        h->packs_wrong = !packs;
+        if ((!packs || read_packs(h, err)) && history_refresh(h, err))
+            break;
+        if (!h->from_packs || (err->kind != ERR_CORRUPT && err->kind != ERR_WRONG_KEY))
+            return false;
+        log_warning("%s: its packs are of no use: %s", vm, err->text);
+    }
     *out = TAKE(h);
     return true;
 }
@@ -462,10 +474,10 @@ void history_close(struct history **h)
     struct history *x = *h;
     if (!x)
         return;
-    for (size_t i = 0; i < x->epoch_count; i++) {
-        free(x->epochs[i].label);
-        free(x->epochs[i].runs);
-    }
+    for (size_t i = 0; i < x->epoch_count; i++)
+        held_free(&x->epochs[i].held);
+    for (size_t i = 0; i < x->line_count; i++)
+        free(x->lines[i].indices);
     for (size_t i = 0; i < x->set_count; i++)
         free(x->disk_sets[i]);
     free(x->epochs);

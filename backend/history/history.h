@@ -12,8 +12,10 @@
 #include "backend/history/record.h"
 #include "backend/history/vault.h"
 
-/* A bound of memory: an epoch takes about 200 bytes, also one that is gone. */
-#define HISTORY_EPOCHS_MAX      (1u << 20)
+/* Bounds of memory: an epoch takes 20 bytes, the object that it dropped 16, both up to twice as
+ * much while tables grow, and one that is not gone about 250 more. */
+#define HISTORY_EPOCHS_MAX      (1u << 22)
+#define HISTORY_HELD_MAX        (1u << 20)
 #define HISTORY_GENERATIONS_MAX 4096u
 #define HISTORY_NONE            SIZE_MAX
 
@@ -114,19 +116,26 @@ struct history_generation {
 struct history_generation history_generation(struct history *h, size_t i);
 
 size_t history_epochs(struct history *h);
-/* How many more it may have; nobody may append a record that has more than these. */
-size_t history_room(struct history *h);
-/* Copies of epoch `index` and of the disks as they were then. */
+/* How many more it may have; nobody may append a record that has more than these. *kept: those that
+ * retention keeps are what takes the room. */
+size_t history_room(struct history *h, bool *kept);
+/* Copies of epoch `index` and of the disks as they were then; zeros, and no disk, when it is gone.
+ */
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation);
 size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_DISKS_MAX]);
-/* The epoch before `index` on its line that is not gone, through parents; HISTORY_NONE at the
- * beginning. */
+/* One more than the highest number that a disk of any epoch ever had. */
+unsigned history_disk_numbers(struct history *h);
+/* The epoch before `index`, which is not gone, on its line that is not gone either, through
+ * parents; HISTORY_NONE at the beginning. */
 size_t history_before(struct history *h, size_t index);
 /* Index of an applied epoch, also of one that is gone; HISTORY_NONE when there is none such. */
 size_t history_index(struct history *h, struct generation generation, uint64_t epoch);
 bool history_gone(struct history *h, size_t index);
+/* Whether the epoch was made of the cache entry with this digest. Of one that is gone only the
+ * first 8 bytes of it are known. */
+bool history_entry_is(struct history *h, size_t index, const struct sha256 *digest);
 /* The runs that make the state at epoch `index`, the newest first: of two that speak of a block the
- * first is right. A new array; free() it. */
+ * first is right. A new array; free() it. ERR_NOT_FOUND: it is gone. */
 bool history_runs(struct history *h, size_t index, struct run_place **out, size_t *count,
                   struct err *err) MUST_CHECK;
 /* Whether a record says that the objects of this name, in whichever store, are dropped: then

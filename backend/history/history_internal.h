@@ -7,6 +7,7 @@
 #include "backend/history/history.h"
 #include "backend/history/logs.h"
 #include "backend/history/object_set.h"
+#include "backend/history/pack.h"
 #include "backend/history/seen.h"
 
 #include <pthread.h>
@@ -18,14 +19,13 @@ struct disk_set {
     struct epoch_disk disks[VM_DISKS_MAX];
 };
 
-/* A record_epoch, without what it repeats. */
+/* A record_epoch, without what it repeats, as long as it is not merged into a later one. */
 struct held_epoch {
     uint64_t epoch, point_ms, clock_ms, until_ms;
     uint64_t data_bytes;  /* its own */
     uint64_t point_bytes; /* with those before it, back to the last point */
     uint64_t run_offset, run_bytes;
     size_t before; /* index on its line of one that is not gone, HISTORY_NONE at the beginning */
-    size_t prior;  /* the same, gone or not: never changes */
     struct record_run *runs; /* of a merge, newest first; NULL: none, its own run counts */
     uint32_t run_count;
     size_t point; /* index of the newest point that it shows, itself if it is one */
@@ -35,9 +35,14 @@ struct held_epoch {
     uint8_t cut_id[16];
     char *label; /* NULL: none */
     uint8_t kind, point_kind, verdict;
-    bool gone;    /* merged into a later one */
     bool leaving; /* as the newest record of that kind says */
     bool fork;    /* a generation goes on from it */
+};
+
+/* What is left of an epoch that is gone. */
+struct epoch_slot {
+    struct held_epoch *held; /* NULL: it is gone */
+    uint64_t entry_head;     /* how the digest of its entry begins */
 };
 
 /* The newest record that announces something, and when that was by two clocks. */
@@ -50,8 +55,10 @@ struct notice {
 struct line {
     struct generation generation, parent; /* parent.id 0: none */
     uint64_t parent_epoch;
-    size_t fork; /* index of the parent's epoch that it goes on from; HISTORY_NONE */
-    size_t last; /* index of its newest epoch; HISTORY_NONE */
+    size_t fork;       /* index of the parent's epoch that it goes on from; HISTORY_NONE */
+    size_t last;       /* index of its newest epoch, which is never gone; HISTORY_NONE */
+    uint32_t *indices; /* epoch n, gone or not, has the index indices[n - 1] */
+    size_t index_room;
 };
 
 struct history {
@@ -67,13 +74,20 @@ struct history {
     struct seen seen;     /* guarded by it */
     uint64_t next_record; /* written under both locks */
     struct sha256 last_record;
+    bool from_packs;  /* some of it */
+    bool packs_wrong; /* they were of no use, and are made anew */
+
+    uint64_t packed; /* records below it are in packs; of who reads them, then who makes them */
+    uint64_t pack_records; /* PACK_RECORDS; fewer in tests */
 
     pthread_mutex_t lock; /* guards what follows; never held over a store call */
-    struct held_epoch *epochs;
+    struct epoch_slot *epochs;
     size_t epoch_count, epoch_room;
-    size_t epochs_max; /* HISTORY_EPOCHS_MAX; fewer in tests */
-    size_t *points;    /* indices of epochs, along the head's line, oldest first */
-    size_t point_count, point_room;
+    size_t held_count;
+    size_t epochs_max, held_max;    /* HISTORY_EPOCHS_MAX, HISTORY_HELD_MAX; fewer in tests */
+    size_t *points;                 /* indices of epochs, along the head's line, oldest first */
+    size_t point_count, point_room; /* there is room for all that are held */
+    bool points_stale;              /* who reads them makes them first: history_points_fresh */
     /* Indices of points beside that line, by generation, then epoch; made when asked for, good for
      * the record that it was made at. */
     size_t *left;
@@ -90,24 +104,36 @@ struct history {
     struct object_set dropped;
 };
 
+/* Decodes and takes in the stored record `next_record`. Called under `refresh_lock`. */
+bool history_take(struct history *h, struct span stored, struct err *err) MUST_CHECK;
+/* Takes in what the packs hold, from the first record on. What is wrong with them is found here, or
+ * by who reads on behind them: ERR_CORRUPT, ERR_WRONG_KEY. Called under `refresh_lock`. */
+bool history_packs_read(struct history *h, struct err *err) MUST_CHECK;
 /* `segments/HEX` -> the digest that it names. */
 bool history_run_object_parse(const char *key, struct sha256 *out);
+/* NULL: it is gone. */
+static inline struct held_epoch *epoch_at(const struct history *h, size_t index)
+{
+    return h->epochs[index].held;
+}
+
 /* Index of a generation; HISTORY_NONE. */
 size_t history_line_find(const struct history *h, struct generation g);
-/* Index of an epoch of that line; HISTORY_NONE. */
+/* Index of an epoch of that line, also of one that is gone; HISTORY_NONE. */
 size_t history_epoch_find(const struct history *h, size_t line, uint64_t epoch);
+size_t history_room_locked(const struct history *h, bool *kept);
+/* The epoch is gone from now on. */
+void history_epoch_forget(struct history *h, size_t index);
 /* Takes in records of retention: history_thin.c. Called under `lock`. */
 bool history_absorb_thin(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
 bool history_absorb_merge(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
 bool history_absorb_drop(struct history *h, const struct record *r, struct err *err) MUST_CHECK;
-/* Makes the list of points along the line that ends at `tip`. */
-bool history_points_collect(struct history *h, size_t tip, struct err *err) MUST_CHECK;
+void history_points_fresh(struct history *h);
 /* The runs of one epoch, newest first, to `out` when that is not NULL; returns how many. */
 size_t history_epoch_runs_locked(const struct history *h, size_t index, struct run_place *out);
 /* The runs of the epochs from `from` back to, and without, `until`, the newest first. free() it. */
 bool history_runs_locked(const struct history *h, size_t from, size_t until, struct run_place **out,
                          size_t *count, struct err *err) MUST_CHECK;
-size_t history_points_below_locked(const struct history *h, size_t index);
 /* Says of a record what is wrong with it; returns false. */
 bool history_damaged(const struct history *h, const struct record *r, const char *what,
                      struct err *err);

@@ -19,9 +19,31 @@ struct world *history_world(const struct history *h)
     return h->world;
 }
 
+static bool is_listed(const struct held_epoch *e)
+{
+    return e->kind == EPOCH_CUT && !e->leaving;
+}
+
+void history_points_fresh(struct history *h)
+{
+    size_t tip = h->line_count > 0 ? history_line_tip(h, h->line_count - 1) : HISTORY_NONE;
+    size_t count = 0;
+    if (!h->points_stale)
+        return;
+    for (size_t i = tip; i != HISTORY_NONE; i = epoch_at(h, i)->before)
+        count += is_listed(epoch_at(h, i));
+    assert(count <= h->point_room);
+    h->point_count = count;
+    for (size_t i = tip; i != HISTORY_NONE; i = epoch_at(h, i)->before)
+        if (is_listed(epoch_at(h, i)))
+            h->points[--count] = i;
+    h->points_stale = false;
+}
+
 size_t history_points(struct history *h)
 {
     LOCK_SCOPE(&h->lock);
+    history_points_fresh(h);
     return h->point_count;
 }
 
@@ -34,7 +56,7 @@ static void label_copy(const struct held_epoch *e, char out[POINT_LABEL_MAX + 1]
 
 static struct history_point point_locked(const struct history *h, size_t index)
 {
-    const struct held_epoch *e = &h->epochs[index];
+    const struct held_epoch *e = epoch_at(h, index);
     struct history_point p = {
         .ms = e->point_ms,
         .until_ms = e->until_ms,
@@ -53,6 +75,7 @@ static struct history_point point_locked(const struct history *h, size_t index)
 struct history_point history_point(struct history *h, size_t i)
 {
     LOCK_SCOPE(&h->lock);
+    history_points_fresh(h);
     if (i >= h->point_count)
         return (struct history_point){.ms = 0};
     return point_locked(h, h->points[i]);
@@ -61,24 +84,34 @@ struct history_point history_point(struct history *h, size_t i)
 size_t history_points_below(struct history *h, size_t index)
 {
     LOCK_SCOPE(&h->lock);
-    return history_points_below_locked(h, index);
+    history_points_fresh(h);
+    size_t low = 0, high = h->point_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (h->points[middle] < index)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 bool history_find(struct history *h, uint64_t at_ms, bool exact, struct history_point *out)
 {
     LOCK_SCOPE(&h->lock);
+    history_points_fresh(h);
     size_t low = 0;
     size_t high = h->point_count; /* points below low are <= at_ms, from high on they are later */
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (h->epochs[h->points[middle]].point_ms <= at_ms)
+        if (epoch_at(h, h->points[middle])->point_ms <= at_ms)
             low = middle + 1;
         else
             high = middle;
     }
-    while (!exact && low > 0 && h->epochs[h->points[low - 1]].verdict == POINT_DAMAGED)
+    while (!exact && low > 0 && epoch_at(h, h->points[low - 1])->verdict == POINT_DAMAGED)
         low--;
-    if (low == 0 || (exact && h->epochs[h->points[low - 1]].point_ms != at_ms))
+    if (low == 0 || (exact && epoch_at(h, h->points[low - 1])->point_ms != at_ms))
         return false;
     *out = point_locked(h, h->points[low - 1]);
     return true;
@@ -96,17 +129,29 @@ size_t history_epochs(struct history *h)
     return h->epoch_count;
 }
 
-size_t history_room(struct history *h)
+size_t history_room_locked(const struct history *h, bool *kept)
+{
+    size_t all = h->epochs_max - h->epoch_count, held = h->held_max - h->held_count;
+    *kept = held < all;
+    return *kept ? held : all;
+}
+
+size_t history_room(struct history *h, bool *kept)
 {
     LOCK_SCOPE(&h->lock);
-    return h->epochs_max - h->epoch_count;
+    return history_room_locked(h, kept);
 }
 
 struct record_epoch history_epoch(struct history *h, size_t index, struct generation *generation)
 {
     LOCK_SCOPE(&h->lock);
     assert(index < h->epoch_count);
-    const struct held_epoch *e = &h->epochs[index];
+    const struct held_epoch *e = epoch_at(h, index);
+    if (e == NULL) {
+        if (generation)
+            *generation = (struct generation){.id = 0};
+        return (struct record_epoch){.epoch = 0};
+    }
     struct record_epoch r = {
         .kind = (enum epoch_kind)e->kind,
         .epoch = e->epoch,
@@ -134,16 +179,29 @@ size_t history_disks(struct history *h, size_t index, struct epoch_disk out[VM_D
 {
     LOCK_SCOPE(&h->lock);
     assert(index < h->epoch_count);
-    const struct disk_set *set = h->disk_sets[h->epochs[index].disks];
+    if (epoch_at(h, index) == NULL)
+        return 0;
+    const struct disk_set *set = h->disk_sets[epoch_at(h, index)->disks];
     memcpy(out, set->disks, sizeof set->disks);
     return set->count;
+}
+
+unsigned history_disk_numbers(struct history *h)
+{
+    LOCK_SCOPE(&h->lock);
+    unsigned next = 0;
+    for (size_t i = 0; i < h->set_count; i++)
+        for (uint16_t k = 0; k < h->disk_sets[i]->count; k++)
+            if (h->disk_sets[i]->disks[k].disk >= next)
+                next = h->disk_sets[i]->disks[k].disk + 1u;
+    return next;
 }
 
 size_t history_before(struct history *h, size_t index)
 {
     LOCK_SCOPE(&h->lock);
-    assert(index < h->epoch_count);
-    return h->epochs[index].before;
+    assert(index < h->epoch_count && epoch_at(h, index) != NULL);
+    return epoch_at(h, index)->before;
 }
 
 size_t history_index(struct history *h, struct generation generation, uint64_t epoch)
@@ -156,12 +214,21 @@ bool history_gone(struct history *h, size_t index)
 {
     LOCK_SCOPE(&h->lock);
     assert(index < h->epoch_count);
-    return h->epochs[index].gone;
+    return epoch_at(h, index) == NULL;
+}
+
+bool history_entry_is(struct history *h, size_t index, const struct sha256 *digest)
+{
+    LOCK_SCOPE(&h->lock);
+    assert(index < h->epoch_count);
+    const struct held_epoch *e = epoch_at(h, index);
+    return e != NULL ? digests_equal(&e->entry_digest, digest, SHA256_BYTES)
+                     : h->epochs[index].entry_head == load_u64(digest->bytes);
 }
 
 size_t history_epoch_runs_locked(const struct history *h, size_t index, struct run_place *out)
 {
-    const struct held_epoch *e = &h->epochs[index];
+    const struct held_epoch *e = epoch_at(h, index);
     struct generation generation = h->lines[e->line].generation;
     if (out == NULL)
         return e->runs != NULL ? e->run_count : e->run_bytes > 0;
@@ -185,13 +252,13 @@ bool history_runs_locked(const struct history *h, size_t from, size_t until, str
                          size_t *count, struct err *err)
 {
     size_t total = 0;
-    for (size_t i = from; i != until; i = h->epochs[i].before)
+    for (size_t i = from; i != until; i = epoch_at(h, i)->before)
         total += history_epoch_runs_locked(h, i, NULL);
     struct run_place *list = calloc(total + 1, sizeof *list);
     if (list == NULL)
         return err_errno(err, ENOMEM, "listing runs");
     *count = 0;
-    for (size_t i = from; i != until; i = h->epochs[i].before)
+    for (size_t i = from; i != until; i = epoch_at(h, i)->before)
         *count += history_epoch_runs_locked(h, i, list + *count);
     *out = list;
     return true;
@@ -202,6 +269,8 @@ bool history_runs(struct history *h, size_t index, struct run_place **out, size_
 {
     LOCK_SCOPE(&h->lock);
     assert(index == HISTORY_NONE || index < h->epoch_count);
+    if (index != HISTORY_NONE && epoch_at(h, index) == NULL)
+        return err_set(err, ERR_NOT_FOUND, "the recovery point was thinned out meanwhile");
     return history_runs_locked(h, index, HISTORY_NONE, out, count, err);
 }
 
@@ -218,15 +287,15 @@ static struct history_head line_head_locked(const struct history *h, size_t line
         return head;
     const struct line *l = &h->lines[line];
     size_t tip = history_line_tip(h, line);
-    size_t point = tip != HISTORY_NONE ? h->epochs[tip].point : HISTORY_NONE;
+    size_t point = tip != HISTORY_NONE ? epoch_at(h, tip)->point : HISTORY_NONE;
     head.generation = l->generation;
     if (l->last != HISTORY_NONE) {
-        head.epoch = h->epochs[l->last].epoch;
-        head.entry = h->epochs[l->last].entry_digest;
+        head.epoch = epoch_at(h, l->last)->epoch;
+        head.entry = epoch_at(h, l->last)->entry_digest;
     }
     if (point != HISTORY_NONE) {
-        head.newest_ms = h->epochs[point].point_ms;
-        head.point_ms = h->epochs[point].until_ms;
+        head.newest_ms = epoch_at(h, point)->point_ms;
+        head.point_ms = epoch_at(h, point)->until_ms;
     }
     return head;
 }
@@ -266,7 +335,7 @@ struct history_generation history_generation(struct history *h, size_t i)
         .generation = l->generation,
         .parent = l->parent,
         .parent_epoch = l->parent_epoch,
-        .epoch = l->last != HISTORY_NONE ? h->epochs[l->last].epoch : 0,
+        .epoch = l->last != HISTORY_NONE ? epoch_at(h, l->last)->epoch : 0,
     };
 }
 
@@ -277,8 +346,10 @@ struct history_generation history_generation(struct history *h, size_t i)
 static bool left_walk_locked(struct history *h, size_t *next, size_t *list)
 {
     size_t on_line = 0, found = 0;
+    history_points_fresh(h);
     for (size_t i = 0; i < h->epoch_count; i++) {
-        if (h->epochs[i].kind != EPOCH_CUT || h->epochs[i].gone || h->epochs[i].leaving)
+        const struct held_epoch *e = epoch_at(h, i);
+        if (e == NULL || e->kind != EPOCH_CUT || e->leaving)
             continue;
         if (on_line < h->point_count && h->points[on_line] == i) {
             on_line++;
@@ -286,9 +357,9 @@ static bool left_walk_locked(struct history *h, size_t *next, size_t *list)
         }
         found++;
         if (list != NULL)
-            list[next[h->epochs[i].line]++] = i;
+            list[next[e->line]++] = i;
         else
-            next[h->epochs[i].line + 1]++;
+            next[e->line + 1]++;
     }
     return found > 0;
 }
@@ -343,12 +414,12 @@ bool history_branch_point(struct history *h, struct generation generation, size_
     size_t low = 0, high = h->left_count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (h->epochs[h->left[middle]].line < line)
+        if (epoch_at(h, h->left[middle])->line < line)
             low = middle + 1;
         else
             high = middle;
     }
-    if (i >= h->left_count - low || h->epochs[h->left[low + i]].line != line)
+    if (i >= h->left_count - low || epoch_at(h, h->left[low + i])->line != line)
         return false;
     *out = point_locked(h, h->left[low + i]);
     return true;
@@ -360,7 +431,8 @@ bool history_point_at(struct history *h, struct generation generation, uint64_t 
     char name[GENERATION_NAME_MAX];
     LOCK_SCOPE(&h->lock);
     size_t index = history_epoch_find(h, history_line_find(h, generation), epoch);
-    if (index != HISTORY_NONE && h->epochs[index].kind == EPOCH_CUT && !h->epochs[index].gone) {
+    const struct held_epoch *e = index != HISTORY_NONE ? epoch_at(h, index) : NULL;
+    if (e != NULL && e->kind == EPOCH_CUT) {
         *out = point_locked(h, index);
         return true;
     }
@@ -376,9 +448,9 @@ bool history_find_in(struct history *h, struct generation generation, uint64_t m
     LOCK_SCOPE(&h->lock);
     size_t line = history_line_find(h, generation);
     size_t i = line != HISTORY_NONE ? h->lines[line].last : HISTORY_NONE;
-    for (; i != HISTORY_NONE && h->epochs[i].line == line; i = h->epochs[i].before)
-        if (h->epochs[i].kind == EPOCH_CUT && h->epochs[i].point_ms == ms &&
-            !h->epochs[i].leaving) {
+    for (; i != HISTORY_NONE && epoch_at(h, i)->line == line; i = epoch_at(h, i)->before)
+        if (epoch_at(h, i)->kind == EPOCH_CUT && epoch_at(h, i)->point_ms == ms &&
+            !epoch_at(h, i)->leaving) {
             *out = point_locked(h, i);
             return true;
         }

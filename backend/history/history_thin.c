@@ -12,19 +12,20 @@ static struct notice notice_of(const struct record *r)
         .record = r->number, .written_ms = r->written_ms, .newest_ms = r->newest_ms};
 }
 
-static size_t head_tip(const struct history *h)
-{
-    return h->line_count > 0 ? history_line_tip(h, h->line_count - 1) : HISTORY_NONE;
-}
-
 /* --- taking in --- */
+
+static bool is_point(const struct history *h, size_t index)
+{
+    const struct held_epoch *e = index != HISTORY_NONE ? epoch_at(h, index) : NULL;
+    return e != NULL && e->kind == EPOCH_CUT;
+}
 
 static bool leaving_find(const struct history *h, const struct record *r, size_t line, size_t *out,
                          struct err *err)
 {
     for (uint32_t i = 0; i < r->thin_count; i++) {
         out[i] = history_epoch_find(h, line, r->thin[i]);
-        if (out[i] == HISTORY_NONE || h->epochs[out[i]].kind != EPOCH_CUT || h->epochs[out[i]].gone)
+        if (!is_point(h, out[i]))
             return history_damaged(h, r, "lets a point go that there is not", err);
     }
     return true;
@@ -39,67 +40,46 @@ bool history_absorb_thin(struct history *h, const struct record *r, struct err *
     if (!leaving_find(h, r, history_line_find(h, r->generation), leaving, err))
         return false;
     for (size_t i = 0; i < h->leaving_count; i++)
-        h->epochs[h->leaving[i]].leaving = false;
+        if (epoch_at(h, h->leaving[i]) != NULL)
+            epoch_at(h, h->leaving[i])->leaving = false;
     for (uint32_t i = 0; i < r->thin_count; i++)
-        h->epochs[leaving[i]].leaving = true;
+        epoch_at(h, leaving[i])->leaving = true;
     free(h->leaving);
     h->leaving = TAKE(leaving);
     h->leaving_count = r->thin_count;
     h->thin = notice_of(r);
-    return history_points_collect(h, head_tip(h), err);
+    h->points_stale = true;
+    return true;
 }
 
 /* The epoch on its line before those that the record merges. */
 static bool merge_check(const struct history *h, const struct record *r, size_t line, size_t last,
                         size_t *before, struct err *err)
 {
-    if (last == HISTORY_NONE || h->epochs[last].kind != EPOCH_CUT || h->epochs[last].gone)
+    if (!is_point(h, last))
         return history_damaged(h, r, "merges into a point that there is not", err);
-    size_t i = h->epochs[last].before;
-    for (; i != HISTORY_NONE && h->epochs[i].line == line && h->epochs[i].epoch >= r->merge_first;
-         i = h->epochs[i].before)
-        if (h->epochs[i].fork)
+    size_t i = epoch_at(h, last)->before;
+    for (; i != HISTORY_NONE && epoch_at(h, i)->line == line &&
+           epoch_at(h, i)->epoch >= r->merge_first;
+         i = epoch_at(h, i)->before)
+        if (epoch_at(h, i)->fork)
             return history_damaged(h, r, "merges an epoch that a generation goes on from", err);
-    bool same = i != HISTORY_NONE && h->epochs[i].line == line;
-    if ((same ? h->epochs[i].epoch : 0) + 1 != r->merge_first)
+    bool same = i != HISTORY_NONE && epoch_at(h, i)->line == line;
+    if ((same ? epoch_at(h, i)->epoch : 0) + 1 != r->merge_first)
         return history_damaged(h, r, "merges from the middle of a merge", err);
     *before = i;
     return true;
-}
-
-size_t history_points_below_locked(const struct history *h, size_t index)
-{
-    size_t low = 0, high = h->point_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (h->points[middle] < index)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Points that are gone leave the list; it holds those between `first` and `last` of its own line
- * only when it holds them at all. */
-static void points_forget(struct history *h, size_t first, size_t last)
-{
-    size_t low = history_points_below_locked(h, first), kept = low;
-    for (size_t i = low; i < h->point_count; i++)
-        if (h->points[i] > last || !h->epochs[h->points[i]].gone)
-            h->points[kept++] = h->points[i];
-    h->point_count = kept;
 }
 
 bool history_absorb_merge(struct history *h, const struct record *r, struct err *err)
 {
     size_t line = history_line_find(h, r->generation);
     size_t last = history_epoch_find(h, line, r->merge_last);
-    size_t before = HISTORY_NONE, first = last;
+    size_t before = HISTORY_NONE;
 
     if (!merge_check(h, r, line, last, &before, err))
         return false;
-    struct held_epoch *into = &h->epochs[last];
+    struct held_epoch *into = epoch_at(h, last);
     struct record_run *runs = malloc((size_t)r->run_count * sizeof *runs + 1);
     if (runs == NULL)
         return err_errno(err, ENOMEM, "reading the history");
@@ -108,19 +88,16 @@ bool history_absorb_merge(struct history *h, const struct record *r, struct err 
     free(into->runs);
     into->runs = runs;
     into->run_count = r->run_count;
-    for (size_t i = into->before; i != before; i = h->epochs[i].before) {
-        struct held_epoch *e = &h->epochs[i];
+    for (size_t i = into->before; i != before;) {
+        const struct held_epoch *e = epoch_at(h, i);
+        size_t next = e->before;
         if (e->kind == EPOCH_CUT)
             into->point_bytes += e->point_bytes;
-        e->gone = true;
-        e->leaving = false;
-        free(e->runs);
-        e->runs = NULL;
-        e->run_count = 0;
-        first = i;
+        history_epoch_forget(h, i);
+        i = next;
     }
     into->before = before;
-    points_forget(h, first, last);
+    h->points_stale = true;
     h->merges++;
     return true;
 }
@@ -149,12 +126,17 @@ uint64_t history_merges(struct history *h)
     return h->merges;
 }
 
+static bool is_leaving(const struct history *h, size_t index)
+{
+    return epoch_at(h, index) != NULL && epoch_at(h, index)->leaving;
+}
+
 size_t history_leaving(struct history *h)
 {
     LOCK_SCOPE(&h->lock);
     size_t count = 0;
     for (size_t i = 0; i < h->leaving_count; i++)
-        count += h->epochs[h->leaving[i]].leaving;
+        count += is_leaving(h, h->leaving[i]);
     return count;
 }
 
@@ -170,7 +152,7 @@ static bool pinned(const struct thin_pins *pins, struct generation g, uint64_t e
 static bool pinned_index(const struct history *h, const struct thin_pins *pins, size_t i)
 {
     return pins->count > 0 &&
-           pinned(pins, h->lines[h->epochs[i].line].generation, h->epochs[i].epoch);
+           pinned(pins, h->lines[epoch_at(h, i)->line].generation, epoch_at(h, i)->epoch);
 }
 
 bool history_pins_stand(struct history *h, const struct thin_pins *pins)
@@ -179,7 +161,7 @@ bool history_pins_stand(struct history *h, const struct thin_pins *pins)
     for (size_t i = 0; i < pins->count; i++) {
         size_t line = history_line_find(h, pins->list[i].generation);
         size_t index = history_epoch_find(h, line, pins->list[i].epoch);
-        if (index != HISTORY_NONE && h->epochs[index].gone)
+        if (index != HISTORY_NONE && epoch_at(h, index) == NULL)
             return false;
     }
     return true;
@@ -203,15 +185,17 @@ static bool line_points(const struct history *h, size_t line, const struct thin_
 {
     size_t count = 0;
     size_t last = h->lines[line].last;
-    for (size_t i = last; i != HISTORY_NONE && h->epochs[i].line == line; i = h->epochs[i].before)
-        count += h->epochs[i].kind == EPOCH_CUT;
+    for (size_t i = last; i != HISTORY_NONE && epoch_at(h, i)->line == line;
+         i = epoch_at(h, i)->before)
+        count += epoch_at(h, i)->kind == EPOCH_CUT;
     out->points = calloc(count + 1, sizeof *out->points);
     out->indices = calloc(count + 1, sizeof *out->indices);
     if (out->points == NULL || out->indices == NULL)
         return err_errno(err, ENOMEM, "choosing the points that stay");
     out->count = count;
-    for (size_t i = last; i != HISTORY_NONE && h->epochs[i].line == line; i = h->epochs[i].before) {
-        const struct held_epoch *e = &h->epochs[i];
+    for (size_t i = last; i != HISTORY_NONE && epoch_at(h, i)->line == line;
+         i = epoch_at(h, i)->before) {
+        const struct held_epoch *e = epoch_at(h, i);
         if (e->kind != EPOCH_CUT)
             continue;
         out->points[--count] = (struct retention_point){
@@ -242,7 +226,7 @@ bool history_victims(struct history *h, const struct retention *policy, uint64_t
             out->total++;
             if (ours && out->count < RECORD_RUNS_MAX) {
                 out->generation = h->lines[line].generation;
-                out->epochs[out->count++] = h->epochs[p.indices[i]].epoch;
+                out->epochs[out->count++] = epoch_at(h, p.indices[i])->epoch;
             }
         }
     }
@@ -252,7 +236,7 @@ bool history_victims(struct history *h, const struct retention *policy, uint64_t
 /* Whether epoch `i` is merged into what follows it. */
 static bool may_go(const struct history *h, const struct thin_pins *pins, size_t i)
 {
-    const struct held_epoch *e = &h->epochs[i];
+    const struct held_epoch *e = epoch_at(h, i);
     return !e->fork && (e->kind != EPOCH_CUT || (e->leaving && !pinned_index(h, pins, i)));
 }
 
@@ -266,15 +250,15 @@ static size_t epoch_runs_count(const struct held_epoch *e)
 static bool range_of(const struct history *h, const struct thin_pins *pins, size_t victim,
                      const size_t *next, struct merge_range *out)
 {
-    uint32_t line = h->epochs[victim].line;
+    uint32_t line = epoch_at(h, victim)->line;
     size_t first = victim, last = HISTORY_NONE, runs = 0;
 
-    for (size_t i = h->epochs[victim].before;
-         i != HISTORY_NONE && h->epochs[i].line == line && may_go(h, pins, i);
-         i = h->epochs[i].before)
+    for (size_t i = epoch_at(h, victim)->before;
+         i != HISTORY_NONE && epoch_at(h, i)->line == line && may_go(h, pins, i);
+         i = epoch_at(h, i)->before)
         first = i;
     for (size_t i = first; i != HISTORY_NONE; i = next[i]) {
-        const struct held_epoch *e = &h->epochs[i];
+        const struct held_epoch *e = epoch_at(h, i);
         runs += epoch_runs_count(e);
         if (runs > RECORD_RUNS_MAX || (last != HISTORY_NONE && runs > MERGE_RUNS))
             break;
@@ -283,18 +267,18 @@ static bool range_of(const struct history *h, const struct thin_pins *pins, size
         if (!may_go(h, pins, i))
             break;
     }
-    if (last == HISTORY_NONE || h->epochs[last].epoch <= h->epochs[victim].epoch)
+    if (last == HISTORY_NONE || epoch_at(h, last)->epoch <= epoch_at(h, victim)->epoch)
         return false;
-    size_t before = h->epochs[first].before;
-    bool same = before != HISTORY_NONE && h->epochs[before].line == line;
+    size_t before = epoch_at(h, first)->before;
+    bool same = before != HISTORY_NONE && epoch_at(h, before)->line == line;
     out->generation = h->lines[line].generation;
-    out->first = (same ? h->epochs[before].epoch : 0) + 1;
-    out->last = h->epochs[last].epoch;
+    out->first = (same ? epoch_at(h, before)->epoch : 0) + 1;
+    out->last = epoch_at(h, last)->epoch;
     out->points = 0;
     out->newest = last;
     out->before = before;
-    for (size_t i = h->epochs[last].before; i != before; i = h->epochs[i].before)
-        out->points += h->epochs[i].kind == EPOCH_CUT;
+    for (size_t i = epoch_at(h, last)->before; i != before; i = epoch_at(h, i)->before)
+        out->points += epoch_at(h, i)->kind == EPOCH_CUT;
     return true;
 }
 
@@ -304,8 +288,8 @@ static size_t *next_make(const struct history *h, uint32_t line)
     if (next == NULL)
         return NULL;
     size_t after = HISTORY_NONE;
-    for (size_t i = h->lines[line].last; i != HISTORY_NONE && h->epochs[i].line == line;
-         i = h->epochs[i].before) {
+    for (size_t i = h->lines[line].last; i != HISTORY_NONE && epoch_at(h, i)->line == line;
+         i = epoch_at(h, i)->before) {
         next[i] = after;
         after = i;
     }
@@ -321,9 +305,9 @@ bool history_merge_next(struct history *h, const struct thin_pins *pins, struct 
     *found = false;
     for (size_t i = 0; i < h->leaving_count && !*found; i++) {
         size_t victim = h->leaving[i];
-        if (!h->epochs[victim].leaving || !may_go(h, pins, victim))
+        if (!is_leaving(h, victim) || !may_go(h, pins, victim))
             continue;
-        if (next == NULL && (next = next_make(h, h->epochs[victim].line)) == NULL)
+        if (next == NULL && (next = next_make(h, epoch_at(h, victim)->line)) == NULL)
             return err_errno(err, ENOMEM, "choosing what to merge");
         *found = range_of(h, pins, victim, next, out);
     }
@@ -335,15 +319,20 @@ bool history_epoch_own(struct history *h, size_t index, struct merge_range *out,
                        struct err *err)
 {
     LOCK_SCOPE(&h->lock);
-    const struct held_epoch *e = &h->epochs[index];
-    bool same = e->before != HISTORY_NONE && h->epochs[e->before].line == e->line;
+    const struct held_epoch *e = epoch_at(h, index);
+    if (e == NULL) {
+        *out = (struct merge_range){.runs = NULL};
+        *replaceable = false;
+        return true;
+    }
+    bool same = e->before != HISTORY_NONE && epoch_at(h, e->before)->line == e->line;
     *out = (struct merge_range){.generation = h->lines[e->line].generation,
-                                .first = (same ? h->epochs[e->before].epoch : 0) + 1,
+                                .first = (same ? epoch_at(h, e->before)->epoch : 0) + 1,
                                 .last = e->epoch,
                                 .newest = index,
                                 .before = e->before};
-    *replaceable = e->kind == EPOCH_CUT && !e->gone && !e->leaving;
-    return e->gone || history_runs_locked(h, index, e->before, &out->runs, &out->run_count, err);
+    *replaceable = e->kind == EPOCH_CUT && !e->leaving;
+    return history_runs_locked(h, index, e->before, &out->runs, &out->run_count, err);
 }
 
 bool history_live_runs(struct history *h, struct run_place **out, size_t *count, struct err *err)
@@ -351,13 +340,13 @@ bool history_live_runs(struct history *h, struct run_place **out, size_t *count,
     LOCK_SCOPE(&h->lock);
     size_t room = 0;
     for (size_t i = 0; i < h->epoch_count; i++)
-        room += h->epochs[i].gone ? 0 : epoch_runs_count(&h->epochs[i]);
+        room += epoch_at(h, i) != NULL ? epoch_runs_count(epoch_at(h, i)) : 0;
     struct run_place *list = calloc(room + 1, sizeof *list);
     if (list == NULL)
         return err_errno(err, ENOMEM, "listing runs");
     *count = 0;
     for (size_t i = 0; i < h->epoch_count; i++)
-        if (!h->epochs[i].gone)
+        if (epoch_at(h, i) != NULL)
             *count += history_epoch_runs_locked(h, i, list + *count);
     *out = list;
     return true;

@@ -6,20 +6,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct sha256 free_slot;
+static const struct object_name free_slot;
 
-static bool same(const struct sha256 *a, const struct sha256 *b)
+static struct object_name name_of(const struct sha256 *o)
+{
+    struct object_name name;
+    memcpy(name.bytes, o->bytes, sizeof name.bytes);
+    return name;
+}
+
+static bool same(const struct object_name *a, const struct object_name *b)
 {
     return memcmp(a, b, sizeof *a) == 0;
 }
 
 /* Its slot, or the free one where it would go; there always is one. */
-static struct sha256 *slot_of(const struct object_set *s, const struct sha256 *o)
+static struct object_name *slot_of(const struct object_set *s, const struct object_name *o)
 {
     size_t at;
     memcpy(&at, o->bytes, sizeof at);
     for (;; at++) {
-        struct sha256 *slot = &s->slots[at & (s->room - 1)];
+        struct object_name *slot = &s->slots[at & (s->room - 1)];
         if (same(slot, &free_slot) || same(slot, o))
             return slot;
     }
@@ -44,19 +51,21 @@ static bool grow(struct object_set *s, struct err *err)
 
 bool object_set_add(struct object_set *s, const struct sha256 *o, struct err *err)
 {
-    if (same(o, &free_slot))
+    struct object_name name = name_of(o);
+    if (same(&name, &free_slot))
         return err_set(err, ERR_CORRUPT, "an object is named by a digest of zeros");
     if (!grow(s, err))
         return false;
-    struct sha256 *slot = slot_of(s, o);
+    struct object_name *slot = slot_of(s, &name);
     s->count += same(slot, &free_slot);
-    *slot = *o;
+    *slot = name;
     return true;
 }
 
 bool object_set_has(const struct object_set *s, const struct sha256 *o)
 {
-    return s->count > 0 && !same(o, &free_slot) && same(slot_of(s, o), o);
+    struct object_name name = name_of(o);
+    return s->count > 0 && !same(&name, &free_slot) && same(slot_of(s, &name), &name);
 }
 
 void object_set_release(struct object_set *s)

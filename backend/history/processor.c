@@ -17,7 +17,7 @@
 struct processor {
     struct processor_config config;
     char vm[VM_NAME_MAX + 1];
-    struct history *history;
+    struct history *history, *own_history;
 
     struct record_log records;
 
@@ -70,10 +70,11 @@ bool processor_open(const struct processor_config *config, struct processor **ou
     if (!p)
         return err_errno(err, ENOMEM, "opening the processor of %s", config->vm);
     assert(config->store_count > 0);
-    if (!history_open(config->world, config->targets[0], config->vm, config->keys, &p->history,
-                      err) ||
-        !history_remember(p->history, config->id, config->state, err))
+    if (!config->history && (!history_open(config->world, config->targets[0], config->vm,
+                                           config->keys, &p->own_history, err) ||
+                             !history_remember(p->own_history, config->id, config->state, err)))
         return false;
+    p->history = config->history ? config->history : p->own_history;
     memcpy(p->vm, config->vm, strlen(config->vm) + 1); /* history_open has checked it */
     p->config = *config;
     p->config.vm = p->vm;
@@ -97,7 +98,7 @@ void processor_close(struct processor **p)
 {
     if (!*p)
         return;
-    history_close(&(*p)->history);
+    history_close(&(*p)->own_history);
     free(*p);
     *p = NULL;
 }
@@ -359,7 +360,8 @@ static enum processor_result apply(struct processor *p, const struct history_hea
                                    const struct batch *b, size_t *applied, struct err *err)
 {
     struct record_epoch *epochs AUTO_FREE = calloc(b->count, sizeof *epochs);
-    size_t bad = 0, room = history_room(p->history);
+    bool kept;
+    size_t bad = 0, room = history_room(p->history, &kept);
 
     *applied = 0;
     if (!epochs) {
@@ -369,9 +371,11 @@ static enum processor_result apply(struct processor *p, const struct history_hea
     size_t count = b->count < room ? b->count : room;
     if (count == 0) {
         err_set(err, ERR_FULL,
-                "protect %s anew (farshore disable, then enable with another --target): its vault "
-                "in %s has all the epochs that it can have. Its points stay, and what is shipped "
-                "waits in the cache",
+                kept ? "keep fewer points of %s (farshore policy): its vault in %s holds all that "
+                       "it can. What is shipped waits in the cache until some have gone"
+                     : "protect %s anew (farshore disable, then enable with another --target): its "
+                       "vault in %s has all the epochs that it can have. Its points stay, and what "
+                       "is shipped waits in the cache",
                 p->vm, p->config.targets[0]->url);
         return PROCESSOR_FAILED;
     }
@@ -400,16 +404,17 @@ static bool progress_same(const struct processor_progress *a, const struct proce
 
 static void health_text(const struct processor *p, char out[PROCESSOR_HEALTH_MAX])
 {
-    size_t room = history_room(p->history);
+    bool kept;
+    size_t room = history_room(p->history, &kept);
     const char *text = p->failure[0] ? p->failure : p->sweep.fork;
     if (text[0])
         snprintf(out, PROCESSOR_HEALTH_MAX, "%s", text);
     else if (room < PROCESSOR_ROOM_SAID)
-        snprintf(
-            out, PROCESSOR_HEALTH_MAX,
-            "the vault has room for %zu more epochs: before that protect the VM anew (farshore "
-            "disable, then enable with another --target)",
-            room);
+        snprintf(out, PROCESSOR_HEALTH_MAX,
+                 "the vault has room for %zu more epochs: before that %s", room,
+                 kept
+                     ? "keep fewer points (farshore policy)"
+                     : "protect the VM anew (farshore disable, then enable with another --target)");
     else
         snprintf(out, PROCESSOR_HEALTH_MAX, "ok");
 }

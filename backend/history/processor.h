@@ -38,6 +38,9 @@ struct processor_config {
     unsigned fetches;
     /* The caches are the VM's own, not a staging store: pending fences are put (claim.h). */
     bool fences;
+    /* The vault's, open and remembered by the caller, who keeps it; NULL: the processor opens its
+     * own, as `id` and `state` say. */
+    struct history *history;
     const uint8_t *id; /* VM_ID_BYTES: the VM that is meant; NULL: whichever the vault says */
     /* Where this host remembers what it has seen of the history (history_remember); NULL: nowhere.
      */

@@ -134,8 +134,7 @@ static bool entry_ours(const struct sweep *s, const struct history_head *head, u
         *ours = false;
         return true;
     }
-    struct record_epoch applied = history_epoch(s->history, index, NULL);
-    *ours = digests_equal(&digest, &applied.entry_digest, SHA256_BYTES);
+    *ours = history_entry_is(s->history, index, &digest);
     return true;
 }
 

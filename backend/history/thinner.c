@@ -407,12 +407,30 @@ static enum thinner_result thin(struct thinner *t, bool *waits, struct err *err)
     return left || boot_ms(t) >= t->look_at_ms ? choose(t, err) : THINNER_IDLE;
 }
 
+static bool pack_due(const struct thinner *t)
+{
+    return !t->only_looks && boot_ms(t) >= t->pack_at_ms && history_pack_due(t->history);
+}
+
+/* Nothing depends on it: what fails is tried again much later. */
+static enum thinner_result pack(struct thinner *t)
+{
+    struct err why = ERR_NONE;
+    if (history_pack(t->history, &why))
+        return THINNER_WORKED;
+    log_warning("%s", why.text);
+    t->pack_at_ms = boot_ms(t) + THINNER_PACK_MS;
+    return THINNER_IDLE;
+}
+
 /* So an idle processor asks the store nothing more. */
 static bool nothing_due(const struct thinner *t, bool leaving)
 {
     uint64_t now_ms = boot_ms(t);
     if (thinner_sweeping(&t->sweep) || thinner_compacting(&t->compact) || now_ms >= t->look_at_ms ||
         now_ms >= t->sweep_at_ms || now_ms >= t->compact_at_ms)
+        return false;
+    if (pack_due(t))
         return false;
     return !leaving || (t->thin.notice.record == history_notice(t->history, RECORD_THIN).record &&
                         !thinner_ripe(t, &t->thin));
@@ -441,5 +459,7 @@ enum thinner_result thinner_step(struct thinner *t, struct err *err)
     if (result == THINNER_IDLE && !t->only_looks &&
         (thinner_compacting(&t->compact) || boot_ms(t) >= t->compact_at_ms))
         result = thinner_compact_step(t, err);
+    if (result == THINNER_IDLE && pack_due(t))
+        result = pack(t);
     return result == THINNER_IDLE && (waits || t->sweep_waits) ? THINNER_WAITS : result;
 }

@@ -39,6 +39,7 @@
 #define THINNER_EVERY_MS     60000u
 #define THINNER_SWEEP_GRACES 6u
 #define THINNER_COMPACT_MS   3600000u
+#define THINNER_PACK_MS      3600000u /* after a pack that could not be made */
 /* An object of which this part or less is needed gives up what is, when all of them together give
  * back that part of all bytes or more. */
 #define COMPACT_LIVE_PART    2u

@@ -70,8 +70,8 @@ struct thinner {
 
     uint64_t at; /* the number of the next record, as of this step */
     struct watched thin, drop;
-    uint64_t look_at_ms, sweep_at_ms, compact_at_ms; /* boot time */
-    struct sha256 chosen;                            /* of the epochs that were let go last */
+    uint64_t look_at_ms, sweep_at_ms, compact_at_ms, pack_at_ms; /* boot time */
+    struct sha256 chosen; /* of the epochs that were let go last */
 
     struct thin_pins pins;
     bool pins_short;   /* of memory */

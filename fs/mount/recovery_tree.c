@@ -154,6 +154,11 @@ static uint64_t mtime_of(const struct recovery_tree *t, struct recovery_node n)
     return newest;
 }
 
+static bool gone(const struct recovery_tree *t, struct recovery_node n, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "%s has no such point any more", t->vms[n.vm].name);
+}
+
 bool recovery_attr(const struct recovery_tree *t, struct recovery_node n, struct recovery_attr *out,
                    struct err *err)
 {
@@ -165,7 +170,8 @@ bool recovery_attr(const struct recovery_tree *t, struct recovery_node n, struct
     switch (n.kind) {
     case RECOVERY_DISK:
         out->type = RECOVERY_FILE;
-        disks_of(t, n, disks);
+        if (n.disk >= disks_of(t, n, disks))
+            return gone(t, n, err);
         out->bytes = disks[n.disk].size_bytes;
         return true;
     case RECOVERY_JSON:
@@ -427,11 +433,6 @@ bool recovery_entry(const struct recovery_tree *t, struct recovery_node folder, 
     default:
         return false;
     }
-}
-
-static bool gone(const struct recovery_tree *t, struct recovery_node n, struct err *err)
-{
-    return err_set(err, ERR_NOT_FOUND, "%s has no such point any more", t->vms[n.vm].name);
 }
 
 bool recovery_link(const struct recovery_tree *t, struct recovery_node n,

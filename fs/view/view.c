@@ -82,8 +82,10 @@ static bool runs_renew(struct view *v, const struct view_runs *was, bool *change
     if (!history_point_at(v->config.history, v->point.generation, v->point.epoch, &now, &why))
         return err_set(err, ERR_IO,
                        "this recovery point was thinned out while it was read: nothing kept it");
-    if (!runs_collect(v, &fresh, err))
+    if (!runs_collect(v, &fresh, err)) {
+        err->kind = err->kind == ERR_NOT_FOUND ? ERR_IO : err->kind;
         return false;
+    }
     struct held_runs drop = {.view = v, .runs = fresh};
     {
         LOCK_SCOPE(&v->lock);

@@ -163,7 +163,7 @@ static bool is_claimed(struct place *p, struct place_host *h, struct err *err)
     struct claim_config config = config_of(h);
     struct history_tail tail;
     if (!history_refresh(h->vm.history, err) ||
-        !history_tail_in(&config, h->vm.history, p->truth->claim.ends, &tail, err))
+        !history_tail(&config, h->vm.history, p->truth->claim.ends, &tail, err))
         return false;
     if (history_head(h->vm.history).generation.id != p->truth->claim.generation.id)
         return err_set(err, ERR_IO, "the newest generation is not the claim's");

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
- * Byte 0: 0 means that the rest is a record as stored, else it is the plain body, which is also
- * read behind a seal. */
+ * Byte 0: 0 means that the rest is a record as stored, 2 a pack of them, else it is the plain body,
+ * which is also read behind a seal. */
 #include "tests/fuzz/fuzz.h"
+
+#include "backend/history/pack.h"
 
 static const uint8_t vm[VM_ID_BYTES] = {0xa0};
 
@@ -34,6 +36,18 @@ static void check_canonical(const struct record *r, struct span body)
     FUZZ_CHECK(span_equal(buf_span(&again), body));
 }
 
+/* Pieces that follow on each other, none empty. */
+static void check_pack(struct span pack)
+{
+    struct span left = pack, record;
+    size_t bytes = 0;
+    while (pack_next(&left, &record)) {
+        FUZZ_CHECK(record.length > 0 && record.data == pack.data + bytes);
+        bytes += record.length;
+        FUZZ_CHECK(left.length == pack.length - bytes);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 1)
@@ -44,6 +58,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (data[0] == 0) {
         if (!record_decode(rest, fuzz_keys(), vm, 1, &r, &err))
             FUZZ_CHECK(err.kind == ERR_CORRUPT || err.kind == ERR_WRONG_KEY);
+        return 0;
+    }
+    if (data[0] == 2) {
+        check_pack(rest);
         return 0;
     }
     bool good = record_body_parse(rest, &r, &err);

@@ -63,7 +63,7 @@ static void note_ended(struct sim *s, struct generation g)
                                   .cache = s->clean_cache,
                                   .vm = SIM_VM,
                                   .keys = s->keys};
-    must_ok(s, history_tail_in(&config, h, g, &tail, &err), err);
+    must_ok(s, history_tail(&config, h, g, &tail, &err), err);
     must(s, tail.fenced && !tail.lost);
     must(s, history_line(h, g, &head));
     s->sum->tails += tail.epochs > 0;

@@ -2,6 +2,7 @@
  * Retention: points go, runs are merged, objects are removed, while all else goes on. */
 #include "tests/sim/sim_internal.h"
 
+#include "backend/history/history_internal.h"
 #include "backend/history/thinner.h"
 
 #include <stdlib.h>
@@ -11,6 +12,7 @@ struct thinning {
     struct store *cache, *target;
     struct processor_config config;
     struct retention policy;
+    uint64_t pack_records;
     struct history *history;
     struct thinner *thinner;
 };
@@ -39,6 +41,7 @@ void thinning_begin(struct sim *s)
                                           .caches = &t->cache,
                                           .store_count = 1};
     t->policy = policy_of(s);
+    t->pack_records = 1 + sim_below(s, 6);
 }
 
 /* It is killed: all that lasts is in the vault. */
@@ -73,9 +76,11 @@ static enum thinner_result step(struct sim *s, struct thinning *t)
     struct err err = ERR_NONE;
     uint64_t faults = s->sum->faults;
     enum thinner_result result = THINNER_FAILED;
-    if (t->thinner != NULL || ((t->history != NULL || history_open(s->region, t->target, SIM_VM,
-                                                                   s->keys, &t->history, &err)) &&
-                               thinner_open(&t->config, t->history, &t->policy, &t->thinner, &err)))
+    if (t->history == NULL &&
+        history_open(s->region, t->target, SIM_VM, s->keys, &t->history, &err))
+        t->history->pack_records = t->pack_records;
+    if (t->history != NULL &&
+        (t->thinner != NULL || thinner_open(&t->config, t->history, &t->policy, &t->thinner, &err)))
         result = thinner_step(t->thinner, &err);
     if (result == THINNER_FAILED)
         must_ok(s, s->sum->faults > faults, err);

@@ -28,6 +28,6 @@ bool drain_cache(struct vm *vm, uint64_t wait_s, struct err *err)
 {
     struct processor *p CLEANUP(cleanup_processor) = NULL;
     struct processor_config config = vm_processor(vm);
-    return processor_open(&config, &p, err) && step_until_idle(vm, p, wait_s, err) &&
-           history_refresh(vm->history, err);
+    config.history = vm->history;
+    return processor_open(&config, &p, err) && step_until_idle(vm, p, wait_s, err);
 }

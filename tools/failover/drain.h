@@ -7,8 +7,7 @@
 #include "tools/vm.h"
 
 /* Applies all complete epochs that wait; stores and history of `vm` are open, and the history is
- * refreshed. ERR_TRANSIENT: a store is out of reach, or applying took longer than `wait_s`. Reading
- * the history before it, which takes the longer the older the VM is, does not count. */
+ * refreshed. ERR_TRANSIENT: a store is out of reach, or applying took longer than `wait_s`. */
 bool drain_cache(struct vm *vm, uint64_t wait_s, struct err *err) MUST_CHECK;
 
 #endif

@@ -119,7 +119,7 @@ static bool begin_back(struct flow *f, struct err *err)
                                 .ends = history_head(vm->history).generation,
                                 .parent = o->parent,
                                 .parent_epoch = o->parent_epoch};
-    return history_begin_generation(&config, &claim, &result, err) &&
+    return history_begin_generation_in(&config, vm->history, &claim, &result, err) &&
            (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason));
 }
 

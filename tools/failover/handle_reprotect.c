@@ -58,9 +58,8 @@ static bool claim_next(struct reprotect *r, struct err *err)
                                 .ends = head.generation,
                                 .parent = head.generation,
                                 .parent_epoch = head.epoch};
-    return history_begin_generation(&config, &claim, &result, err) &&
-           (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason)) &&
-           history_refresh(vm->history, err);
+    return history_begin_generation_in(&config, vm->history, &claim, &result, err) &&
+           (!result.fence_pending || err_set(err, ERR_TRANSIENT, "%s", result.reason));
 }
 
 /* The document of the next vault says, once written, which generation is ours. */

@@ -62,7 +62,7 @@ bool takeover_claim(struct flow *f, bool *fence_pending, struct err *err)
                                 .ends = ends,
                                 .parent = w->parent,
                                 .parent_epoch = w->parent_epoch};
-    if (!history_begin_generation(&config, &claim, &result, err))
+    if (!history_begin_generation_in(&config, vm->history, &claim, &result, err))
         return false;
     *fence_pending = result.fence_pending;
     if (result.fence_pending)

@@ -55,7 +55,7 @@ static void check_waiting(struct flow *f, struct findings *out)
                                         .cache = vm->caches[0],
                                         .vm = vm->settings.name,
                                         .keys = vm->keys};
-    if (!history_tail(&config, history_head(vm->history).generation, &tail, &err))
+    if (!history_tail(&config, vm->history, history_head(vm->history).generation, &tail, &err))
         finding_add(out, false, "the cache store: %s", err.text);
     else if (tail.epochs > WAITING_MAX)
         finding_add(out, false, "%llu epochs wait in the cache store: does farshore process run?",

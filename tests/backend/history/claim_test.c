@@ -127,10 +127,11 @@ static struct history_tail tail_of(struct fixture *f, struct generation g)
 {
     struct err err = ERR_NONE;
     struct history_tail tail;
+    struct history *h CLEANUP(history_close) = made_vm_history(&f->vm);
     struct claim_config config = config_of(f);
     config.cache = f->vm.cache;
     config.target = f->vm.target;
-    check_ok(history_tail(&config, g, &tail, &err), err);
+    check_ok(history_tail(&config, h, g, &tail, &err), err);
     return tail;
 }
 
@@ -381,6 +382,36 @@ static void a_generation_may_go_on_from_a_branch_and_from_the_parent_s_own_fork(
     assert_true(tail_of(f, second).fenced && tail_of(f, third).fenced);
 }
 
+/* One more could not be read. */
+static void a_vault_has_no_more_generations_than_can_be_read(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    struct claim_result result;
+    struct history *h CLEANUP(history_close) = made_vm_history(&f->vm);
+    struct generation newest = first;
+    while (history_generations(h) < HISTORY_GENERATIONS_MAX - 1) {
+        struct record r = {.kind = RECORD_GENERATION, .parent = newest, .parent_epoch = 0};
+        r.generation = (struct generation){.number = newest.number + 1, .id = 0x77};
+        if (newest.number == 1)
+            r.parent_epoch = 3;
+        assert_int_equal(history_append(h, history_head(h).next_record, &r, &err), NUMLOG_DONE);
+        newest = r.generation;
+    }
+    struct claim_config config = config_of(f);
+    config.cache = NULL;
+    struct claim next = {.ends = newest, .parent = first, .parent_epoch = 2};
+    check_ok(claim_generation(h, &next.generation, &err), err);
+    check_ok(history_begin_generation_in(&config, h, &next, &result, &err), err);
+    next.ends = next.generation;
+    next.generation.number++;
+    check_fails(history_begin_generation_in(&config, h, &next, &result, &err), err, ERR_FULL);
+    check_says(err, "another --target");
+    check_fails(claim_generation(h, &next.generation, &err), err, ERR_FULL);
+    err = ERR_NONE;
+    check_ok(history_refresh(h, &err), err);
+}
+
 /* --- the cache out of reach --- */
 
 static void without_the_cache_the_record_is_made_and_the_fence_is_pending(void **state)
@@ -591,6 +622,8 @@ int main(void)
         cmocka_unit_test(a_bit_that_flips_on_the_way_leaves_no_writer_unfenced),
         cmocka_unit_test_setup_teardown(
             a_generation_may_go_on_from_a_branch_and_from_the_parent_s_own_fork, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_vault_has_no_more_generations_than_can_be_read, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(
             without_the_cache_the_record_is_made_and_the_fence_is_pending, setup, teardown),
         cmocka_unit_test_setup_teardown(

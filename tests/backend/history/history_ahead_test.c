@@ -7,6 +7,7 @@
 
 #include "backend/history/history.h"
 #include "backend/history/logs.h"
+#include "backend/history/pack.h"
 
 #include <stdio.h>
 
@@ -99,6 +100,31 @@ static void one_that_is_refused_among_them_is_the_answer(void **state)
     }
 }
 
+/* Days of it: packs stand for thousands of requests. */
+static void packs_are_asked_for_together(void **state)
+{
+    struct fixture *f = *state;
+    struct history *h CLEANUP(history_close) = made_vm_history(&f->vm);
+    struct err err = ERR_NONE;
+    while (history_head(h).next_record < 5 * PACK_RECORDS + 2) {
+        struct history_point p = history_point(h, 0);
+        enum point_verdict next = p.verdict == POINT_VERIFIED ? POINT_DAMAGED : POINT_VERIFIED;
+        check_ok(history_append_verdict(h, &p, next, &err), err);
+    }
+    while (history_pack_due(h))
+        check_ok(history_pack(h, &err), err);
+    check_ok(store_list(f->vm.target, MADE_VM "/packs/", NULL, copy_one, f, &err), err);
+    check_ok(store_list(f->vm.target, MADE_VM "/history/0000000000005", NULL, copy_one, f, &err),
+             err);
+    history_close(&h);
+    uint64_t before = http_store_requests(f->rig.server, "GET");
+    http_store_delay(f->rig.server, 2);
+    check_ok(open_away(f, &h, &err), err);
+    check_same(f, h);
+    assert_in_range(http_store_most_at_once(f->rig.server), 2, 16);
+    assert_in_range(http_store_requests(f->rig.server, "GET") - before, 5, 20);
+}
+
 static const char *record_key(uint64_t number)
 {
     static char key[64];
@@ -133,6 +159,7 @@ int main(void)
 #define EACH(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         EACH(many_records_are_asked_for_at_once),
+        EACH(packs_are_asked_for_together),
         EACH(one_that_is_refused_among_them_is_the_answer),
         EACH(what_lies_behind_a_gap_is_not_read),
         EACH(a_record_that_follows_another_one_is_refused),

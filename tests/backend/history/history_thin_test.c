@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Records of retention that a history takes in, and those that it refuses. */
 #include "backend/history/claim.h"
+#include "backend/history/history_internal.h"
 #include "tests/support/check.h"
 #include "tests/support/made_vm.h"
 
@@ -115,6 +116,36 @@ static void a_merge_leaves_its_last_point_with_what_all_of_them_shipped(void **s
     assert_int_equal(history_before(f->history, at(f, 5).index), at(f, 1).index);
     check_ok(history_runs(f->history, at(f, 5).index, &runs, &count, &err), err);
     assert_int_equal(count, 1); /* that of epoch 1: the merge names none */
+}
+
+static void what_is_gone_makes_room(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = ERR_NONE;
+    struct record r = merge_of(2, 5);
+    struct run_place *runs;
+    struct epoch_disk disks[VM_DISKS_MAX];
+    bool kept;
+    size_t count, gone = history_index(f->history, f->vm.maker.generation, 4);
+    struct sha256 entry = history_epoch(f->history, gone, NULL).entry_digest;
+    assert_int_equal(history_disks(f->history, gone, disks), 1);
+    f->history->held_max = 9;
+    assert_int_equal(history_room(f->history, &kept), 1);
+    assert_true(kept);
+    must_append(f, &r);
+    assert_int_equal(history_room(f->history, &kept), 1 + 3);
+    f->history->epochs_max = 10;
+    assert_int_equal(history_room(f->history, &kept), 2);
+    assert_false(kept);
+
+    /* It was applied, and of which entry: no more is known. */
+    assert_int_equal(history_index(f->history, f->vm.maker.generation, 4), gone);
+    assert_true(history_entry_is(f->history, gone, &entry));
+    entry.bytes[0] ^= 1;
+    assert_false(history_entry_is(f->history, gone, &entry));
+    assert_int_equal(history_epoch(f->history, gone, NULL).epoch, 0);
+    assert_int_equal(history_disks(f->history, gone, disks), 0);
+    check_fails(history_runs(f->history, gone, &runs, &count, &err), err, ERR_NOT_FOUND);
 }
 
 static void a_walk_over_points_goes_on_where_it_was(void **state)
@@ -261,6 +292,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_merge_leaves_its_last_point_with_what_all_of_them_shipped),
+        TEST(what_is_gone_makes_room),
         TEST(a_walk_over_points_goes_on_where_it_was),
         TEST(merges_join),
         TEST(a_merge_from_the_middle_of_one_is_refused),
