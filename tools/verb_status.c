@@ -7,6 +7,7 @@
 #include "tools/failover/moved.h"
 #include "tools/failover/target_show.h"
 #include "tools/failover/validate.h"
+#include "tools/histories.h"
 #include "tools/output.h"
 #include "tools/vm.h"
 
@@ -51,19 +52,18 @@ static void set_state(struct row *r, const char *state, const char *reason)
     snprintf(r->reason, sizeof r->reason, "%s", reason);
 }
 
-static void look_at_vault(const struct verb_call *call, struct row *r)
+static void look_at_vault(const struct verb_call *call, struct histories *held, struct row *r)
 {
-    struct vm vm AUTO_VM = VM_NONE;
+    struct history *h;
     struct err err = ERR_NONE;
     set_state(r, "target", "");
-    if (!vm_load(call, r->settings.name, &vm, &err) || !vm_open_targets(&vm, VM_GLANCES, &err) ||
-        !vm_open_history(&vm, &err)) {
+    if (!histories_read(held, call, &r->settings, &h, &err)) {
         set_state(r, "target", err.text);
         return;
     }
-    r->points = history_points(vm.history);
+    r->points = history_points(h);
     if (r->points > 0)
-        r->newest_ms = history_point(vm.history, (size_t)r->points - 1).ms;
+        r->newest_ms = history_point(h, (size_t)r->points - 1).ms;
 }
 
 static void look_at_mount(const struct verb_call *call, struct row *r)
@@ -86,7 +86,8 @@ static void look_at_mount(const struct verb_call *call, struct row *r)
         set_state(r, state, reason);
 }
 
-static bool look(const struct verb_call *call, const char *name, struct row *r, struct err *err)
+static bool look(const struct verb_call *call, const char *name, struct histories *held,
+                 struct row *r, struct err *err)
 {
     *r = (struct row){.answer = NULL};
     if (!settings_load(call->world, call->paths, name, &r->settings, err))
@@ -94,7 +95,7 @@ static bool look(const struct verb_call *call, const char *name, struct row *r, 
     if (r->settings.role == ROLE_ENABLING)
         set_state(r, "not-enabled", "its enable has not finished: run the same command again");
     else if (r->settings.role == ROLE_TARGET)
-        look_at_vault(call, r);
+        look_at_vault(call, held, r);
     else
         look_at_mount(call, r);
     return true;
@@ -414,7 +415,8 @@ static void look_at_protection(const struct verb_call *call, struct rows *rows, 
     }
 }
 
-static bool look_at_all(const struct verb_call *call, struct rows *rows, bool ask, struct err *err)
+static bool look_at_all(const struct verb_call *call, struct histories *held, struct rows *rows,
+                        bool ask, struct err *err)
 {
     struct vm_names names AUTO_VM_NAMES = {NULL, 0};
     const struct options *o = call->options;
@@ -426,7 +428,7 @@ static bool look_at_all(const struct verb_call *call, struct rows *rows, bool as
         return err_set(err, ERR_FULL, "out of memory");
     for (size_t i = 0; i < count; i++) {
         const char *name = o->operand_count ? o->operands[0] : names.names[i];
-        if (!look(call, name, &rows->all[i], err))
+        if (!look(call, name, held, &rows->all[i], err))
             return false;
         rows->count++;
     }
@@ -470,9 +472,10 @@ static bool print_table(const struct verb_call *call, const struct rows *rows, s
 static bool run(const struct verb_call *call, struct err *err)
 {
     bool json = option_given(call->options, "json"), watch = option_given(call->options, "watch");
+    struct histories held AUTO_HISTORIES = {.all = NULL};
     for (unsigned round = 0;; round++) {
         struct rows rows CLEANUP(rows_release) = {.all = NULL};
-        if (!look_at_all(call, &rows, round % WATCH_VAULT_ROUNDS == 0, err))
+        if (!look_at_all(call, &held, &rows, round % WATCH_VAULT_ROUNDS == 0, err))
             return false;
         if (watch && !json && isatty(STDOUT_FILENO))
             fputs("\033[H\033[J", stdout);
