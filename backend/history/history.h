@@ -12,8 +12,8 @@
 #include "backend/history/record.h"
 #include "backend/history/vault.h"
 
-/* Bounds of memory: an epoch takes 20 bytes, the object that it dropped 16, both up to twice as
- * much while tables grow, and one that is not gone about 250 more. */
+/* Bounds of memory: an epoch takes 20 to 40 bytes, an object that was dropped 24 to 48 (about as
+ * many), and an epoch that is not gone about 250 more. */
 #define HISTORY_EPOCHS_MAX      (1u << 22)
 #define HISTORY_HELD_MAX        (1u << 20)
 #define HISTORY_GENERATIONS_MAX 4096u

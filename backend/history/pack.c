@@ -6,6 +6,8 @@
 #include "backend/history/history_internal.h"
 #include "common/log.h"
 
+#include <stdio.h>
+
 #define PACKS_AHEAD 4u /* asked for together */
 
 bool pack_next(struct span *left, struct span *record)
@@ -27,8 +29,12 @@ static bool begins_as(struct history *h, struct span pack, struct err *err)
     struct span record;
     char key[KEY_MAX];
     key_history(key, h->vm, 0);
-    return store_load(h->target, key, AHEAD_BYTES_MAX, &stored, err) && pack_next(&pack, &record) &&
-           span_equal(record, buf_span(&stored));
+    bool there = store_load(h->target, key, AHEAD_BYTES_MAX, &stored, err);
+    if (!there && err->kind != ERR_NOT_FOUND && err->kind != ERR_CORRUPT)
+        return false;
+    return (there && pack_next(&pack, &record) && span_equal(record, buf_span(&stored))) ||
+           err_set(err, ERR_CORRUPT, "%s in %s is not the first record of the packs", key,
+                   h->target->url);
 }
 
 static bool pack_take(struct history *h, struct span pack, struct err *err)
@@ -36,8 +42,7 @@ static bool pack_take(struct history *h, struct span pack, struct err *err)
     struct span record;
     h->from_packs = true;
     if (h->next_record == 0 && !begins_as(h, pack, err))
-        return err_set(err, ERR_CORRUPT, "the first pack of %s in %s is not of this vault", h->vm,
-                       h->target->url);
+        return false;
     do {
         if (!pack_next(&pack, &record))
             return err_set(err, ERR_CORRUPT, "pack of %s in %s: no record at number %llu", h->vm,
@@ -170,13 +175,29 @@ bool history_pack_due(struct history *h)
     return h->packs_wrong || enough(h);
 }
 
-/* What lies behind the packs that were made anew is of no use for a long time to come. */
-static bool pack_drop(struct history *h, struct err *err)
+static bool take_name(void *context, const char *key, uint64_t bytes)
 {
-    char key[KEY_MAX];
-    key_pack(key, h->vm, h->packed);
-    if (!store_remove(h->target, key, err))
-        return false;
+    (void)bytes;
+    snprintf(context, STORE_KEY_MAX + 1, "%s", key);
+    return false;
+}
+
+/* What lies behind the packs that were made anew is of no use for a long time to come. */
+static bool packs_drop(struct history *h, struct err *err)
+{
+    char prefix[KEY_MAX], after[KEY_MAX], found[STORE_KEY_MAX + 1];
+    snprintf(prefix, sizeof prefix, "%s/packs/", h->vm);
+    key_pack(after, h->vm, h->packed > 0 ? h->packed - 1 : 0);
+    for (bool more = true; more;) {
+        found[0] = '\0';
+        if (!store_list(h->target, prefix, h->packed > 0 ? after : NULL, take_name, found, err))
+            return false;
+        more = found[0] != '\0';
+        if (more && !store_remove(h->target, found, err))
+            return false;
+        if (more)
+            snprintf(after, sizeof after, "%.*s", (int)sizeof after - 1, found);
+    }
     h->packs_wrong = false;
     return true;
 }
@@ -188,7 +209,7 @@ bool history_pack(struct history *h, struct err *err)
     if (!err)
         err = &unused;
     if (!enough(h))
-        return pack_drop(h, err);
+        return packs_drop(h, err) || err_wrap(err, "removing old packs of %s", h->vm);
     if (!packing_read(&p, err) || !packing_put(&p, err))
         return err_wrap(err, "packing the history of %s", h->vm);
     h->packed = p.next;
