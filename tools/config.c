@@ -466,6 +466,12 @@ bool settings_store(struct settings *s, const char *cache, const char *target, u
     return true;
 }
 
+bool settings_same_vault(const struct settings *a, const struct settings *b)
+{
+    return memcmp(a->vm, b->vm, sizeof a->vm) == 0 &&
+           strcmp(a->stores[0].target, b->stores[0].target) == 0;
+}
+
 const char *settings_bandwidth(const struct settings *s)
 {
     return s->bandwidth[0] != '\0' ? s->bandwidth : "unlimited";

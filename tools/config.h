@@ -104,6 +104,9 @@ const char *settings_machine_text(const struct settings *s, const char *name);
 bool settings_set_machine(struct settings *s, const char *name, const char *value,
                           struct err *err) MUST_CHECK;
 
+/* Whether both are of one VM, in one vault: its id and the target of its history. */
+bool settings_same_vault(const struct settings *a, const struct settings *b);
+
 bool settings_make(struct settings *out, struct err *err) MUST_CHECK; /* empty */
 void settings_release(struct settings *s);
 #define AUTO_SETTINGS CLEANUP(settings_release)

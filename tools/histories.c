@@ -1,13 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "tools/histories.h"
 
-/* The VM of that name is another one, or lies elsewhere, after a disable or a failover. */
-static bool same_vault(const struct settings *a, const struct settings *b)
-{
-    return strcmp(a->name, b->name) == 0 && memcmp(a->vm, b->vm, sizeof a->vm) == 0 &&
-           strcmp(a->stores[0].target, b->stores[0].target) == 0;
-}
-
 static void forget(struct histories *h, size_t i)
 {
     vm_release(&h->all[i]);
@@ -21,7 +14,7 @@ bool histories_read(struct histories *h, const struct verb_call *call,
         if (strcmp(h->all[i].settings.name, settings->name) != 0)
             continue;
         *out = h->all[i].history;
-        if (same_vault(&h->all[i].settings, settings)) {
+        if (settings_same_vault(&h->all[i].settings, settings)) {
             if (history_refresh(*out, err))
                 return true;
             if (err->kind == ERR_TRANSIENT)

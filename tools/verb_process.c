@@ -125,15 +125,14 @@ static void print_applied(struct work *k)
     fflush(stdout);
 }
 
-/* `set` may have changed it since the last round. */
-static bool take_bandwidth(const struct verb_call *call, struct work *k, struct err *err)
+/* They may have changed since the last round: `set` the bandwidth, others the vault. */
+static bool take_settings(const struct verb_call *call, struct work *k, struct err *err)
 {
     struct settings now AUTO_SETTINGS = {.disks = NULL};
     struct settings *held = &k->vm.settings;
     if (!settings_load(call->world, call->paths, held->name, &now, err))
         return false;
-    if (memcmp(now.vm, held->vm, sizeof now.vm) != 0 ||
-        strcmp(now.stores[0].target, held->stores[0].target) != 0)
+    if (!settings_same_vault(&now, held))
         return err_set(err, ERR_BUSY, "%s is in another vault now", held->name);
     if (strcmp(now.bandwidth, held->bandwidth) == 0)
         return true;
@@ -192,7 +191,7 @@ static void thin(struct work *k, struct ending *ending, bool *end)
 static bool one_round(const struct verb_call *call, const char *name, struct work *k,
                       struct ending *ending, bool *end, struct err *err)
 {
-    bool good = work_open(call, name, k, err) && take_bandwidth(call, k, err) &&
+    bool good = work_open(call, name, k, err) && take_settings(call, k, err) &&
                 apply_all(k, ending, end, err);
     if (!good && !k->reported && !option_given(call->options, "once"))
         log_error("%s", err->text);

@@ -435,12 +435,6 @@ static bool history_make(struct world *w, struct store *target, const char *vm,
     return true;
 }
 
-static bool read_packs(struct history *h, struct err *err)
-{
-    LOCK_SCOPE(&h->refresh_lock);
-    return history_packs_read(h, err);
-}
-
 bool history_open(struct world *w, struct store *target, const char *vm, const struct keys *keys,
                   struct history **out, struct err *err)
 {
@@ -459,7 +453,7 @@ bool history_open(struct world *w, struct store *target, const char *vm, const s
         if (!history_make(w, target, vm, keys, &h, err) || !vault_load(h, err))
             return false;
         h->packs_wrong = !packs;
-        if ((!packs || read_packs(h, err)) && history_refresh(h, err))
+        if ((!packs || history_packs_read(h, err)) && history_refresh(h, err))
             break;
         if (!h->from_packs || (err->kind != ERR_CORRUPT && err->kind != ERR_WRONG_KEY))
             return false;

@@ -107,7 +107,7 @@ struct history {
 /* Decodes and takes in the stored record `next_record`. Called under `refresh_lock`. */
 bool history_take(struct history *h, struct span stored, struct err *err) MUST_CHECK;
 /* Takes in what the packs hold, from the first record on. What is wrong with them is found here, or
- * by who reads on behind them: ERR_CORRUPT, ERR_WRONG_KEY. Called under `refresh_lock`. */
+ * by who reads on behind them: ERR_CORRUPT, ERR_WRONG_KEY. Takes `refresh_lock`. */
 bool history_packs_read(struct history *h, struct err *err) MUST_CHECK;
 /* `segments/HEX` -> the digest that it names. */
 bool history_run_object_parse(const char *key, struct sha256 *out);

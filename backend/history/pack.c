@@ -56,6 +56,7 @@ static bool pack_take(struct history *h, struct span pack, struct err *err)
 
 bool history_packs_read(struct history *h, struct err *err)
 {
+    LOCK_SCOPE(&h->refresh_lock);
     for (size_t count = 1;; count = PACKS_AHEAD) {
         struct ahead a AUTO_AHEAD = {.store = h->target,
                                      .vm = h->vm,
@@ -185,18 +186,20 @@ static bool take_name(void *context, const char *key, uint64_t bytes)
 /* What lies behind the packs that were made anew is of no use for a long time to come. */
 static bool packs_drop(struct history *h, struct err *err)
 {
-    char prefix[KEY_MAX], after[KEY_MAX], found[STORE_KEY_MAX + 1];
+    char prefix[KEY_MAX], after[STORE_KEY_MAX + 1], found[STORE_KEY_MAX + 1];
     snprintf(prefix, sizeof prefix, "%s/packs/", h->vm);
-    key_pack(after, h->vm, h->packed > 0 ? h->packed - 1 : 0);
-    for (bool more = true; more;) {
+    snprintf(after, sizeof after, "%s", prefix);
+    if (h->packed > 0)
+        key_pack(after, h->vm, h->packed - 1);
+    for (;;) {
         found[0] = '\0';
-        if (!store_list(h->target, prefix, h->packed > 0 ? after : NULL, take_name, found, err))
+        if (!store_list(h->target, prefix, after, take_name, found, err))
             return false;
-        more = found[0] != '\0';
-        if (more && !store_remove(h->target, found, err))
+        if (found[0] == '\0')
+            break;
+        if (!store_remove(h->target, found, err))
             return false;
-        if (more)
-            snprintf(after, sizeof after, "%.*s", (int)sizeof after - 1, found);
+        memcpy(after, found, sizeof after);
     }
     h->packs_wrong = false;
     return true;

@@ -13,9 +13,11 @@
 #define PACK_RECORDS   1024u
 #define PACK_BYTES_MAX (16u << 20) /* a pack ends before it grows over this */
 
-/* Whether there are so many records behind the newest pack that the next one can be made. */
+/* Whether history_pack has something to do: there are so many records behind the newest pack that
+ * the next one can be made, or packs were of no use. */
 bool history_pack_due(struct history *h);
-/* Makes it: reads the records and puts what they are, in place of a pack that is another. One
+/* Makes it: reads the records and puts what they are, in place of a pack that is another. When
+ * packs were of no use, and all that can be are made anew, removes what lies behind them. One
  * thread at a time. */
 bool history_pack(struct history *h, struct err *err) MUST_CHECK;
 

@@ -271,18 +271,25 @@ static void packs_of_an_earlier_vm_of_that_name_are_not_read(void **state)
     check_is(f, h, RECORDS);
 }
 
-/* The store came back as it was at record 20, and went on in another way. */
-static void packs_of_what_was_rolled_back_are_not_read(void **state)
+/* Packs are made, and the store comes back as it was before this record. */
+static struct history *roll_back(struct fixture *f, uint64_t record)
 {
-    struct fixture *f = *state;
     char key[KEY_MAX];
     make_packs(f);
-    for (uint64_t n = 20; n < RECORDS; n++) {
+    for (uint64_t n = record; n < RECORDS; n++) {
         key_history(key, MADE_VM, n);
         memory_bucket_drop(f->vm.target_bucket, key);
     }
-    struct history *h CLEANUP(history_close) = open_history(f);
-    check_is(f, h, 20);
+    struct history *h = open_history(f);
+    check_is(f, h, record);
+    return h;
+}
+
+/* It goes on in another way. */
+static void packs_of_what_was_rolled_back_are_not_read(void **state)
+{
+    struct fixture *f = *state;
+    struct history *h CLEANUP(history_close) = roll_back(f, 20);
     append_until(h, RECORDS);
     history_close(&h);
     h = open_history(f);
@@ -299,14 +306,7 @@ static void packs_of_what_was_rolled_back_are_not_read(void **state)
 static void a_pack_that_goes_beyond_what_there_is_now_is_removed(void **state)
 {
     struct fixture *f = *state;
-    char key[KEY_MAX];
-    make_packs(f);
-    for (uint64_t n = 20; n < RECORDS; n++) {
-        key_history(key, MADE_VM, n);
-        memory_bucket_drop(f->vm.target_bucket, key);
-    }
-    struct history *h CLEANUP(history_close) = open_history(f);
-    check_is(f, h, 20);
+    struct history *h CLEANUP(history_close) = roll_back(f, 20);
     append_until(h, 22);
     pack_all(h);
     assert_true(memory_bucket_has(f->vm.target_bucket, MADE_VM "/packs/0000000000000008"));
