@@ -6,6 +6,7 @@
 
 #define WAIT_MS   500u
 #define AGAIN_MAX 1000u /* times in a row that a step may be overtaken */
+#define FULLS_MAX 3u    /* times that the store may be full */
 
 static const struct option_spec options[] = {
     {"dry-run", NULL, false, false, "Change nothing; say what would go."},
@@ -25,17 +26,26 @@ static bool at_rest(struct thinner *t, struct thinner_report *before)
     struct thinner_report now = thinner_report(t);
     bool same = now.points == before->points && now.dropped == before->dropped &&
                 now.removed == before->removed && now.leaving == before->leaving &&
-                now.compacted == before->compacted;
+                now.leveled == before->leveled && now.compacted == before->compacted;
     *before = now;
     thinner_hurry(t);
     return same;
+}
+
+/* What a full store refused was done since. */
+static bool made_up_for(const struct thinner_report *now, const struct thinner_report *then)
+{
+    return now->merges > then->merges || now->leveled > then->leveled ||
+           now->compacted > then->compacted;
 }
 
 /* *waits: something is left to do when the grace period is over. */
 static bool collect(struct thinner *t, const struct verb_call *call, bool *waits, struct err *err)
 {
     struct ending *ending AUTO_ENDING = NULL;
-    struct thinner_report before = {.leaving = UINT64_MAX};
+    struct thinner_report before = {.leaving = UINT64_MAX}, at_full = {.leaving = 0};
+    struct err full = ERR_NONE;
+    unsigned fulls = 0;
     bool stays = option_given(call->options, "wait");
     bool once = option_given(call->options, "dry-run");
     if (!ending_begin(&ending, err))
@@ -43,12 +53,23 @@ static bool collect(struct thinner *t, const struct verb_call *call, bool *waits
     for (unsigned again = 0; again < AGAIN_MAX;) {
         enum thinner_result result = thinner_step(t, err);
         *waits = result == THINNER_WAITS;
-        if (result == THINNER_FAILED)
-            return false;
+        struct thinner_report now = thinner_report(t);
+        if (result == THINNER_FAILED) {
+            /* A full store takes no merged run: what is removed after that may give room. */
+            if (err->kind != ERR_FULL || ++fulls > FULLS_MAX)
+                return false;
+            full = *err;
+            at_full = now;
+            continue;
+        }
+        if (made_up_for(&now, &at_full))
+            full = ERR_NONE;
         again = result == THINNER_AGAIN ? again + 1 : 0;
         bool rests = result == THINNER_WAITS || result == THINNER_IDLE;
-        if (rests && (once || (*waits ? !stays : at_rest(t, &before))))
-            return true;
+        if (rests && (once || (*waits ? !stays : at_rest(t, &before)))) {
+            *err = full;
+            return full.kind == ERR_OK;
+        }
         if (ending_asked(ending, *waits ? WAIT_MS : 0))
             return err_set(err, ERR_CANCELLED, "interrupted; what was done stays done");
     }
@@ -66,6 +87,7 @@ static bool print_json(const struct thinner_report *r, bool waits, bool dry, str
            json_add_u64(j, "objects_removed", r->removed, err) &&
            json_add_u64(j, "bytes_removed", r->removed_bytes, err) &&
            json_add_u64(j, "objects_locked", r->locked, err) &&
+           json_add_u64(j, "runs_leveled", r->leveled, err) &&
            json_add_u64(j, "runs_compacted", r->compacted, err) &&
            json_add_u64(j, "bytes_moved", r->moved_bytes, err) &&
            json_add_bool(j, "waiting", waits, err) && json_print(j, err);
@@ -86,6 +108,9 @@ static void print_text(const char *vm, const struct thinner_report *r, bool wait
            "removed, %s\n",
            vm, (unsigned long long)r->leaving, (unsigned long long)r->points,
            (unsigned long long)r->dropped, dropped, (unsigned long long)r->removed, removed);
+    if (r->leveled > 0)
+        printf("%s: %llu lists of what points hold were rewritten\n", vm,
+               (unsigned long long)r->leveled);
     if (r->compacted > 0)
         printf("%s: %s moved out of objects that are mostly needed no more\n", vm, moved);
     if (r->locked > 0)

@@ -245,13 +245,30 @@ static size_t epoch_runs_count(const struct held_epoch *e)
     return e->runs != NULL ? e->run_count : e->run_bytes > 0;
 }
 
+/* Runs of the same epochs, one behind another, are a level. */
+static bool is_beside(const struct record_run *runs, size_t i)
+{
+    return i > 0 && runs[i].epoch_first == runs[i - 1].epoch_first &&
+           runs[i].epoch_last == runs[i - 1].epoch_last;
+}
+
+/* The same, a level counted as one. */
+static size_t epoch_levels_count(const struct held_epoch *e)
+{
+    size_t count = epoch_runs_count(e);
+    for (size_t i = 1; e->runs != NULL && i < e->run_count; i++)
+        count -= is_beside(e->runs, i);
+    return count;
+}
+
 /* The epochs of the line from behind the last one that stays in front of `victim`, on to the first
  * point that stays; ascending. `next`: by index, the live epoch behind it. */
 static bool range_of(const struct history *h, const struct thin_pins *pins, size_t victim,
                      const size_t *next, struct merge_range *out)
 {
     uint32_t line = epoch_at(h, victim)->line;
-    size_t first = victim, last = HISTORY_NONE, runs = 0;
+    size_t first = victim, last = HISTORY_NONE, runs = 0, levels = 0;
+    bool enough = false; /* the victim would go */
 
     for (size_t i = epoch_at(h, victim)->before;
          i != HISTORY_NONE && epoch_at(h, i)->line == line && may_go(h, pins, i);
@@ -260,14 +277,16 @@ static bool range_of(const struct history *h, const struct thin_pins *pins, size
     for (size_t i = first; i != HISTORY_NONE; i = next[i]) {
         const struct held_epoch *e = epoch_at(h, i);
         runs += epoch_runs_count(e);
-        if (runs > RECORD_RUNS_MAX || (last != HISTORY_NONE && runs > MERGE_RUNS))
+        levels += epoch_levels_count(e);
+        if (runs > RECORD_RUNS_MAX || (enough && levels > MERGE_RUNS))
             break;
         if (e->kind == EPOCH_CUT && i != first)
             last = i; /* as far as we know */
+        enough = last != HISTORY_NONE && epoch_at(h, last)->epoch > epoch_at(h, victim)->epoch;
         if (!may_go(h, pins, i))
             break;
     }
-    if (last == HISTORY_NONE || epoch_at(h, last)->epoch <= epoch_at(h, victim)->epoch)
+    if (!enough)
         return false;
     size_t before = epoch_at(h, first)->before;
     bool same = before != HISTORY_NONE && epoch_at(h, before)->line == line;
@@ -315,24 +334,69 @@ bool history_merge_next(struct history *h, const struct thin_pins *pins, struct 
            history_runs_locked(h, out->newest, out->before, &out->runs, &out->run_count, err);
 }
 
-bool history_epoch_own(struct history *h, size_t index, struct merge_range *out, bool *replaceable,
-                       struct err *err)
+static bool epoch_own(const struct history *h, size_t index, struct merge_range *out,
+                      struct err *err)
 {
-    LOCK_SCOPE(&h->lock);
     const struct held_epoch *e = epoch_at(h, index);
-    if (e == NULL) {
-        *out = (struct merge_range){.runs = NULL};
-        *replaceable = false;
-        return true;
-    }
     bool same = e->before != HISTORY_NONE && epoch_at(h, e->before)->line == e->line;
     *out = (struct merge_range){.generation = h->lines[e->line].generation,
                                 .first = (same ? epoch_at(h, e->before)->epoch : 0) + 1,
                                 .last = e->epoch,
                                 .newest = index,
                                 .before = e->before};
-    *replaceable = e->kind == EPOCH_CUT && !e->leaving;
     return history_runs_locked(h, index, e->before, &out->runs, &out->run_count, err);
+}
+
+bool history_epoch_own(struct history *h, size_t index, struct merge_range *out, bool *replaceable,
+                       struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    const struct held_epoch *e = epoch_at(h, index);
+    *replaceable = e != NULL && e->kind == EPOCH_CUT && !e->leaving;
+    if (e != NULL)
+        return epoch_own(h, index, out, err);
+    *out = (struct merge_range){.runs = NULL};
+    return true;
+}
+
+size_t history_holder(struct history *h, struct generation g, uint64_t epoch)
+{
+    LOCK_SCOPE(&h->lock);
+    size_t line = history_line_find(h, g), index;
+    while ((index = history_epoch_find(h, line, epoch)) != HISTORY_NONE &&
+           epoch_at(h, index) == NULL)
+        epoch++;
+    return index;
+}
+
+/* Whether the runs of a point are to become a new level. */
+static bool wants_level(const struct held_epoch *e, const struct level_rule *rule)
+{
+    uint64_t newer = 0, level = 0;
+    size_t i = e->run_count;
+    for (bool more = true; more && i-- > 0; more = is_beside(e->runs, i))
+        level += e->runs[i].bytes;
+    for (size_t k = 0; k < i; k++)
+        newer += e->runs[k].bytes;
+    return epoch_levels_count(e) - 1 > rule->runs || (newer > rule->bytes && newer > level);
+}
+
+bool history_level_next(struct history *h, const struct level_rule *rule,
+                        const struct object_set *without, struct merge_range *out, bool *found,
+                        struct err *err)
+{
+    LOCK_SCOPE(&h->lock);
+    *found = false;
+    for (size_t i = 0; i < h->epoch_count && !*found; i++) {
+        const struct held_epoch *e = epoch_at(h, i);
+        if (e == NULL || e->runs == NULL || e->run_count < 2)
+            continue;
+        *found =
+            wants_level(e, rule) && !object_set_has(without, &e->runs[e->run_count - 1].object);
+        if (*found && !epoch_own(h, i, out, err))
+            return false;
+    }
+    return true;
 }
 
 bool history_live_runs(struct history *h, struct run_place **out, size_t *count, struct err *err)

@@ -5,10 +5,12 @@
 
 #include "backend/history/history.h"
 
-/* One run in the sweep: its first entry that ends behind the sweep's position. */
+#include <errno.h>
+
+/* One input in the sweep: its first entry that ends behind the sweep's position. */
 struct input {
+    struct run_merge_input *from;
     struct run_cursor cursor;
-    const char *self;
     struct run_entry entry;
     bool has_entry;
     uint32_t *segments; /* index in the builder of each segment of the run, or SEGMENT_UNKNOWN */
@@ -16,40 +18,79 @@ struct input {
 
 #define SEGMENT_UNKNOWN UINT32_MAX
 
-struct merge {
+struct run_merging {
     struct input *inputs; /* oldest first */
     uint32_t count;
 };
 
-static void merge_release(struct merge *m)
+void run_merging_release(struct run_merging **merging)
 {
+    struct run_merging *m = *merging;
+    if (m == NULL)
+        return;
     for (uint32_t i = 0; m->inputs != NULL && i < m->count; i++)
         free(m->inputs[i].segments);
     free(m->inputs);
+    free(m);
+    *merging = NULL;
 }
 
-static bool input_open(struct input *in, const struct run_merge_input *from, struct err *err)
+/* No builder has any of its segments. */
+static void input_forget(struct input *in)
 {
-    uint32_t count = run_segments(from->run);
-    in->cursor = (struct run_cursor){.run = from->run};
-    in->self = from->self;
-    in->segments = malloc(((size_t)count + 1) * sizeof *in->segments);
-    if (in->segments == NULL)
-        return err_set(err, ERR_FULL, "out of memory for a merge of runs");
-    memset(in->segments, 0xff, ((size_t)count + 1) * sizeof *in->segments);
-    return run_next(&in->cursor, &in->entry, &in->has_entry, err);
+    memset(in->segments, 0xff, ((size_t)run_segments(in->cursor.run) + 1) * sizeof *in->segments);
 }
 
-static bool merge_open(struct merge *m, const struct run_merge_input *inputs, uint32_t count,
-                       struct err *err)
+/* The first entry of the input's run, or of the first behind it that has one. */
+static bool input_open(struct input *in, struct err *err)
 {
+    for (;;) {
+        free(in->segments);
+        in->segments = malloc(((size_t)run_segments(in->from->run) + 1) * sizeof *in->segments);
+        if (in->segments == NULL)
+            return err_errno(err, ENOMEM, "merging runs");
+        in->cursor = (struct run_cursor){.run = in->from->run};
+        run_in_order(in->from->run);
+        input_forget(in);
+        if (!run_next(&in->cursor, &in->entry, &in->has_entry, err))
+            return false;
+        if (in->has_entry || in->from->next == NULL)
+            return true;
+        if (!in->from->next(in->from->context, in->from, err))
+            return false;
+        if (in->from->run == NULL)
+            return true;
+    }
+}
+
+static bool input_next(struct input *in, struct err *err)
+{
+    if (!run_next(&in->cursor, &in->entry, &in->has_entry, err))
+        return false;
+    if (in->has_entry || in->from->next == NULL)
+        return true;
+    if (!in->from->next(in->from->context, in->from, err))
+        return false;
+    return in->from->run == NULL || input_open(in, err);
+}
+
+bool run_merging_make(struct run_merge_input *inputs, uint32_t count, struct run_merging **out,
+                      struct err *err)
+{
+    assert(count <= RUN_MERGE_MAX);
+    struct run_merging *m AUTO_RUN_MERGING = calloc(1, sizeof *m);
+    if (m == NULL)
+        return err_errno(err, ENOMEM, "merging runs");
     m->inputs = calloc((size_t)count + 1, sizeof *m->inputs);
     if (m->inputs == NULL)
-        return err_set(err, ERR_FULL, "out of memory for a merge of runs");
+        return err_errno(err, ENOMEM, "merging runs");
     m->count = count;
-    for (uint32_t i = 0; i < count; i++)
-        if (!input_open(&m->inputs[i], &inputs[i], err))
+    for (uint32_t i = 0; i < count; i++) {
+        m->inputs[i].from = &inputs[i];
+        if (!input_open(&m->inputs[i], err))
             return false;
+    }
+    *out = TAKE(m);
     return true;
 }
 
@@ -59,7 +100,7 @@ static uint64_t entry_end(const struct run_entry *e)
 }
 
 /* The input with the lowest block; of several the newest. NULL: all are at their end. */
-static struct input *merge_lowest(const struct merge *m)
+static struct input *merge_lowest(const struct run_merging *m)
 {
     struct input *lowest = NULL;
     for (uint32_t i = 0; i < m->count; i++) {
@@ -73,7 +114,7 @@ static struct input *merge_lowest(const struct merge *m)
 }
 
 /* Where the winner's piece ends: with its entry, or where a newer run begins to speak. */
-static uint64_t piece_end(const struct merge *m, const struct input *winner)
+static uint64_t piece_end(const struct run_merging *m, const struct input *winner)
 {
     uint64_t end = entry_end(&winner->entry);
     for (const struct input *in = winner + 1; in < m->inputs + m->count; in++)
@@ -91,8 +132,8 @@ static bool piece_emit(const struct input *in, uint64_t end, struct run_builder 
     if (piece.kind == RUN_DATA) {
         uint32_t *segment = &in->segments[piece.segment];
         const char *name = run_segment_name(in->cursor.run, piece.segment);
-        if (in->self != NULL && strcmp(name, RUN_SEGMENT_SELF) == 0)
-            name = in->self;
+        if (in->from->self != NULL && strcmp(name, RUN_SEGMENT_SELF) == 0)
+            name = in->from->self;
         if (*segment == SEGMENT_UNKNOWN && !run_builder_segment(b, name, segment, err))
             return false;
         piece.segment = *segment;
@@ -101,32 +142,34 @@ static bool piece_emit(const struct input *in, uint64_t end, struct run_builder 
 }
 
 /* Drops what lies before (disk, end) from every input. */
-static bool merge_pass(struct merge *m, uint16_t disk, uint64_t end, struct err *err)
+static bool merge_pass(struct run_merging *m, uint16_t disk, uint64_t end, struct err *err)
 {
     for (uint32_t i = 0; i < m->count; i++) {
         struct input *in = &m->inputs[i];
         while (in->has_entry && in->entry.disk == disk && in->entry.first < end) {
             if (run_entry_clip(&in->entry, end, DISK_BYTES_MAX))
                 break;
-            if (!run_next(&in->cursor, &in->entry, &in->has_entry, err))
+            if (!input_next(in, err))
                 return false;
         }
     }
     return true;
 }
 
-bool run_merge(const struct run_merge_input *inputs, uint32_t count, struct run_builder *b,
-               struct err *err)
+bool run_merging_step(struct run_merging *m, struct run_builder *b, uint64_t bytes, bool *more,
+                      struct err *err)
 {
-    assert(count <= RUN_MERGE_MAX && run_builder_entries(b) == 0);
-    struct merge m CLEANUP(merge_release) = {.inputs = NULL};
-    if (!merge_open(&m, inputs, count, err))
-        return false;
-    for (const struct input *in; (in = merge_lowest(&m)) != NULL;) {
-        uint64_t end = piece_end(&m, in);
+    assert(run_builder_entries(b) == 0);
+    const struct input *in;
+    for (uint32_t i = 0; i < m->count; i++)
+        if (m->inputs[i].has_entry)
+            input_forget(&m->inputs[i]);
+    while ((in = merge_lowest(m)) != NULL && !run_builder_full(b, bytes)) {
+        uint64_t end = piece_end(m, in);
         uint16_t disk = in->entry.disk;
-        if (!piece_emit(in, end, b, err) || !merge_pass(&m, disk, end, err))
+        if (!piece_emit(in, end, b, err) || !merge_pass(m, disk, end, err))
             return false;
     }
+    *more = in != NULL;
     return true;
 }

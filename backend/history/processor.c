@@ -287,6 +287,9 @@ static enum processor_result gather(struct processor *p, const struct history_he
     struct epoch_log log;
     struct chain chain;
     enum gathered last = GATHERED_ONE;
+    bool kept;
+    /* Of a vault that is full only whether something waits. */
+    size_t most = history_room(p->history, &kept) > 0 ? PROCESSOR_BATCH_EPOCHS : 1;
 
     if (head->generation.id == 0)
         return PROCESSOR_IDLE; /* enable has not come to its end yet */
@@ -297,8 +300,7 @@ static enum processor_result gather(struct processor *p, const struct history_he
         *err = ERR_NONE;
         return PROCESSOR_IDLE;
     }
-    while (last == GATHERED_ONE && b->count < PROCESSOR_BATCH_EPOCHS &&
-           b->bytes < PROCESSOR_BATCH_BYTES)
+    while (last == GATHERED_ONE && b->count < most && b->bytes < PROCESSOR_BATCH_BYTES)
         last = gather_one(p, &log, head->epoch + b->count + 1, &chain, b, err);
     if (b->count > 0)
         return PROCESSOR_APPLIED;

@@ -67,7 +67,7 @@ struct record {
     uint64_t *thin;                   /* epochs, ascending */
     uint64_t merge_first, merge_last; /* RECORD_MERGE */
     uint32_t run_count;
-    struct record_run *runs; /* newest first; they do not overlap */
+    struct record_run *runs; /* newest first; of the same epochs: disjoint, ascending */
     uint32_t drop_count;
     struct sha256 *drops; /* segments/DIGEST in any of the VM's target stores; ascending */
 };

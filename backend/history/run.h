@@ -57,6 +57,8 @@ bool run_builder_segment(struct run_builder *b, const char *name, uint32_t *inde
 bool run_builder_add(struct run_builder *b, const struct run_entry *entry,
                      struct err *err) MUST_CHECK;
 uint64_t run_builder_entries(const struct run_builder *b);
+/* Whether it would be `bytes` long by now, about, or may take no other entry. */
+bool run_builder_full(const struct run_builder *b, uint64_t bytes);
 /* Appends the encoded run to `out`. Once: nothing is added afterwards. */
 bool run_builder_finish(struct run_builder *b, const struct keys *keys,
                         const struct seal_salt *salt, struct buf *out, struct err *err) MUST_CHECK;
@@ -105,6 +107,8 @@ struct run_cursor {
     struct run *run;
     uint64_t next; /* entry index */
 };
+/* Said of a run that is read in order alone, by one thread: it keeps one page. */
+void run_in_order(struct run *r);
 bool run_next(struct run_cursor *c, struct run_entry *out, bool *found, struct err *err) MUST_CHECK;
 
 /* Cuts `entry` to its overlap with [first, first + count); false when there is none. */

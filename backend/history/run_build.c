@@ -147,6 +147,14 @@ uint64_t run_builder_entries(const struct run_builder *b)
     return b->entries + b->has_pending;
 }
 
+bool run_builder_full(const struct run_builder *b, uint64_t bytes)
+{
+    return b->names.count == RUN_SEGMENTS_MAX || b->salts.count + b->has_pending >= RUN_SALTS_MAX ||
+           b->pages.length + b->page_index.length + b->names.bytes.length + b->salts.bytes.length +
+                   b->range_count * sizeof *b->ranges >=
+               bytes;
+}
+
 /* --- the region filter --- */
 
 /* Adds a row of units at the end; rows that overlap or touch become one. */

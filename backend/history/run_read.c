@@ -29,6 +29,7 @@ struct run {
     /* Never held during a fetch, an unseal or a parse. */
     pthread_mutex_t cache_lock;
     struct page *cache[RUN_CACHE_PAGES]; /* NULL: a free slot */
+    size_t cache_pages;                  /* of them in use */
     uint64_t clock;
 };
 
@@ -358,7 +359,7 @@ static void page_put(struct run *r, struct page *p)
 
 static struct page *cache_get_locked(struct run *r, uint32_t number)
 {
-    for (size_t i = 0; i < RUN_CACHE_PAGES; i++) {
+    for (size_t i = 0; i < r->cache_pages; i++) {
         struct page *p = r->cache[i];
         if (p != NULL && p->number == number) {
             p->users++;
@@ -373,7 +374,7 @@ static struct page *cache_get_locked(struct run *r, uint32_t number)
 static void cache_add_locked(struct run *r, struct page *p)
 {
     size_t oldest = 0;
-    for (size_t i = 0; i < RUN_CACHE_PAGES && r->cache[oldest] != NULL; i++)
+    for (size_t i = 0; i < r->cache_pages && r->cache[oldest] != NULL; i++)
         if (r->cache[i] == NULL || r->cache[i]->used < r->cache[oldest]->used)
             oldest = i;
     if (r->cache[oldest] != NULL)
@@ -501,6 +502,7 @@ bool run_open(const struct keys *keys, const uint8_t vm[VM_ID_BYTES], struct run
     pthread_mutex_init(&r->cache_lock, NULL);
     r->keys = keys;
     r->source = source;
+    r->cache_pages = RUN_CACHE_PAGES;
     if (!run_load(r, vm, err))
         return false;
     *out = TAKE(r);
@@ -653,6 +655,12 @@ bool run_find(struct run *r, uint16_t disk, uint64_t block, struct run_entry *ou
         entry_decode(r, p, i, out);
     page_put(r, p);
     return true;
+}
+
+void run_in_order(struct run *r)
+{
+    LOCK_SCOPE(&r->cache_lock);
+    r->cache_pages = 1;
 }
 
 bool run_next(struct run_cursor *c, struct run_entry *out, bool *found, struct err *err)

@@ -7,7 +7,7 @@
 #include "backend/history/history_internal.h"
 #include "backend/history/retention.h"
 
-#define MERGE_RUNS 256u /* in one merge; more only when two points have more */
+#define MERGE_RUNS 256u /* in one merge, a level as one; more only when two points have more */
 
 /* Epochs that pins keep. */
 struct thin_pin {
@@ -49,6 +49,21 @@ struct merge_range {
 };
 bool history_merge_next(struct history *h, const struct thin_pins *pins, struct merge_range *out,
                         bool *found, struct err *err) MUST_CHECK;
+
+/* The epoch that is `epoch` of that generation, or the one that it was merged into; HISTORY_NONE.
+ */
+size_t history_holder(struct history *h, struct generation g, uint64_t epoch);
+
+/* When the runs of a point become a new level: when those newer than its oldest level are longer
+ * than that and than `bytes` together, or more than `runs`, each level counted as one. */
+struct level_rule {
+    uint64_t bytes;
+    size_t runs;
+};
+/* A point of which that is true, but for those whose oldest run lies in one of `without`. */
+bool history_level_next(struct history *h, const struct level_rule *rule,
+                        const struct object_set *without, struct merge_range *out, bool *found,
+                        struct err *err) MUST_CHECK;
 
 /* The runs of the epoch `index` alone, none when it is gone. *replaceable: it is a point, so that a
  * record may give it others. */

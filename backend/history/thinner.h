@@ -15,10 +15,11 @@
  *      takes another name (apply.h).
  *   5. The grace period, for readers of no point in particular; then they are removed. A view that
  *      meets one asks the history again (fs/view/view.h).
- * Bounded: a step merges MERGE_RUNS runs of MERGE_BYTES_MAX, reads THINNER_MARKS roots of runs,
- * looks at THINNER_KEYS objects, or moves about COMPACT_STEP_BYTES of frames out of
- * COMPACT_STEP_OBJECTS objects. Larger runs are not rewritten: they count among several of one
- * point. */
+ * Bounded: a step merges MERGE_RUNS runs of MERGE_BYTES_MAX, or makes one run of a level, reads
+ * THINNER_MARKS roots of runs, looks at THINNER_KEYS objects, or moves about COMPACT_STEP_BYTES of
+ * frames out of COMPACT_STEP_OBJECTS objects. Larger runs count among several of one point, until
+ * there are so many that they are rewritten as a level; that goes on over many steps, and a thinner
+ * that is killed in the middle begins it anew. */
 #ifndef BACKEND_HISTORY_THINNER_H
 #define BACKEND_HISTORY_THINNER_H
 
@@ -29,6 +30,15 @@
 #define MERGE_BYTES_MAX (24u << 20)
 #define MERGE_SMALL     (256u << 10) /* a run up to this is merged whatever the others have */
 #define MERGE_RATIO     4u           /* one so many times as large as all newer ones stays */
+/* A point whose newer runs together are longer than this and than its oldest level, or are more
+ * than LEVEL_RUNS, gets a new level of all of them, or of the oldest LEVEL_INPUTS: runs of disjoint
+ * blocks, so long each, or as much longer as makes them about LEVEL_PARTS. */
+#define LEVEL_BYTES     (48u << 20)
+#define LEVEL_RUNS      128u
+#define LEVEL_INPUTS    256u
+#define LEVEL_RUN_BYTES (8u << 20)
+#define LEVEL_PARTS     1024u
+#define LEVEL_RUNS_MOST 2048u /* half a record: two points with a level each can become one */
 #define THINNER_MARKS   64u
 #define THINNER_KEYS    1024u
 
@@ -45,7 +55,7 @@
 #define COMPACT_LIVE_PART    2u
 #define COMPACT_GAIN_PART    8u
 #define COMPACT_STEP_BYTES   (16u << 20)
-#define COMPACT_STEP_OBJECTS 16u
+#define COMPACT_STEP_OBJECTS 256u /* and runs that name them */
 
 enum thinner_result {
     THINNER_WORKED, /* step again */
@@ -59,6 +69,7 @@ enum thinner_result {
 struct thinner_report {
     uint64_t leaving; /* points that a record of ours let go */
     uint64_t points, merges;
+    uint64_t leveled;                /* runs that became a level */
     uint64_t compacted, moved_bytes; /* runs that were rewritten, frames that moved for that */
     uint64_t dropped, dropped_bytes; /* objects */
     uint64_t removed, removed_bytes;

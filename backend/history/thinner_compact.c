@@ -28,7 +28,7 @@ bool thinner_compacting(const struct thinner_compact *c)
 /* What was moved out of waits for a sweep. */
 static void put_off(struct thinner *t, uint64_t ms)
 {
-    t->compact_at_ms = t->world->ops->boottime_ns(t->world) / 1000000 + ms;
+    t->compact_at_ms = thinner_boot_ms(t) + ms;
     if (t->compact.moved)
         t->sweep_at_ms = 0;
     thinner_compact_release(&t->compact);
@@ -188,30 +188,46 @@ static void cleanup_range(struct merge_range *m)
     free(m->runs);
 }
 
-static bool epoch_weigh(struct thinner *t, size_t index, size_t *runs, uint64_t *bytes,
-                        struct err *err)
+/* What one step reads. */
+struct weighed {
+    size_t runs;
+    uint64_t bytes;
+};
+
+static bool is_enough(const struct weighed *w)
+{
+    return w->runs >= THINNER_MARKS || w->bytes >= MERGE_BYTES_MAX;
+}
+
+/* From the run on where the step before ended. */
+static bool epoch_weigh(struct thinner *t, struct weighed *w, struct err *err)
 {
     struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
+    struct thinner_compact *c = &t->compact;
     bool replaceable = false;
 
-    if (!history_epoch_own(t->history, index, &own, &replaceable, err))
+    if (!history_epoch_own(t->history, c->at, &own, &replaceable, err))
         return false;
-    for (size_t i = 0; i < own.run_count; i++) {
-        if (!run_weigh(t, &own.runs[i], !replaceable, err))
+    for (; c->run < own.run_count && !is_enough(w); c->run++) {
+        if (!run_weigh(t, &own.runs[c->run], !replaceable, err))
             return false;
-        *bytes += own.runs[i].run.bytes;
+        w->bytes += own.runs[c->run].run.bytes;
+        w->runs++;
     }
-    *runs += own.run_count;
+    if (c->run >= own.run_count) {
+        c->run = 0;
+        c->at++;
+    }
     return true;
 }
 
 static enum thinner_result weigh(struct thinner *t, struct err *err)
 {
     struct thinner_compact *c = &t->compact;
-    uint64_t bytes = 0;
+    struct weighed w = {.runs = 0};
 
-    for (size_t runs = 0; runs < THINNER_MARKS && c->at < c->end && bytes < MERGE_BYTES_MAX;)
-        if (!epoch_weigh(t, c->at++, &runs, &bytes, err))
+    while (c->at < c->end && !is_enough(&w))
+        if (!epoch_weigh(t, &w, err))
             return failed(t, err);
     if (c->at == c->end)
         c->phase = COMPACT_LIST;
@@ -308,7 +324,10 @@ static enum thinner_result move(struct thinner *t, struct err *err)
                         (unsigned long long)own.last, err->text);
         if (result == THINNER_AGAIN)
             return result;
-        c->at += !more;
+        if (!more) {
+            c->run = 0;
+            c->at++;
+        }
         if (result != THINNER_IDLE)
             return THINNER_WORKED;
     }

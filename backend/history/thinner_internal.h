@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT
- * Private to thinner.c (which points go, merging), thinner_sweep.c (which objects go),
- * thinner_compact.c (which objects are mostly dead) and thinner_move.c (what moves out of them). */
+ * Private to thinner.c (which points go), thinner_merge.c and thinner_level.c (which runs become
+ * one, and what many large ones become), thinner_sweep.c (which objects go), thinner_compact.c
+ * (which objects are mostly dead) and thinner_move.c (what moves out of them). */
 #ifndef BACKEND_HISTORY_THINNER_INTERNAL_H
 #define BACKEND_HISTORY_THINNER_INTERNAL_H
 
+#include "backend/history/merge.h"
 #include "backend/history/policy.h"
 #include "backend/history/stored_run.h"
 #include "backend/history/thin_plan.h"
@@ -14,6 +16,52 @@ struct watched {
     struct notice notice;
     uint64_t since_ms; /* boot time */
 };
+
+/* What thinner.h says; less in tests. */
+struct thinner_limits {
+    uint64_t merge_bytes, merge_small, level_run_bytes;
+    struct level_rule level;
+};
+
+/* A run that goes into another; `self`: what that one says for its own object. */
+struct thinner_input {
+    struct stored_run stored;
+    char self[RUN_SEGMENT_NAME_MAX];
+};
+
+/* One input of a level: a run, or runs of the same epochs. */
+struct level_input {
+    struct thinner *t;
+    size_t at, end; /* of the runs of the level in hand */
+    struct thinner_input opened;
+};
+
+/* A point whose many runs become a level, an output a step. */
+struct thinner_level {
+    struct run_merging *merging; /* NULL: none is under way */
+    struct generation generation;
+    uint64_t epoch;
+    struct run_place *runs; /* its oldest, newest first */
+    size_t count;
+    struct level_input *opened;     /* oldest first */
+    struct run_merge_input *inputs; /* the same */
+    size_t open_count;
+    bool more;
+    uint64_t bytes; /* of an output */
+    struct record_run *out;
+    size_t out_count;
+};
+
+static inline bool same_epochs(const struct run_place *a, const struct run_place *b)
+{
+    return a->run.epoch_first == b->run.epoch_first && a->run.epoch_last == b->run.epoch_last;
+}
+
+static inline bool same_run(const struct run_place *a, const struct run_place *b)
+{
+    return digests_equal(&a->run.object, &b->run.object, sizeof a->run.object) &&
+           a->run.offset == b->run.offset;
+}
 
 enum thinner_sweep_phase { SWEEP_NOT, SWEEP_MARK, SWEEP_LIST, SWEEP_DROP };
 
@@ -51,6 +99,7 @@ struct weight {
 struct thinner_compact {
     enum thinner_compact_phase phase;
     size_t at, end;         /* the next epoch, and where that ends: indices of the history */
+    size_t run;             /* the next of that epoch's runs */
     struct weight *weights; /* a hash table */
     size_t count, room;     /* a power of two, or 0 */
     size_t store;           /* that is being listed */
@@ -70,13 +119,20 @@ struct thinner {
 
     uint64_t at; /* the number of the next record, as of this step */
     struct watched thin, drop;
-    uint64_t look_at_ms, sweep_at_ms, compact_at_ms, pack_at_ms; /* boot time */
+    /* In boot time; merges wait when there was no room for one. */
+    uint64_t look_at_ms, merge_at_ms, level_at_ms, sweep_at_ms, compact_at_ms, pack_at_ms;
+    uint64_t swept_at_ms; /* when the last sweep ended; 0: none has */
     struct sha256 chosen; /* of the epochs that were let go last */
 
     struct thin_pins pins;
     bool pins_short;   /* of memory */
     uint64_t pins_for; /* the record for which they were listed in time; 0: none */
 
+    struct thinner_limits limits;
+    struct thinner_level level;
+    uint64_t leveled_merges;      /* that the history had when no point needed a level */
+    unsigned level_voids;         /* in a row: others rewrote what it was made of */
+    struct object_set unlevelled; /* the oldest run of a point that could not get one: it is left */
     struct thinner_sweep sweep;
     bool sweep_waits; /* for the grace period of what was dropped */
     struct thinner_compact compact;
@@ -85,16 +141,42 @@ struct thinner {
     struct thinner_report report;
 };
 
+uint64_t thinner_boot_ms(const struct thinner *t);
 uint64_t thinner_now_ms(const struct thinner *t);
 bool thinner_ripe(const struct thinner *t, const struct watched *w);
 /* Those that count now, into t->pins. One that cannot be read fails it. */
 bool thinner_pins_load(struct thinner *t, struct err *err) MUST_CHECK;
 enum thinner_result thinner_append(struct thinner *t, struct record *r, struct err *err) MUST_CHECK;
 
+/* One merge; IDLE: there is none. */
+enum thinner_result thinner_merge_step(struct thinner *t, struct err *err) MUST_CHECK;
+
+/* Whether runs of a point are being rewritten, or may have to be. */
+bool thinner_leveling(const struct thinner *t);
+bool thinner_level_due(const struct thinner *t);
+enum thinner_result thinner_level_step(struct thinner *t, struct err *err) MUST_CHECK;
+void thinner_level_release(struct thinner_level *l);
+
+/* Opens a run for a merge: `in` stays where it is as long as *out is used. */
+bool thinner_input_open(struct thinner *t, const struct run_place *place, struct thinner_input *in,
+                        struct run_merge_input *out, struct err *err) MUST_CHECK;
+
+/* The next run that comes of a merge of `runs`, newest first, as run_merging_step makes it. */
+struct thinner_output {
+    const struct run_place *runs;
+    size_t count;
+    uint64_t number; /* of the runs that came of it before */
+    uint64_t bytes;
+};
+bool thinner_output_put(struct thinner *t, struct run_merging *m, const struct thinner_output *o,
+                        struct record_run *out, bool *more, struct err *err) MUST_CHECK;
+
 /* Finishes `b`, the run of `head`, and puts and checks it; `salt` is what no other run has. */
 bool thinner_run_put(struct thinner *t, struct run_builder *b, const struct run_head *head,
                      const struct sha256 *salt, struct record_run *out, struct err *err) MUST_CHECK;
 
+/* When views have had time to leave what a merge has made unneeded. */
+void thinner_sweep_soon(struct thinner *t);
 bool thinner_sweeping(const struct thinner_sweep *s);
 enum thinner_result thinner_sweep_step(struct thinner *t, struct err *err) MUST_CHECK;
 void thinner_sweep_release(struct thinner_sweep *s);
@@ -106,9 +188,9 @@ struct weight *thinner_weight(const struct thinner_compact *c, const struct sha2
 /* The object of a segment that the run names, and the store that it lies in. */
 bool thinner_segment(const struct stored_run *s, uint32_t index, uint16_t *store,
                      struct sha256 *object, struct err *err) MUST_CHECK;
-/* Replaces those runs of one epoch that name what leaves, by one record; IDLE: none does. *more:
- * something is left that does: a step does not move all of it, or a damaged object, which stays
- * from now on, was found among it (ERR_CORRUPT). */
+/* Replaces those runs of one epoch, from compact.run on, that name what leaves, by one record;
+ * IDLE: none does. *more: something is left that does: a step does not move all of it, or a damaged
+ * object, which stays from now on, was found among it (ERR_CORRUPT). */
 enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_range *own, bool *more,
                                        struct err *err) MUST_CHECK;
 void thinner_compact_release(struct thinner_compact *c);

@@ -24,7 +24,8 @@ struct moving {
 /* What one record changes, and what a step may do. */
 struct moved {
     uint64_t runs, bytes;
-    uint64_t live; /* of the objects that frames move out of, and how many these are */
+    uint64_t
+        live; /* bytes of frames that leave, and out of how many objects, each run's by itself */
     size_t objects;
     bool more;    /* than one step may move */
     bool spoiled; /* an object turned out to be damaged */
@@ -55,7 +56,6 @@ static void mover_release(struct mover *m)
 /* *any: something of the run leaves its object, or the run itself does. */
 static bool mover_make(struct mover *m, bool *any, struct err *err)
 {
-    struct moved *moved = m->moved;
     uint32_t segments = run_segments(m->from->run);
     const struct weight *own = thinner_weight(&m->t->compact, &m->from->object);
 
@@ -70,15 +70,8 @@ static bool mover_make(struct mover *m, bool *any, struct err *err)
         if (!thinner_segment(m->from, i, &store, &object, err))
             return false;
         const struct weight *w = thinner_weight(&m->t->compact, &object);
-        if (w == NULL || !w->leaves)
-            continue;
-        m->leaves[i] = moved->live < COMPACT_STEP_BYTES && moved->objects < COMPACT_STEP_OBJECTS;
-        moved->more = moved->more || !m->leaves[i];
-        if (!m->leaves[i])
-            continue;
-        *any = true;
-        moved->live += w->live;
-        moved->objects++;
+        m->leaves[i] = w != NULL && w->leaves;
+        *any = *any || m->leaves[i];
     }
     return true;
 }
@@ -128,6 +121,28 @@ static void frames_sort(struct mover *m)
         if (i == 0 || moving_order(&m->frames[i], &m->frames[kept - 1]) != 0)
             m->frames[kept++] = m->frames[i];
     m->count = kept;
+}
+
+static bool is_spent(const struct moved *moved)
+{
+    return moved->live >= COMPACT_STEP_BYTES || moved->objects >= COMPACT_STEP_OBJECTS;
+}
+
+/* As much as a step may move, whole objects; the rest is the next one's. */
+static void frames_limit(struct mover *m)
+{
+    struct moved *moved = m->moved;
+    size_t end = 0;
+    while (end < m->count && !is_spent(moved)) {
+        uint32_t segment = m->frames[end].segment;
+        for (; end < m->count && m->frames[end].segment == segment; end++)
+            moved->live += m->frames[end].bytes;
+        moved->objects++;
+    }
+    moved->more = end < m->count;
+    for (size_t i = end; i < m->count; i++)
+        m->leaves[m->frames[i].segment] = false;
+    m->count = end;
 }
 
 static bool segment_close(struct mover *m, uint16_t store, struct err *err)
@@ -282,6 +297,7 @@ static bool run_move(struct thinner *t, const struct run_place *place, struct re
     if (!frames_collect(&m, err))
         return false;
     frames_sort(&m);
+    frames_limit(&m);
     moved->runs++;
     return frames_copy(&m, err) && run_builder_make(run_head(stored.run), &b, err) &&
            entries_write(&m, b, err) &&
@@ -296,27 +312,31 @@ enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_ran
                                                .merge_first = own->first,
                                                .merge_last = own->last};
     struct moved moved = {0};
+    size_t next = t->compact.run;
 
     r.runs = calloc(own->run_count + 1, sizeof *r.runs);
     if (r.runs == NULL) {
         err_errno(err, ENOMEM, "moving frames");
         return THINNER_FAILED;
     }
-    for (size_t i = 0; i < own->run_count; i++) {
-        r.runs[r.run_count] = own->runs[i].run;
+    for (size_t i = 0; i < own->run_count; i++, r.run_count++) {
+        r.runs[i] = own->runs[i].run;
+        if (i < next || moved.more || is_spent(&moved))
+            continue;
         if (own->runs[i].run.bytes <= MERGE_BYTES_MAX &&
-            !run_move(t, &own->runs[i], &r.runs[r.run_count], &moved, err)) {
+            !run_move(t, &own->runs[i], &r.runs[i], &moved, err)) {
             *more = moved.spoiled;
             return THINNER_FAILED;
         }
-        r.run_count++;
+        next = moved.more ? i : i + 1;
     }
     if (moved.runs == 0)
         return THINNER_IDLE;
-    *more = moved.more;
+    *more = next < own->run_count;
     t->compact.moved = true; /* it may count, whatever the append says */
     enum thinner_result result = thinner_append(t, &r, err);
     if (result == THINNER_WORKED) {
+        t->compact.run = next;
         t->report.compacted += moved.runs;
         t->report.moved_bytes += moved.bytes;
     }

@@ -27,9 +27,18 @@ bool thinner_sweeping(const struct thinner_sweep *s)
     return s->phase != SWEEP_NOT;
 }
 
+void thinner_sweep_soon(struct thinner *t)
+{
+    uint64_t due = thinner_boot_ms(t) + THINNER_SWEEP_GRACES * t->policy.grace_ms;
+    if (t->sweep_at_ms > due)
+        t->sweep_at_ms = due;
+}
+
 static enum thinner_result failed(struct thinner *t, struct err *err)
 {
     thinner_sweep_release(&t->sweep); /* the next one looks at all of it again */
+    if (err->kind == ERR_FULL)
+        t->sweep_at_ms = thinner_boot_ms(t) + THINNER_EVERY_MS;
     err_wrap(err, "looking for what %s does not need", t->vault.vm);
     return THINNER_FAILED;
 }
@@ -268,9 +277,10 @@ static bool drops_make(struct thinner *t, struct record *r, uint64_t *bytes, str
 static enum thinner_result sweep_end(struct thinner *t, bool again)
 {
     struct thinner_sweep *s = &t->sweep;
-    uint64_t now_ms = t->world->ops->boottime_ns(t->world) / 1000000;
+    uint64_t now_ms = thinner_boot_ms(t);
     t->report.locked = s->locked;
     t->sweep_waits = again;
+    t->swept_at_ms = now_ms;
     if (again)
         t->sweep_at_ms = now_ms + t->policy.grace_ms;
     else

@@ -33,7 +33,8 @@ static void use(struct run *r)
         }
     FUZZ_CHECK(run_builder_make(run_head(r), &b, &err));
     struct run_merge_input input = {.run = r};
-    if (!run_merge(&input, 1, b, &err))
+    struct run_merging *m AUTO_RUN_MERGING = NULL;
+    if (!run_merging_make(&input, 1, &m, &err) || !run_merging_step(m, b, UINT64_MAX, &found, &err))
         return;
     struct buf out AUTO_BUF = BUF_NONE;
     struct seal_salt salt = {{1}};

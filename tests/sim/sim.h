@@ -28,7 +28,7 @@
 struct sim_result {
     uint64_t histories, steps, points, kills, torn, power_cuts, behind, faults, nested, passes,
         abandoned, grown, copies, fenced, claims, repeats, tails, seeds, overlays, thinned, removed,
-        compacted;
+        leveled, compacted;
 };
 
 /* Runs one history and adds to `sum`; at the first broken promise prints seed and reason to

@@ -34,9 +34,9 @@ static void run_seeds(uint64_t first, uint64_t count)
            n.passes, n.behind, n.overlays, n.grown);
     printf("%" PRIu64 " hosts copied, %" PRIu64 " claims, %" PRIu64 " repeated, %" PRIu64
            " tails, %" PRIu64 " seeds, %" PRIu64 " fenced, %" PRIu64 " points thinned, %" PRIu64
-           " objects removed, %" PRIu64 " runs compacted\n",
+           " objects removed, %" PRIu64 " runs leveled, %" PRIu64 " compacted\n",
            n.copies, n.claims, n.repeats, n.tails, n.seeds, n.fenced, n.thinned, n.removed,
-           n.compacted);
+           n.leveled, n.compacted);
     if (count < FIXED_SEEDS)
         return;
     /* A simulation in which nothing happens shows nothing. */
@@ -44,7 +44,7 @@ static void run_seeds(uint64_t first, uint64_t count)
     assert_true(n.torn > 0 && n.power_cuts > 0 && n.faults > 0 && n.passes > 0 && n.behind > 0);
     assert_true(n.grown > 0 && n.copies > 0 && n.claims > 0 && n.repeats > 0 && n.tails > 0 &&
                 n.seeds > 0);
-    assert_true(n.fenced > 0 && n.overlays > 0 && n.thinned > 0 && n.removed > 0 &&
+    assert_true(n.fenced > 0 && n.overlays > 0 && n.thinned > 0 && n.removed > 0 && n.leveled > 0 &&
                 n.compacted > 0);
 }
 

@@ -3,7 +3,7 @@
 #include "tests/sim/sim_internal.h"
 
 #include "backend/history/history_internal.h"
-#include "backend/history/thinner.h"
+#include "tests/support/made_thinner.h"
 
 #include <stdlib.h>
 
@@ -13,6 +13,7 @@ struct thinning {
     struct processor_config config;
     struct retention policy;
     uint64_t pack_records;
+    bool small; /* runs of some hundred bytes are large, so that points get levels */
     struct history *history;
     struct thinner *thinner;
 };
@@ -42,6 +43,7 @@ void thinning_begin(struct sim *s)
                                           .store_count = 1};
     t->policy = policy_of(s);
     t->pack_records = 1 + sim_below(s, 6);
+    t->small = sim_chance(s, 50);
 }
 
 /* It is killed: all that lasts is in the vault. */
@@ -52,6 +54,7 @@ static void forget(struct sim *s)
         struct thinner_report report = thinner_report(t->thinner);
         s->sum->thinned += report.points;
         s->sum->removed += report.removed;
+        s->sum->leveled += report.leveled;
         s->sum->compacted += report.compacted;
     }
     thinner_close(&t->thinner);
@@ -71,16 +74,24 @@ void thinning_end(struct sim *s)
     s->thinning = NULL;
 }
 
+static void begin(struct sim *s, struct thinning *t, struct err *err)
+{
+    if (t->history == NULL && history_open(s->region, t->target, SIM_VM, s->keys, &t->history, err))
+        t->history->pack_records = t->pack_records;
+    if (t->history == NULL || !thinner_open(&t->config, t->history, &t->policy, &t->thinner, err))
+        return;
+    if (t->small)
+        t->thinner->limits = made_small_limits();
+}
+
 static enum thinner_result step(struct sim *s, struct thinning *t)
 {
     struct err err = ERR_NONE;
     uint64_t faults = s->sum->faults;
     enum thinner_result result = THINNER_FAILED;
-    if (t->history == NULL &&
-        history_open(s->region, t->target, SIM_VM, s->keys, &t->history, &err))
-        t->history->pack_records = t->pack_records;
-    if (t->history != NULL &&
-        (t->thinner != NULL || thinner_open(&t->config, t->history, &t->policy, &t->thinner, &err)))
+    if (t->thinner == NULL)
+        begin(s, t, &err);
+    if (t->thinner != NULL)
         result = thinner_step(t->thinner, &err);
     if (result == THINNER_FAILED)
         must_ok(s, s->sum->faults > faults, err);

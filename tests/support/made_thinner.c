@@ -22,6 +22,22 @@ static void thinner_begin(struct made_thinner *t, const struct retention *policy
         history_open(t->vm->world, t->targets[0], MADE_VM, t->vm->maker.keys, &t->history, &err),
         err);
     check_ok(thinner_open(&t->config, t->history, policy, &t->thinner, &err), err);
+    if (t->small)
+        made_thinner_small(t);
+}
+
+struct thinner_limits made_small_limits(void)
+{
+    return (struct thinner_limits){.merge_bytes = 800,
+                                   .merge_small = 300,
+                                   .level_run_bytes = 300,
+                                   .level = {.bytes = 1000, .runs = 2}};
+}
+
+void made_thinner_small(struct made_thinner *t)
+{
+    t->small = true;
+    t->thinner->limits = made_small_limits();
 }
 
 void made_thinner_open(struct made_vm *vm, const struct retention *policy, struct made_thinner *t)

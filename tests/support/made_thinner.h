@@ -4,7 +4,7 @@
 #ifndef TESTS_SUPPORT_MADE_THINNER_H
 #define TESTS_SUPPORT_MADE_THINNER_H
 
-#include "backend/history/thinner.h"
+#include "backend/history/thinner_internal.h"
 #include "tests/support/made_vm.h"
 
 struct made_thinner {
@@ -13,6 +13,7 @@ struct made_thinner {
     struct processor_config config;
     struct history *history;
     struct thinner *thinner;
+    bool small;
 };
 
 /* A policy from texts as `farshore policy` takes them. */
@@ -20,6 +21,10 @@ struct retention made_policy(const char *keep, uint64_t application, uint64_t gr
 
 /* The world's clock is set to the maker's. `t` stays where it is. */
 void made_thinner_open(struct made_vm *vm, const struct retention *policy, struct made_thinner *t);
+/* To which runs of some hundred bytes are large, so points get levels. */
+struct thinner_limits made_small_limits(void);
+/* It has them from now on. */
+void made_thinner_small(struct made_thinner *t);
 void made_thinner_close(struct made_thinner *t);
 /* As after a kill: what it knew is gone; stores and hooks stay. */
 void made_thinner_restart(struct made_thinner *t, const struct retention *policy);

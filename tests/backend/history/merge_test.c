@@ -9,7 +9,8 @@
 #define DISKS      3u
 #define BLOCKS     200u
 #define RUNS_MAX   6u
-#define RANDOM_MAX 150u /* rounds */
+#define LEVEL_MAX  (DISKS * BLOCKS) /* runs that come of one merge */
+#define RANDOM_MAX 150u             /* rounds */
 
 /* What a run says of one block: nothing (kind 0), or the entry cut to this block. */
 struct said {
@@ -127,24 +128,28 @@ static void assert_block(const struct said *expected, const struct run_entry *e,
     assert_string_equal(segment, expected->segment);
 }
 
-/* Every block of the run is as the model says, and nothing else is in it. */
-static void assert_run_is(struct run *r, const struct model *m)
+/* Every block of the runs, which are disjoint and ascend, is as the model says, and nothing else is
+ * in them. */
+static void assert_runs_are(const struct made *runs, uint32_t count, const struct model *m)
 {
     struct err err = ERR_NONE;
-    struct run_cursor c = {.run = r};
     struct run_entry e;
-    bool found;
-    uint32_t said = 0;
-    uint32_t seen = 0;
-    check_ok(run_next(&c, &e, &found, &err), err);
-    while (found) {
-        for (uint64_t block = e.first; block < e.first + e.count; block++, seen++) {
-            struct run_entry one = e;
-            assert_true(run_entry_clip(&one, block, 1));
-            assert_block(&m->blocks[e.disk][block], &one,
-                         e.kind == RUN_DATA ? run_segment_name(r, e.segment) : "");
-        }
+    uint32_t said = 0, seen = 0, next = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct run_cursor c = {.run = runs[i].run};
+        bool found;
         check_ok(run_next(&c, &e, &found, &err), err);
+        while (found) {
+            assert_true(e.disk * BLOCKS + e.first >= next);
+            next = e.disk * BLOCKS + (uint32_t)(e.first + e.count);
+            for (uint64_t block = e.first; block < e.first + e.count; block++, seen++) {
+                struct run_entry one = e;
+                assert_true(run_entry_clip(&one, block, 1));
+                assert_block(&m->blocks[e.disk][block], &one,
+                             e.kind == RUN_DATA ? run_segment_name(runs[i].run, e.segment) : "");
+            }
+            check_ok(run_next(&c, &e, &found, &err), err);
+        }
     }
     for (uint32_t disk = 0; disk < DISKS; disk++)
         for (uint32_t block = 0; block < BLOCKS; block++)
@@ -156,10 +161,14 @@ static void merge(struct made *runs, uint32_t count, const struct keys *keys, st
 {
     struct err err = ERR_NONE;
     struct run_merge_input open[RUNS_MAX];
+    struct run_merging *m AUTO_RUN_MERGING = NULL;
     struct run_builder *b AUTO_RUN_BUILDER = builder_of(0, count);
+    bool more;
     for (uint32_t i = 0; i < count; i++)
         open[i] = (struct run_merge_input){.run = runs[i].run};
-    check_ok(run_merge(open, count, b, &err), err);
+    check_ok(run_merging_make(open, count, &m, &err), err);
+    check_ok(run_merging_step(m, b, UINT64_MAX, &more, &err), err);
+    assert_false(more);
     finish(b, keys, out);
 }
 
@@ -177,7 +186,7 @@ static void a_merge_says_of_every_block_what_the_newest_run_says(void **state)
         for (uint32_t i = 0; i < count; i++)
             random_run(&random, i, keys, m, &runs[i]);
         merge(runs, count, keys, &merged);
-        assert_run_is(merged.run, m);
+        assert_runs_are(&merged, 1, m);
         for (uint32_t i = 0; i < count; i++)
             made_release(&runs[i]);
     }
@@ -197,11 +206,88 @@ static void merging_in_steps_gives_the_same_blocks_as_merging_at_once(void **sta
     merge(runs, 2, keys, &halves[0]);
     merge(runs + 2, 2, keys, &halves[1]);
     merge(halves, 2, keys, &whole);
-    assert_run_is(whole.run, m);
+    assert_runs_are(&whole, 1, m);
     for (uint32_t i = 0; i < 4; i++)
         made_release(&runs[i]);
     made_release(&halves[0]);
     made_release(&halves[1]);
+}
+
+/* The next of the runs of a level. */
+struct level {
+    struct made *runs;
+    uint32_t count, at;
+};
+
+static bool next_of_level(void *context, struct run_merge_input *in, struct err *err)
+{
+    struct level *level = context;
+    (void)err;
+    made_release(&level->runs[level->at]);
+    in->run = ++level->at < level->count ? level->runs[level->at].run : NULL;
+    return true;
+}
+
+/* What comes of the inputs when no run is longer than `bytes`; returns how many. */
+static uint32_t merge_apart(struct run_merge_input *inputs, uint32_t count, uint64_t bytes,
+                            const struct keys *keys, struct made *out)
+{
+    struct err err = ERR_NONE;
+    struct run_merging *m AUTO_RUN_MERGING = NULL;
+    uint32_t made = 0;
+    check_ok(run_merging_make(inputs, count, &m, &err), err);
+    for (bool more = true; more; made++) {
+        struct run_builder *b AUTO_RUN_BUILDER = builder_of(0, count);
+        assert_true(made < LEVEL_MAX);
+        check_ok(run_merging_step(m, b, bytes, &more, &err), err);
+        assert_true(run_builder_entries(b) > 0 || !more);
+        finish(b, keys, &out[made]);
+    }
+    return made;
+}
+
+static void runs_of_disjoint_blocks_come_of_a_merge_and_go_into_the_next_as_one(void **state)
+{
+    (void)state;
+    struct keys *keys AUTO_KEYS = specimen_keys(0);
+    struct model *m AUTO_FREE = malloc(sizeof *m);
+    struct made *level AUTO_FREE = calloc(LEVEL_MAX, sizeof *level);
+    struct made *next AUTO_FREE = calloc(LEVEL_MAX, sizeof *next);
+    uint64_t random = 43, several = 0;
+    assert_non_null(level);
+    assert_non_null(next);
+    for (uint32_t round = 0; round < RANDOM_MAX; round++) {
+        struct run_merge_input open[RUNS_MAX] = {{.run = NULL}};
+        struct made runs[RUNS_MAX] = {{.run = NULL}};
+        uint32_t count = 1 + (uint32_t)specimen_below(&random, RUNS_MAX);
+        uint32_t old = 1 + (uint32_t)specimen_below(&random, count);
+        uint64_t bytes = 1 + specimen_below(&random, 3000);
+        memset(m, 0, sizeof *m);
+        for (uint32_t i = 0; i < old; i++) {
+            random_run(&random, i, keys, m, &runs[i]);
+            open[i] = (struct run_merge_input){.run = runs[i].run};
+        }
+        struct level first = {.runs = level};
+        first.count = merge_apart(open, old, bytes, keys, level);
+        several += first.count > 1;
+        assert_runs_are(level, first.count, m);
+        open[0] =
+            (struct run_merge_input){.run = level[0].run, .next = next_of_level, .context = &first};
+        for (uint32_t i = old; i < count; i++) {
+            random_run(&random, i, keys, m, &runs[i]);
+            open[1 + i - old] = (struct run_merge_input){.run = runs[i].run};
+        }
+        uint32_t made = merge_apart(open, 1 + count - old, bytes, keys, next);
+        assert_int_equal(first.at, first.count); /* it was read to its end */
+        assert_runs_are(next, made, m);
+        for (uint32_t i = 0; i < made; i++)
+            made_release(&next[i]);
+        memset(next, 0, LEVEL_MAX * sizeof *next);
+        memset(level, 0, LEVEL_MAX * sizeof *level);
+        for (uint32_t i = 0; i < count; i++)
+            made_release(&runs[i]);
+    }
+    assert_true(several > RANDOM_MAX / 2);
 }
 
 static void a_block_in_the_middle_leaves_two_pieces_of_the_frame(void **state)
@@ -253,6 +339,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_merge_says_of_every_block_what_the_newest_run_says),
         cmocka_unit_test(merging_in_steps_gives_the_same_blocks_as_merging_at_once),
+        cmocka_unit_test(runs_of_disjoint_blocks_come_of_a_merge_and_go_into_the_next_as_one),
         cmocka_unit_test(a_block_in_the_middle_leaves_two_pieces_of_the_frame),
         cmocka_unit_test(nothing_merged_is_an_empty_run),
     };

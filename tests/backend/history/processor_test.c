@@ -583,6 +583,9 @@ static void a_full_history_takes_no_more_and_stays_readable(void **state)
         check_ok(progress_read(vm->cache, MADE_VM, vm->maker.keys, &progress, &err), err);
         assert_non_null(strstr(progress.health, "another --target")); /* though it is cut short */
     }
+    uint64_t calls = memory_store_calls(p.caches[0]);
+    assert_int_equal(processor_step(p.processor, &err), PROCESSOR_FAILED);
+    assert_true(memory_store_calls(p.caches[0]) - calls <= 2); /* not all that waits is read */
     made_processor_close(&p);
     struct history *h = made_vm_history(vm);
     assert_int_equal(history_points(h), 7);

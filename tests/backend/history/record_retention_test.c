@@ -85,6 +85,24 @@ static void they_come_back(void **state)
     }
 }
 
+/* Runs of one level have the same epochs. */
+static void a_level_comes_back(void **state)
+{
+    (void)state;
+    struct keys *keys AUTO_KEYS = specimen_keys(0);
+    struct specimen s;
+    struct err err = ERR_NONE;
+    struct buf stored AUTO_BUF = BUF_NONE;
+    struct record d CLEANUP(record_release) = {.epochs = NULL};
+    specimen_fill(&s, RECORD_MERGE);
+    s.runs[1].epoch_first = s.runs[0].epoch_first;
+    s.runs[1].epoch_last = s.runs[0].epoch_last;
+    encode(&s.record, &stored);
+    check_ok(record_decode(buf_span(&stored), keys, specimen_vm, 9, &d, &err), err);
+    assert_int_equal(d.run_count, 2);
+    assert_memory_equal(d.runs, s.runs, sizeof s.runs);
+}
+
 static void one_that_says_nothing_comes_back(void **state)
 {
     (void)state;
@@ -146,6 +164,11 @@ static void run_backwards(struct specimen *s)
 {
     s->runs[0].epoch_first = 8;
 }
+static void run_within_a_level(struct specimen *s)
+{
+    s->runs[1].epoch_first = s->runs[0].epoch_first;
+    s->runs[1].epoch_last = s->runs[0].epoch_last - 1;
+}
 static void run_of_no_bytes(struct specimen *s)
 {
     s->runs[0].bytes = 0;
@@ -183,9 +206,10 @@ static void what_contradicts_itself_cannot_be_written(void **state)
         {RECORD_MERGE, merge_from_nothing},   {RECORD_MERGE, run_before_the_merge},
         {RECORD_MERGE, run_behind_the_merge}, {RECORD_MERGE, runs_that_overlap},
         {RECORD_MERGE, runs_oldest_first},    {RECORD_MERGE, run_backwards},
-        {RECORD_MERGE, run_of_no_bytes},      {RECORD_MERGE, run_past_any_object},
-        {RECORD_MERGE, time_of_a_merge},      {RECORD_DROP, merge_in_a_drop},
-        {RECORD_DROP, object_twice},          {RECORD_DROP, object_of_zeros},
+        {RECORD_MERGE, run_within_a_level},   {RECORD_MERGE, run_of_no_bytes},
+        {RECORD_MERGE, run_past_any_object},  {RECORD_MERGE, time_of_a_merge},
+        {RECORD_DROP, merge_in_a_drop},       {RECORD_DROP, object_twice},
+        {RECORD_DROP, object_of_zeros},
     };
     struct keys *keys AUTO_KEYS = specimen_keys(0);
     struct seal_salt salt = specimen_salt(0x40);
@@ -248,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(they_come_back),
+        cmocka_unit_test(a_level_comes_back),
         cmocka_unit_test(one_that_says_nothing_comes_back),
         cmocka_unit_test(what_contradicts_itself_cannot_be_written),
         cmocka_unit_test(a_cut_or_flipped_one_is_refused_at_every_position),

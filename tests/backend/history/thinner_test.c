@@ -483,6 +483,67 @@ static void a_merged_run_that_is_not_there_is_not_recorded(void **state)
     assert_listed(f, "1 5 9 10 11 12 ");
 }
 
+static enum memory_fault no_room_for_segments(void *context, const struct memory_call *call)
+{
+    (void)context;
+    bool segment = call->op == MEMORY_PUT && strstr(call->key, "/segments/") != NULL;
+    return segment ? MEMORY_FILL : MEMORY_PASS;
+}
+
+/* A merge needs room before it gives any; what none needs goes all the same. */
+static void a_store_that_is_full_gets_room_by_removing(void **state)
+{
+    struct fixture *f = *state;
+    struct retention r = policy();
+    struct made_thinner t;
+    unsigned refused = 0;
+    char orphan[KEY_MAX];
+    snprintf(orphan, sizeof orphan, "%s/segments/7%063d", MADE_VM, 0);
+    memory_bucket_set(f->vm.target_bucket, orphan, span_of(orphan, sizeof orphan));
+    made_thinner_open(&f->vm, &r, &t);
+    memory_store_hook(t.targets[0], no_room_for_segments, NULL, NULL);
+    for (unsigned i = 0; i < 60; i++) {
+        struct err err = ERR_NONE;
+        if (thinner_step(t.thinner, &err) == THINNER_FAILED) {
+            if (err.kind != ERR_FULL)
+                fail_msg("%s", err.text);
+            refused++;
+        }
+        fake_world_advance(f->vm.world, 1000000000ull);
+    }
+    assert_true(refused > 0 && refused < 3); /* not in every step */
+    assert_false(memory_bucket_has(f->vm.target_bucket, orphan));
+    assert_int_equal(thinner_report(t.thinner).points, 0);
+    memory_store_hook(t.targets[0], NULL, NULL, NULL);
+    made_thinner_settle(&t);
+    made_thinner_close(&t);
+    assert_listed(f, "1 5 9 10 11 12 ");
+}
+
+/* A first copy leaves one of each so many bytes, in front of the first point. */
+static void passes_are_merged_however_many_there_are(void **state)
+{
+    struct fixture f;
+    (void)state;
+    begin_with(&f, 0);
+    for (uint32_t i = 0; i < MERGE_RUNS + 50; i++) {
+        epoch_maker_fill(&f.vm.maker, 0, i, 1000 + i);
+        epoch_maker_ship(&f.vm.maker, EPOCH_PASS, 0, NULL);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        f.vm.maker.clock_ms += 2 * HOUR_MS;
+        epoch_maker_fill(&f.vm.maker, 0, i, i + 1);
+        epoch_maker_cut(&f.vm.maker);
+    }
+    made_vm_apply(&f.vm);
+    thin(&f);
+    struct history *h = made_vm_history(&f.vm);
+    assert_int_equal(history_points(h), 1);
+    assert_int_equal(history_leaving(h), 0);
+    history_close(&h);
+    end(&f);
+}
+
 static void an_unreadable_pin_stops_thinning_and_removal(void **state)
 {
     struct fixture *f = *state;
@@ -674,6 +735,8 @@ int main(void)
         TEST(of_two_at_once_the_loser_reads_again),
         TEST(what_the_store_keeps_is_reported_and_goes_later),
         TEST(a_merged_run_that_is_not_there_is_not_recorded),
+        cmocka_unit_test(passes_are_merged_however_many_there_are),
+        TEST(a_store_that_is_full_gets_room_by_removing),
         TEST(an_unreadable_pin_stops_thinning_and_removal),
         cmocka_unit_test(a_dropped_name_is_not_used_again),
         TEST(what_is_put_and_not_yet_recorded_is_not_lost),

@@ -60,7 +60,7 @@ struct rig {
     struct viewer viewers[VIEWERS];
     unsigned pins;
     uint32_t value;
-    uint64_t reads, points_gone, removed, compacted;
+    uint64_t reads, points_gone, removed, leveled, compacted;
 };
 
 /* One thread steps one actor within another, so it takes the locks of several histories in any
@@ -179,6 +179,7 @@ static void thinner_act(struct rig *r, unsigned which)
         a->trouble = 0;
         r->points_gone += thinner_report(t->thinner).points;
         r->removed += thinner_report(t->thinner).removed;
+        r->leveled += thinner_report(t->thinner).leveled;
         r->compacted += thinner_report(t->thinner).compacted;
         made_thinner_restart(t, &r->policy);
         a->trouble = trouble;
@@ -186,7 +187,7 @@ static void thinner_act(struct rig *r, unsigned which)
     if (below(r, 8) == 0)
         thinner_hurry(t->thinner);
     /* Many at once now and then: compaction takes its turn when all else is done. */
-    for (unsigned steps = below(r, 10) == 0 ? 40 : 1; steps > 0 && !a->dead; steps--)
+    for (unsigned steps = below(r, 10) == 0 ? 60 : 1; steps > 0 && !a->dead; steps--)
         if (thinner_step(t->thinner, &err) == THINNER_FAILED && err.kind != ERR_TRANSIENT &&
             err.kind != ERR_CORRUPT) /* the other one may remove what this one still reads */
             fail_msg("thinner: %s: %s", err_kind_name(err.kind), err.text);
@@ -424,6 +425,8 @@ static void rig_begin(struct rig *r, uint64_t seed)
     actor_begin(r, &r->apply_actor, 10, r->processor.targets[0]);
     for (unsigned i = 0; i < 2; i++) {
         made_thinner_open(&r->vm, &r->policy, &r->thinners[i]);
+        if (below(r, 3) == 0)
+            made_thinner_small(&r->thinners[i]);
         actor_begin(r, &r->thin_actors[i], 10, r->thinners[i].targets[0]);
     }
     for (unsigned i = 0; i < VIEWERS; i++) {
@@ -448,6 +451,7 @@ static void rig_end(struct rig *r)
         memory_store_hook(r->thinners[i].targets[0], NULL, NULL, NULL);
         r->points_gone += thinner_report(r->thinners[i].thinner).points;
         r->removed += thinner_report(r->thinners[i].thinner).removed;
+        r->leveled += thinner_report(r->thinners[i].thinner).leveled;
         r->compacted += thinner_report(r->thinners[i].thinner).compacted;
         made_thinner_close(&r->thinners[i]);
     }
@@ -476,7 +480,7 @@ static uint64_t told(const char *name, uint64_t otherwise)
 static void whatever_happens_points_read_as_they_were(void **state)
 {
     (void)state;
-    uint64_t points_gone = 0, removed = 0, compacted = 0, reads = 0;
+    uint64_t points_gone = 0, removed = 0, leveled = 0, compacted = 0, reads = 0;
     uint64_t rounds = told("THINNING_ROUNDS", ROUNDS), seed = told("THINNING_SEED", SEED);
     for (uint64_t round = 0; round < rounds; round++, seed++) {
         struct rig *r = malloc(sizeof *r);
@@ -492,16 +496,20 @@ static void whatever_happens_points_read_as_they_were(void **state)
         check_end(r);
         points_gone += r->points_gone;
         removed += r->removed;
+        leveled += r->leveled;
         compacted += r->compacted;
         reads += r->reads;
         rig_release(r);
     }
-    print_message("%llu points gone, %llu objects removed, %llu runs compacted, %llu reads\n",
+    print_message("%llu points gone, %llu objects removed, %llu runs leveled, %llu compacted, "
+                  "%llu reads\n",
                   (unsigned long long)points_gone, (unsigned long long)removed,
-                  (unsigned long long)compacted, (unsigned long long)reads);
+                  (unsigned long long)leveled, (unsigned long long)compacted,
+                  (unsigned long long)reads);
     /* It did something. */
     assert_true(points_gone > 50 * rounds);
     assert_true(removed > 20 * rounds);
+    assert_true(leveled > rounds);
     assert_true(compacted > rounds);
     assert_true(reads > 100 * rounds);
 }
