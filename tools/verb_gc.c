@@ -6,7 +6,7 @@
 
 #define WAIT_MS   500u
 #define AGAIN_MAX 1000u /* times in a row that a step may be overtaken */
-#define FULLS_MAX 3u    /* times that the store may be full */
+#define FULLS_MAX 3u    /* times in a row that the store may be full */
 
 static const struct option_spec options[] = {
     {"dry-run", NULL, false, false, "Change nothing; say what would go."},
@@ -62,8 +62,10 @@ static bool collect(struct thinner *t, const struct verb_call *call, bool *waits
             at_full = now;
             continue;
         }
-        if (made_up_for(&now, &at_full))
+        if (made_up_for(&now, &at_full)) {
             full = ERR_NONE;
+            fulls = 0;
+        }
         again = result == THINNER_AGAIN ? again + 1 : 0;
         bool rests = result == THINNER_WAITS || result == THINNER_IDLE;
         if (rests && (once || (*waits ? !stays : at_rest(t, &before)))) {

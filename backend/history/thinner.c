@@ -210,7 +210,8 @@ static void no_room(struct thinner *t)
 {
     uint64_t now_ms = thinner_boot_ms(t);
     uint64_t sweep_ms = t->swept_at_ms + THINNER_SWEEP_GRACES * t->policy.grace_ms;
-    t->merge_at_ms = now_ms + THINNER_EVERY_MS;
+    t->merge_at_ms =
+        now_ms + (t->policy.grace_ms > THINNER_EVERY_MS ? t->policy.grace_ms : THINNER_EVERY_MS);
     if (t->swept_at_ms == 0 || sweep_ms < now_ms)
         sweep_ms = now_ms;
     if (t->sweep_at_ms > sweep_ms)

@@ -38,7 +38,7 @@
 #define LEVEL_INPUTS    256u
 #define LEVEL_RUN_BYTES (8u << 20)
 #define LEVEL_PARTS     1024u
-#define LEVEL_RUNS_MOST 2048u /* half a record: two points with a level each can become one */
+#define LEVEL_RUNS_MOST 1536u /* two points with a level each can become one */
 #define THINNER_MARKS   64u
 #define THINNER_KEYS    1024u
 

@@ -99,7 +99,7 @@ struct weight {
 struct thinner_compact {
     enum thinner_compact_phase phase;
     size_t at, end;         /* the next epoch, and where that ends: indices of the history */
-    size_t run;             /* the next of that epoch's runs */
+    size_t run;             /* the next of that epoch's runs, unless a merge put others in front */
     struct weight *weights; /* a hash table */
     size_t count, room;     /* a power of two, or 0 */
     size_t store;           /* that is being listed */

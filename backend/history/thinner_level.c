@@ -6,7 +6,7 @@
  * One run of it is put in a step, and a record says in the end that they count. Until then nothing
  * names them: a sweep of another thinner may drop them, or others rewrite what they were made of;
  * then it was for nothing. This one's merges go on meanwhile, in front of what is becoming a level
- * (thinner_merge.c), also when the point becomes part of a later one with all of it. */
+ * (thinner_merge.c), also when the point becomes part of a later one, or an older one of it. */
 #include "backend/history/thinner_internal.h"
 
 #include "common/log.h"
@@ -64,20 +64,28 @@ static void cleanup_range(struct merge_range *m)
     free(m->runs);
 }
 
-/* *stands: the runs that were taken are still the oldest of the point. */
-static bool point_now(struct thinner *t, struct merge_range *now, bool *stands, struct err *err)
+static bool is_stretch(const struct thinner_level *l, const struct merge_range *now, size_t at)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (!same_run(&now->runs[at + i], &l->runs[i]))
+            return false;
+    return true;
+}
+
+/* *at: where the runs that were taken are among the point's; HISTORY_NONE: they are not. */
+static bool point_now(struct thinner *t, struct merge_range *now, size_t *at, struct err *err)
 {
     const struct thinner_level *l = &t->level;
     size_t index = history_holder(t->history, l->generation, l->epoch);
     bool replaceable;
-    *stands = false;
+    *at = HISTORY_NONE;
     if (index == HISTORY_NONE)
         return true;
     if (!history_epoch_own(t->history, index, now, &replaceable, err))
         return false;
-    *stands = now->run_count >= l->count;
-    for (size_t i = 0; *stands && i < l->count; i++)
-        *stands = same_run(&now->runs[now->run_count - l->count + i], &l->runs[i]);
+    for (size_t i = 0; i + l->count <= now->run_count && *at == HISTORY_NONE; i++)
+        if (is_stretch(l, now, i))
+            *at = i;
     return true;
 }
 
@@ -88,15 +96,16 @@ static enum thinner_result leave(struct thinner *t, const struct err *why)
     struct merge_range now CLEANUP(cleanup_range) = {.runs = NULL};
     const struct run_place *oldest = &t->level.runs[t->level.count - 1];
     struct err unused;
-    bool stands = true;
+    size_t at = 0;
 
-    if (history_refresh(t->history, &unused) && point_now(t, &now, &stands, &unused) && !stands)
+    if (history_refresh(t->history, &unused) && point_now(t, &now, &at, &unused) &&
+        at == HISTORY_NONE)
         return give_way(t);
     log_warning("%s: the runs of epoch %llu stay many: %s", t->vault.vm,
                 (unsigned long long)t->level.epoch, why->text);
     bool kept = object_set_add(&t->unlevelled, &oldest->run.object, &unused);
     give_up(t, kept ? 0 : THINNER_COMPACT_MS);
-    return THINNER_IDLE;
+    return THINNER_AGAIN; /* the history was read anew; others may have theirs */
 }
 
 static enum thinner_result failed(struct thinner *t, struct err *err)
@@ -219,22 +228,25 @@ static bool outputs_stand(const struct thinner *t)
     return true;
 }
 
-static bool record_fill(const struct thinner_level *l, const struct merge_range *now,
+/* The runs of the point, those from `at` on replaced. */
+static bool record_fill(const struct thinner_level *l, const struct merge_range *now, size_t at,
                         struct record *r, struct err *err)
 {
-    size_t newer = now->run_count - l->count;
-    if (newer + l->out_count > RECORD_RUNS_MAX)
+    size_t others = now->run_count - l->count;
+    if (others + l->out_count > RECORD_RUNS_MAX)
         return err_set(err, ERR_CORRUPT, "they would be more than %u", RECORD_RUNS_MAX);
     r->generation = now->generation;
     r->merge_first = now->first;
     r->merge_last = now->last;
-    r->runs = calloc(newer + l->out_count + 1, sizeof *r->runs);
+    r->runs = calloc(others + l->out_count + 1, sizeof *r->runs);
     if (r->runs == NULL)
         return err_errno(err, ENOMEM, "merging runs");
-    for (; r->run_count < newer; r->run_count++)
-        r->runs[r->run_count] = now->runs[r->run_count].run;
+    for (size_t i = 0; i < at; i++)
+        r->runs[r->run_count++] = now->runs[i].run;
     for (size_t i = 0; i < l->out_count; i++)
         r->runs[r->run_count++] = l->out[i];
+    for (size_t i = at + l->count; i < now->run_count; i++)
+        r->runs[r->run_count++] = now->runs[i].run;
     return true;
 }
 
@@ -243,13 +255,13 @@ static enum thinner_result say(struct thinner *t, struct err *err)
     struct merge_range now CLEANUP(cleanup_range) = {.runs = NULL};
     struct record r CLEANUP(record_release) = {.kind = RECORD_MERGE};
     struct thinner_level *l = &t->level;
-    bool stands;
+    size_t at;
 
-    if (!point_now(t, &now, &stands, err))
+    if (!point_now(t, &now, &at, err))
         return failed(t, err);
-    if (!stands || !outputs_stand(t))
+    if (at == HISTORY_NONE || !outputs_stand(t))
         return give_way(t);
-    if (!record_fill(l, &now, &r, err))
+    if (!record_fill(l, &now, at, &r, err))
         return failed(t, err);
     enum thinner_result result = thinner_append(t, &r, err);
     if (result == THINNER_WORKED) {

@@ -25,8 +25,8 @@ struct moving {
 struct moved {
     uint64_t runs, bytes;
     uint64_t
-        live; /* bytes of frames that leave, and out of how many objects, each run's by itself */
-    size_t objects;
+        live; /* bytes of frames that leave; out of how many objects, and runs that were written */
+    size_t objects, opened;
     bool more;    /* than one step may move */
     bool spoiled; /* an object turned out to be damaged */
 };
@@ -299,6 +299,7 @@ static bool run_move(struct thinner *t, const struct run_place *place, struct re
     frames_sort(&m);
     frames_limit(&m);
     moved->runs++;
+    moved->objects++;
     return frames_copy(&m, err) && run_builder_make(run_head(stored.run), &b, err) &&
            entries_write(&m, b, err) &&
            thinner_run_put(t, b, run_head(stored.run), &place->run.digest, run, err);
@@ -321,8 +322,9 @@ enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_ran
     }
     for (size_t i = 0; i < own->run_count; i++, r.run_count++) {
         r.runs[i] = own->runs[i].run;
-        if (i < next || moved.more || is_spent(&moved))
+        if (i < next || moved.more || is_spent(&moved) || moved.opened == THINNER_MARKS)
             continue;
+        moved.opened++;
         if (own->runs[i].run.bytes <= MERGE_BYTES_MAX &&
             !run_move(t, &own->runs[i], &r.runs[i], &moved, err)) {
             *more = moved.spoiled;
@@ -330,12 +332,13 @@ enum thinner_result thinner_epoch_move(struct thinner *t, const struct merge_ran
         }
         next = moved.more ? i : i + 1;
     }
-    if (moved.runs == 0)
-        return THINNER_IDLE;
-    *more = next < own->run_count;
-    t->compact.moved = true; /* it may count, whatever the append says */
-    enum thinner_result result = thinner_append(t, &r, err);
+    enum thinner_result result = next < own->run_count ? THINNER_WORKED : THINNER_IDLE;
+    if (moved.runs > 0) {
+        t->compact.moved = true; /* it may count, whatever the append says */
+        result = thinner_append(t, &r, err);
+    }
     if (result == THINNER_WORKED) {
+        *more = next < own->run_count;
         t->compact.run = next;
         t->report.compacted += moved.runs;
         t->report.moved_bytes += moved.bytes;

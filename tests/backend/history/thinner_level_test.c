@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  * Levels: the many runs of a point become runs of disjoint blocks, and the point reads as before.
  */
+#include "backend/history/pin.h"
 #include "tests/support/check.h"
 #include "tests/support/fake_world.h"
 #include "tests/support/made_thinner.h"
@@ -436,6 +437,45 @@ static void what_is_damaged_stays_and_thinning_goes_on(void **state)
     made_thinner_close(&t);
 }
 
+/* Its runs come behind those of the level. */
+static void an_older_point_becomes_part_of_one_whose_level_is_made(void **state)
+{
+    struct fixture *f = *state;
+    struct made_thinner t;
+    struct err err = ERR_NONE;
+    struct pin pin = {.kind = PIN_HOLD,
+                      .generation = f->vm.maker.generation,
+                      .epoch = 1,
+                      .point_ms = 1,
+                      .name = "first"};
+    memcpy(pin.vm, f->vm.maker.vault.vm, VM_ID_BYTES);
+    point(f);
+    check_ok(pin_put(f->vm.world, f->vm.target, MADE_VM, f->vm.maker.keys, &pin, &err), err);
+    points(f, POINTS);
+    struct shown before = shows(f);
+    open_thinner(f, &t);
+    step_until_put(&t, 1);
+    uint64_t merges = thinner_report(t.thinner).merges;
+    check_ok(pin_remove(f->vm.target, MADE_VM, pin.name, &err), err);
+    thinner_hurry(t.thinner);
+    while (thinner_report(t.thinner).merges == merges) {
+        assert_non_null(t.thinner->level.merging);
+        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
+            fail_msg("%s", err.text);
+        fake_world_advance(f->vm.world, GRACE_MS * 1000000ull);
+    }
+    assert_non_null(t.thinner->level.merging);
+    while (t.thinner->level.merging != NULL)
+        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
+            fail_msg("%s", err.text);
+    assert_true(thinner_report(t.thinner).leveled > 0);
+    assert_shows(f, &before);
+    made_thinner_settle(&t);
+    made_thinner_close(&t);
+    assert_shows(f, &before);
+    assert_clean(f);
+}
+
 static enum memory_fault no_room(void *context, const struct memory_call *call)
 {
     struct fixture *f = context;
@@ -537,6 +577,8 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(points_go_on_leaving_while_a_level_is_made, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(an_older_point_becomes_part_of_one_whose_level_is_made,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(a_store_that_is_full_has_the_room_back, setup, teardown),
         cmocka_unit_test(what_turns_out_to_be_damaged_is_tried_once),
         cmocka_unit_test_setup_teardown(what_is_damaged_stays_and_thinning_goes_on, setup,
