@@ -1,16 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "backend/history/thinner_internal.h"
 
-#include "backend/history/apply_internal.h"
-#include "backend/history/merge.h"
 #include "backend/history/pin.h"
-#include "backend/history/stored_run.h"
 #include "common/log.h"
 
 #include <errno.h>
-#include <stdio.h>
-
-#define DUE_NEVER UINT64_MAX
 
 uint64_t thinner_boot_ms(const struct thinner *t)
 {

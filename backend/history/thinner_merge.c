@@ -7,7 +7,6 @@
 #include "common/log.h"
 
 #include <errno.h>
-#include <stdio.h>
 
 /* Whether run i stays as it is in merges: one of several of the same epochs, a level
  * (thinner_level.c), or the newest of what is becoming one. */
