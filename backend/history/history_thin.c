@@ -248,8 +248,7 @@ static size_t epoch_runs_count(const struct held_epoch *e)
 /* Runs of the same epochs, one behind another, are a level. */
 static bool is_beside(const struct record_run *runs, size_t i)
 {
-    return i > 0 && runs[i].epoch_first == runs[i - 1].epoch_first &&
-           runs[i].epoch_last == runs[i - 1].epoch_last;
+    return i > 0 && record_run_same_epochs(&runs[i], &runs[i - 1]);
 }
 
 /* The same, a level counted as one. */

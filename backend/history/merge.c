@@ -41,17 +41,23 @@ static void input_forget(struct input *in)
     memset(in->segments, 0xff, ((size_t)run_segments(in->cursor.run) + 1) * sizeof *in->segments);
 }
 
-/* The first entry of the input's run, or of the first behind it that has one. */
+/* Begins to read the input's run. */
 static bool input_open(struct input *in, struct err *err)
 {
+    free(in->segments);
+    in->segments = malloc(((size_t)run_segments(in->from->run) + 1) * sizeof *in->segments);
+    if (in->segments == NULL)
+        return err_errno(err, ENOMEM, "merging runs");
+    in->cursor = (struct run_cursor){.run = in->from->run};
+    run_in_order(in->from->run);
+    input_forget(in);
+    return true;
+}
+
+/* On to the next entry, of the runs behind this one, too. */
+static bool input_next(struct input *in, struct err *err)
+{
     for (;;) {
-        free(in->segments);
-        in->segments = malloc(((size_t)run_segments(in->from->run) + 1) * sizeof *in->segments);
-        if (in->segments == NULL)
-            return err_errno(err, ENOMEM, "merging runs");
-        in->cursor = (struct run_cursor){.run = in->from->run};
-        run_in_order(in->from->run);
-        input_forget(in);
         if (!run_next(&in->cursor, &in->entry, &in->has_entry, err))
             return false;
         if (in->has_entry || in->from->next == NULL)
@@ -60,18 +66,9 @@ static bool input_open(struct input *in, struct err *err)
             return false;
         if (in->from->run == NULL)
             return true;
+        if (!input_open(in, err))
+            return false;
     }
-}
-
-static bool input_next(struct input *in, struct err *err)
-{
-    if (!run_next(&in->cursor, &in->entry, &in->has_entry, err))
-        return false;
-    if (in->has_entry || in->from->next == NULL)
-        return true;
-    if (!in->from->next(in->from->context, in->from, err))
-        return false;
-    return in->from->run == NULL || input_open(in, err);
 }
 
 bool run_merging_make(struct run_merge_input *inputs, uint32_t count, struct run_merging **out,
@@ -87,7 +84,7 @@ bool run_merging_make(struct run_merge_input *inputs, uint32_t count, struct run
     m->count = count;
     for (uint32_t i = 0; i < count; i++) {
         m->inputs[i].from = &inputs[i];
-        if (!input_open(&m->inputs[i], err))
+        if (!input_open(&m->inputs[i], err) || !input_next(&m->inputs[i], err))
             return false;
     }
     *out = TAKE(m);

@@ -51,9 +51,7 @@ static bool merge_valid(const struct record *r)
     uint64_t below = r->merge_last;
     for (uint32_t i = 0; i < r->run_count; i++) {
         const struct record_run *run = &r->runs[i];
-        const struct record_run *before = i > 0 ? run - 1 : NULL;
-        bool beside = before != NULL && run->epoch_first == before->epoch_first &&
-                      run->epoch_last == before->epoch_last;
+        bool beside = i > 0 && record_run_same_epochs(run, run - 1);
         if (run->epoch_first < r->merge_first || run->epoch_first > run->epoch_last ||
             (run->epoch_last > below && !beside) || run->bytes == 0 ||
             run->bytes > STORE_OBJECT_MAX || run->offset > STORE_OBJECT_MAX - run->bytes)

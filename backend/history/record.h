@@ -46,6 +46,17 @@ struct record_run {
     struct sha256 digest;
 };
 
+static inline bool record_run_same_place(const struct record_run *a, const struct record_run *b)
+{
+    return a->offset == b->offset && memcmp(&a->object, &b->object, sizeof a->object) == 0;
+}
+
+/* One behind another, such runs are of one level. */
+static inline bool record_run_same_epochs(const struct record_run *a, const struct record_run *b)
+{
+    return a->epoch_first == b->epoch_first && a->epoch_last == b->epoch_last;
+}
+
 struct record {
     enum record_kind kind;
     uint8_t vm[VM_ID_BYTES];

@@ -44,9 +44,14 @@ struct merge_range {
     uint64_t first, last;
     size_t points; /* how many go */
     size_t newest, before;
-    struct run_place *runs; /* newest first; free() it */
+    struct run_place *runs; /* newest first */
     size_t run_count;
 };
+static inline void merge_range_release(struct merge_range *m)
+{
+    free(m->runs);
+}
+#define AUTO_MERGE_RANGE CLEANUP(merge_range_release)
 bool history_merge_next(struct history *h, const struct thin_pins *pins, struct merge_range *out,
                         bool *found, struct err *err) MUST_CHECK;
 

@@ -49,7 +49,7 @@ void thinner_close(struct thinner **t)
     thinner_sweep_release(&(*t)->sweep);
     thinner_compact_release(&(*t)->compact);
     object_set_release(&(*t)->damaged);
-    object_set_release(&(*t)->unlevelled);
+    object_set_release(&(*t)->unleveled);
     free((*t)->pins.list);
     free(*t);
     *t = NULL;

@@ -183,11 +183,6 @@ static bool run_weigh(struct thinner *t, const struct run_place *place, bool fix
     return w != NULL && segments_fix(t, &stored, err);
 }
 
-static void cleanup_range(struct merge_range *m)
-{
-    free(m->runs);
-}
-
 /* What one step reads. */
 struct weighed {
     size_t runs;
@@ -202,7 +197,7 @@ static bool is_enough(const struct weighed *w)
 /* From the run on where the step before ended. */
 static bool epoch_weigh(struct thinner *t, struct weighed *w, struct err *err)
 {
-    struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
+    struct merge_range own AUTO_MERGE_RANGE = {.runs = NULL};
     struct thinner_compact *c = &t->compact;
     bool replaceable = false;
 
@@ -310,7 +305,7 @@ static enum thinner_result move(struct thinner *t, struct err *err)
 {
     struct thinner_compact *c = &t->compact;
     for (size_t runs = 0; runs < THINNER_MARKS && c->at < c->end;) {
-        struct merge_range own CLEANUP(cleanup_range) = {.runs = NULL};
+        struct merge_range own AUTO_MERGE_RANGE = {.runs = NULL};
         bool replaceable = false, more = false;
         if (!history_epoch_own(t->history, c->at, &own, &replaceable, err))
             return failed(t, err);

@@ -52,17 +52,6 @@ struct thinner_level {
     size_t out_count;
 };
 
-static inline bool same_epochs(const struct run_place *a, const struct run_place *b)
-{
-    return a->run.epoch_first == b->run.epoch_first && a->run.epoch_last == b->run.epoch_last;
-}
-
-static inline bool same_run(const struct run_place *a, const struct run_place *b)
-{
-    return digests_equal(&a->run.object, &b->run.object, sizeof a->run.object) &&
-           a->run.offset == b->run.offset;
-}
-
 enum thinner_sweep_phase { SWEEP_NOT, SWEEP_MARK, SWEEP_LIST, SWEEP_DROP };
 
 struct seen_object {
@@ -130,9 +119,9 @@ struct thinner {
 
     struct thinner_limits limits;
     struct thinner_level level;
-    uint64_t leveled_merges;      /* that the history had when no point needed a level */
-    unsigned level_voids;         /* in a row: others rewrote what it was made of */
-    struct object_set unlevelled; /* the oldest run of a point that could not get one: it is left */
+    uint64_t leveled_merges;     /* that the history had when no point needed a level */
+    unsigned level_voids;        /* in a row: others rewrote what it was made of */
+    struct object_set unleveled; /* the oldest run of a point that could not get one: it is left */
     struct thinner_sweep sweep;
     bool sweep_waits; /* for the grace period of what was dropped */
     struct thinner_compact compact;
@@ -157,6 +146,9 @@ bool thinner_level_due(const struct thinner *t);
 enum thinner_result thinner_level_step(struct thinner *t, struct err *err) MUST_CHECK;
 void thinner_level_release(struct thinner_level *l);
 
+/* What another run calls the object that this one lies in. */
+void thinner_self_name(const struct thinner *t, const struct stored_run *r,
+                       char out[RUN_SEGMENT_NAME_MAX]);
 /* Opens a run for a merge: `in` stays where it is as long as *out is used. */
 bool thinner_input_open(struct thinner *t, const struct run_place *place, struct thinner_input *in,
                         struct run_merge_input *out, struct err *err) MUST_CHECK;

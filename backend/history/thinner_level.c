@@ -59,15 +59,10 @@ static enum thinner_result give_way(struct thinner *t)
 
 /* --- the point as it is now --- */
 
-static void cleanup_range(struct merge_range *m)
-{
-    free(m->runs);
-}
-
 static bool is_stretch(const struct thinner_level *l, const struct merge_range *now, size_t at)
 {
     for (size_t i = 0; i < l->count; i++)
-        if (!same_run(&now->runs[at + i], &l->runs[i]))
+        if (!record_run_same_place(&now->runs[at + i].run, &l->runs[i].run))
             return false;
     return true;
 }
@@ -93,7 +88,7 @@ static bool point_now(struct thinner *t, struct merge_range *now, size_t *at, st
  * rewrote and removed meanwhile. */
 static enum thinner_result leave(struct thinner *t, const struct err *why)
 {
-    struct merge_range now CLEANUP(cleanup_range) = {.runs = NULL};
+    struct merge_range now AUTO_MERGE_RANGE = {.runs = NULL};
     const struct run_place *oldest = &t->level.runs[t->level.count - 1];
     struct err unused;
     size_t at = 0;
@@ -103,7 +98,7 @@ static enum thinner_result leave(struct thinner *t, const struct err *why)
         return give_way(t);
     log_warning("%s: the runs of epoch %llu stay many: %s", t->vault.vm,
                 (unsigned long long)t->level.epoch, why->text);
-    bool kept = object_set_add(&t->unlevelled, &oldest->run.object, &unused);
+    bool kept = object_set_add(&t->unleveled, &oldest->run.object, &unused);
     give_up(t, kept ? 0 : THINNER_COMPACT_MS);
     return THINNER_AGAIN; /* the history was read anew; others may have theirs */
 }
@@ -133,7 +128,7 @@ static bool next_beside(void *context, struct run_merge_input *input, struct err
 static size_t input_start(const struct thinner_level *l, size_t end)
 {
     size_t start = end - 1;
-    while (start > 0 && same_epochs(&l->runs[start - 1], &l->runs[start]))
+    while (start > 0 && record_run_same_epochs(&l->runs[start - 1].run, &l->runs[start].run))
         start--;
     return start;
 }
@@ -178,7 +173,7 @@ static enum thinner_result begin(struct thinner *t, struct err *err)
     uint64_t bytes = 0;
     bool found = false;
 
-    if (!history_level_next(t->history, &t->limits.level, &t->unlevelled, &range, &found, err))
+    if (!history_level_next(t->history, &t->limits.level, &t->unleveled, &range, &found, err))
         return failed(t, err);
     if (!found) {
         t->leveled_merges = history_merges(t->history);
@@ -252,7 +247,7 @@ static bool record_fill(const struct thinner_level *l, const struct merge_range 
 
 static enum thinner_result say(struct thinner *t, struct err *err)
 {
-    struct merge_range now CLEANUP(cleanup_range) = {.runs = NULL};
+    struct merge_range now AUTO_MERGE_RANGE = {.runs = NULL};
     struct record r CLEANUP(record_release) = {.kind = RECORD_MERGE};
     struct thinner_level *l = &t->level;
     size_t at;

@@ -12,9 +12,10 @@
  * (thinner_level.c), or the newest of what is becoming one. */
 static bool stays(const struct thinner *t, const struct merge_range *m, size_t i)
 {
-    return (i > 0 && same_epochs(&m->runs[i], &m->runs[i - 1])) ||
-           (i + 1 < m->run_count && same_epochs(&m->runs[i], &m->runs[i + 1])) ||
-           (thinner_leveling(t) && same_run(&m->runs[i], &t->level.runs[0]));
+    const struct record_run *run = &m->runs[i].run;
+    return (i > 0 && record_run_same_epochs(run, &m->runs[i - 1].run)) ||
+           (i + 1 < m->run_count && record_run_same_epochs(run, &m->runs[i + 1].run)) ||
+           (thinner_leveling(t) && record_run_same_place(run, &t->level.runs[0].run));
 }
 
 /* How many of the runs, from the newest on, become one: as long as the next one is not much larger
@@ -36,14 +37,19 @@ static size_t merge_width(const struct thinner *t, const struct merge_range *m)
     return n;
 }
 
+void thinner_self_name(const struct thinner *t, const struct stored_run *r,
+                       char out[RUN_SEGMENT_NAME_MAX])
+{
+    segment_name_format(out, 0, r->key + strlen(t->vault.vm) + 1); /* behind the VM's name */
+}
+
 bool thinner_input_open(struct thinner *t, const struct run_place *place, struct thinner_input *in,
                         struct run_merge_input *out, struct err *err)
 {
     if (!stored_run_open(t->history, place, t->config->targets[0], t->config->keys, &in->stored,
                          err))
         return false;
-    /* Behind the VM's name. */
-    segment_name_format(in->self, 0, in->stored.key + strlen(t->vault.vm) + 1);
+    thinner_self_name(t, &in->stored, in->self);
     out->run = in->stored.run;
     out->self = in->self;
     return true;
@@ -199,14 +205,9 @@ static bool range_write(struct thinner *t, const struct merge_range *range, stru
     return true;
 }
 
-static void cleanup_range(struct merge_range *m)
-{
-    free(m->runs);
-}
-
 enum thinner_result thinner_merge_step(struct thinner *t, struct err *err)
 {
-    struct merge_range range CLEANUP(cleanup_range) = {.runs = NULL};
+    struct merge_range range AUTO_MERGE_RANGE = {.runs = NULL};
     struct record r CLEANUP(record_release) = {.kind = RECORD_MERGE};
     bool found = false;
 

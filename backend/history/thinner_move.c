@@ -267,7 +267,7 @@ static bool entries_write(struct mover *m, struct run_builder *b, struct err *er
     char self[RUN_SEGMENT_NAME_MAX];
     struct run_entry e;
 
-    segment_name_format(self, 0, m->from->key + strlen(m->t->vault.vm) + 1);
+    thinner_self_name(m->t, m->from, self);
     for (bool found = true;;) {
         if (!run_next(&cursor, &e, &found, err))
             return false;

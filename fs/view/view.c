@@ -59,8 +59,7 @@ static bool runs_same(const struct view_runs *a, const struct view_runs *b)
     if (a->count != b->count)
         return false;
     for (size_t i = 0; i < a->count; i++)
-        if (a->places[i].run.offset != b->places[i].run.offset ||
-            memcmp(&a->places[i].run.object, &b->places[i].run.object, SHA256_BYTES) != 0)
+        if (!record_run_same_place(&a->places[i].run, &b->places[i].run))
             return false;
     return true;
 }

@@ -188,8 +188,7 @@ static struct open_run *run_lookup(struct view_cache *c, const struct history *h
                                    const struct run_place *place)
 {
     struct open_run *r = *run_bucket(c, h, place);
-    while (r && (r->history != h || r->place.run.offset != place->run.offset ||
-                 memcmp(&r->place.run.object, &place->run.object, SHA256_BYTES) != 0))
+    while (r && (r->history != h || !record_run_same_place(&r->place.run, &place->run)))
         r = r->chain;
     return r;
 }

@@ -437,3 +437,15 @@ uint64_t memory_store_calls(struct store *s)
 {
     return atomic_load(&memory_of(s)->calls);
 }
+
+enum memory_fault memory_store_die(void *context, const struct memory_call *call)
+{
+    struct memory_death *d = context;
+    (void)call;
+    if (d->dead)
+        return MEMORY_FAIL;
+    if (++d->calls != d->at)
+        return MEMORY_PASS;
+    d->dead = true;
+    return d->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
+}

@@ -55,6 +55,14 @@ void memory_store_hook(struct store *s, memory_before_fn *before, memory_after_f
                        void *context);
 uint64_t memory_store_calls(struct store *s);
 
+/* A store that dies at its call `at` (0: never), before that is done or, `lose`, behind it. The
+ * context of memory_store_die, which is to be run before each call. */
+struct memory_death {
+    uint64_t calls, at;
+    bool lose, dead;
+};
+enum memory_fault memory_store_die(void *context, const struct memory_call *call);
+
 /* Copies between stores of memory; set on the one that is copied into. */
 enum memory_copies {
     MEMORY_COPIES_NOT,

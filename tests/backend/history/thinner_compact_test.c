@@ -17,8 +17,7 @@
 struct fixture {
     struct made_vm vm;
     struct retention policy;
-    uint64_t calls, fail_at; /* the store dies at that call */
-    bool lose, dead;
+    struct memory_death death;
 };
 
 /* Bytes that nothing makes shorter, by `seed` and block. */
@@ -177,26 +176,14 @@ static void an_object_that_is_half_alive_stays(void **state)
     end(&f);
 }
 
-static enum memory_fault die(void *context, const struct memory_call *call)
-{
-    struct fixture *f = context;
-    (void)call;
-    if (f->dead)
-        return MEMORY_FAIL;
-    if (++f->calls != f->fail_at)
-        return MEMORY_PASS;
-    f->dead = true;
-    return f->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
-}
-
 static void run_until_dead(struct fixture *f)
 {
     struct made_thinner t;
     struct err err = ERR_NONE;
     made_thinner_open(&f->vm, &f->policy, &t);
-    memory_store_hook(t.targets[0], die, NULL, f);
+    memory_store_hook(t.targets[0], memory_store_die, NULL, &f->death);
     thinner_hurry(t.thinner);
-    for (unsigned i = 0; !f->dead && i < 200; i++) {
+    for (unsigned i = 0; !f->death.dead && i < 200; i++) {
         enum thinner_result result = thinner_step(t.thinner, &err);
         if (result == THINNER_WAITS)
             fake_world_advance(f->vm.world, GRACE_MS * 1000000ull);
@@ -223,10 +210,9 @@ static void killed_at_any_store_call_it_ends_in_the_same_state(void **state)
         for (unsigned lose = 0; lose < 2; lose++) {
             struct fixture f;
             begin(&f, AGAIN);
-            f.fail_at = at;
-            f.lose = lose;
+            f.death = (struct memory_death){.at = at, .lose = lose};
             run_until_dead(&f);
-            reached = f.dead;
+            reached = f.death.dead;
             settle(&f);
             check_content(&f, AGAIN);
             /* But for records of what a killed one had left behind. */

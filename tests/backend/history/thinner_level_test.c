@@ -18,8 +18,7 @@ struct fixture {
     struct retention policy;
     uint64_t random;
     uint32_t value;
-    uint64_t calls, fail_at; /* the store dies at that call */
-    bool lose, dead;
+    unsigned puts; /* of segments, to a store that is full */
 };
 
 /* Some blocks, here and there, and a hole now and then. */
@@ -219,6 +218,36 @@ static void step_until_put(struct made_thinner *t, size_t runs)
     fail_msg("no point gets a level");
 }
 
+/* To the end of the level that is being made. */
+static void step_until_made(struct made_thinner *t)
+{
+    struct err err = ERR_NONE;
+    while (t->thinner->level.merging != NULL)
+        if (thinner_step(t->thinner, &err) == THINNER_FAILED)
+            fail_msg("%s", err.text);
+}
+
+/* Until it has merged more than so many times, the level being made all the while. */
+static void step_until_merged(struct made_thinner *t, uint64_t merges)
+{
+    struct err err = ERR_NONE;
+    while (thinner_report(t->thinner).merges == merges) {
+        assert_non_null(t->thinner->level.merging);
+        if (thinner_step(t->thinner, &err) == THINNER_FAILED)
+            fail_msg("%s", err.text);
+        fake_world_advance(t->vm->world, GRACE_MS * 1000000ull);
+    }
+    assert_non_null(t->thinner->level.merging);
+}
+
+static void finish(struct fixture *f, struct made_thinner *t, const struct shown *before)
+{
+    made_thinner_settle(t);
+    made_thinner_close(t);
+    assert_shows(f, before);
+    assert_clean(f);
+}
+
 /* --- the tests --- */
 
 static void many_runs_become_a_level_and_the_point_reads_as_before(void **state)
@@ -272,18 +301,6 @@ static void runs_stay_few_and_what_is_stored_small(void **state)
     assert_true(segment_bytes(f) < bytes + bytes / 2);
 }
 
-static enum memory_fault target_call(void *context, const struct memory_call *call)
-{
-    struct fixture *f = context;
-    (void)call;
-    if (f->dead)
-        return MEMORY_FAIL;
-    if (++f->calls != f->fail_at)
-        return MEMORY_PASS;
-    f->dead = true;
-    return f->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
-}
-
 static void killed_at_any_store_call_it_loses_nothing(void **state)
 {
     (void)state;
@@ -298,12 +315,11 @@ static void killed_at_any_store_call_it_loses_nothing(void **state)
             struct shown before = shows(&f);
             open_thinner(&f, &t);
             step_until_put(&t, 0);
-            f.fail_at = at;
-            f.lose = lose;
-            memory_store_hook(t.targets[0], target_call, NULL, &f);
-            for (unsigned i = 0; !f.dead && i < 60; i++)
+            struct memory_death death = {.at = at, .lose = lose};
+            memory_store_hook(t.targets[0], memory_store_die, NULL, &death);
+            for (unsigned i = 0; !death.dead && i < 60; i++)
                 (void)!thinner_step(t.thinner, &err);
-            reached = f.dead;
+            reached = death.dead;
             assert_true(reached || thinner_report(t.thinner).leveled > 0); /* to its end */
             memory_store_hook(t.targets[0], NULL, NULL, NULL);
             made_thinner_close(&t);
@@ -320,7 +336,6 @@ static void a_run_that_was_dropped_meanwhile_is_not_named(void **state)
 {
     struct fixture *f = *state;
     struct made_thinner t, other;
-    struct err err = ERR_NONE;
     points(f, POINTS);
     struct shown before = shows(f);
     open_thinner(f, &t);
@@ -330,15 +345,10 @@ static void a_run_that_was_dropped_meanwhile_is_not_named(void **state)
     made_thinner_settle(&other);
     assert_true(thinner_report(other.thinner).dropped > 0);
     made_thinner_close(&other);
-    while (t.thinner->level.merging != NULL)
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
+    step_until_made(&t);
     assert_int_equal(thinner_report(t.thinner).leveled, 0);
     assert_shows(f, &before);
-    made_thinner_settle(&t);
-    made_thinner_close(&t);
-    assert_shows(f, &before);
-    assert_clean(f);
+    finish(f, &t, &before);
 }
 
 /* Another one has made a level of them, and of what came since. */
@@ -363,15 +373,10 @@ static void runs_that_others_rewrote_meanwhile_are_left_alone(void **state)
     assert_int_equal(thinner_report(other.thinner).dropped, 0);
     made_thinner_close(&other);
     assert_non_null(t.thinner->level.merging);
-    while (t.thinner->level.merging != NULL)
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
+    step_until_made(&t);
     assert_int_equal(thinner_report(t.thinner).leveled, 0);
     assert_shows(f, &before);
-    made_thinner_settle(&t);
-    made_thinner_close(&t);
-    assert_shows(f, &before);
-    assert_clean(f);
+    finish(f, &t, &before);
 }
 
 /* The point leaves and becomes part of the next, with what others put in front. */
@@ -379,7 +384,6 @@ static void points_go_on_leaving_while_a_level_is_made(void **state)
 {
     struct fixture *f = *state;
     struct made_thinner t;
-    struct err err = ERR_NONE;
     points(f, POINTS);
     open_thinner(f, &t);
     step_until_put(&t, 1);
@@ -388,26 +392,15 @@ static void points_go_on_leaving_while_a_level_is_made(void **state)
     /* All that is newer may be merged now, but not with what is becoming a level. */
     t.thinner->limits.merge_small = t.thinner->limits.merge_bytes = MERGE_BYTES_MAX;
     thinner_hurry(t.thinner);
-    while (thinner_report(t.thinner).merges == merges) {
-        assert_non_null(t.thinner->level.merging);
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
-        fake_world_advance(f->vm.world, GRACE_MS * 1000000ull);
-    }
-    assert_non_null(t.thinner->level.merging);
+    step_until_merged(&t, merges);
     assert_int_equal(thinner_report(t.thinner).leveled, 0);
-    while (t.thinner->level.merging != NULL)
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
+    step_until_made(&t);
     assert_true(thinner_report(t.thinner).leveled > 0);
     struct shown before = shows(f);
     struct history *h = made_vm_history(&f->vm);
     assert_true(history_gone(h, history_index(h, f->vm.maker.generation, of)));
     history_close(&h);
-    made_thinner_settle(&t);
-    made_thinner_close(&t);
-    assert_shows(f, &before);
-    assert_clean(f);
+    finish(f, &t, &before);
 }
 
 static void what_is_damaged_stays_and_thinning_goes_on(void **state)
@@ -458,28 +451,17 @@ static void an_older_point_becomes_part_of_one_whose_level_is_made(void **state)
     uint64_t merges = thinner_report(t.thinner).merges;
     check_ok(pin_remove(f->vm.target, MADE_VM, pin.name, &err), err);
     thinner_hurry(t.thinner);
-    while (thinner_report(t.thinner).merges == merges) {
-        assert_non_null(t.thinner->level.merging);
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
-        fake_world_advance(f->vm.world, GRACE_MS * 1000000ull);
-    }
-    assert_non_null(t.thinner->level.merging);
-    while (t.thinner->level.merging != NULL)
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
+    step_until_merged(&t, merges);
+    step_until_made(&t);
     assert_true(thinner_report(t.thinner).leveled > 0);
     assert_shows(f, &before);
-    made_thinner_settle(&t);
-    made_thinner_close(&t);
-    assert_shows(f, &before);
-    assert_clean(f);
+    finish(f, &t, &before);
 }
 
 static enum memory_fault no_room(void *context, const struct memory_call *call)
 {
     struct fixture *f = context;
-    if (call->op != MEMORY_PUT || strstr(call->key, "/segments/") == NULL || f->calls++ < 3)
+    if (call->op != MEMORY_PUT || strstr(call->key, "/segments/") == NULL || f->puts++ < 3)
         return MEMORY_PASS;
     return MEMORY_FILL;
 }
@@ -534,7 +516,6 @@ static void what_turns_out_to_be_damaged_is_tried_once(void **state)
     (void)state;
     struct fixture f = {.policy = made_policy("2s:all", 0, GRACE_MS), .random = 12};
     struct made_thinner t;
-    struct err err = ERR_NONE;
     char hex[2 * SHA256_BYTES + 1], key[KEY_MAX];
     made_vm_init(&f.vm, 1, WIDE);
     for (unsigned i = 0; i < 12; i++)
@@ -549,9 +530,7 @@ static void what_turns_out_to_be_damaged_is_tried_once(void **state)
     key_segment(key, MADE_VM, hex);
     uint64_t last = oldest->run.offset + oldest->run.bytes - 1;
     assert_true(memory_bucket_damage(f.vm.target_bucket, key, last, 1));
-    while (t.thinner->level.merging != NULL)
-        if (thinner_step(t.thinner, &err) == THINNER_FAILED)
-            fail_msg("%s", err.text);
+    step_until_made(&t);
     made_thinner_settle(&t);
     uint64_t dropped = thinner_report(t.thinner).dropped;
     assert_true(dropped > 0);

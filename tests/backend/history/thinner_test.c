@@ -27,8 +27,7 @@ static struct retention policy(void)
 struct fixture {
     struct made_vm vm;
     struct store *target;
-    uint64_t calls, fail_at;
-    bool lose, killed;
+    struct memory_death death;
     enum memory_op only; /* with deny */
     bool deny;
 };
@@ -38,18 +37,13 @@ static enum memory_fault target_call(void *context, const struct memory_call *ca
     struct fixture *f = context;
     if (f->deny && call->op == f->only)
         return MEMORY_DENY;
-    if (f->killed)
-        return MEMORY_FAIL;
-    if (++f->calls != f->fail_at)
-        return MEMORY_PASS;
-    f->killed = true;
-    return f->lose ? MEMORY_LOSE_REPLY : MEMORY_FAIL;
+    return memory_store_die(&f->death, call);
 }
 
 /* Epochs 1 .. points, each a point: block 0 in all, 1 and 2 in turn, a hole now and then. */
 static void begin_with(struct fixture *f, uint32_t points)
 {
-    *f = (struct fixture){.fail_at = 0};
+    *f = (struct fixture){.deny = false};
     made_vm_init(&f->vm, 1, BLOCKS);
     for (uint32_t i = 1; i <= points; i++) {
         epoch_maker_fill(&f->vm.maker, 0, 0, i);
@@ -377,18 +371,17 @@ static void killed_at_any_store_call_it_ends_in_the_same_state(void **state)
             struct err err = ERR_NONE;
             begin_with(&f, KILL_POINTS);
             made_thinner_open(&f.vm, &r, &t);
-            f.fail_at = at;
-            f.lose = lose;
+            f.death = (struct memory_death){.at = at, .lose = lose};
             memory_store_hook(t.targets[0], target_call, NULL, &f);
             thinner_hurry(t.thinner);
-            for (unsigned i = 0; !f.killed && i < 60; i++) {
+            for (unsigned i = 0; !f.death.dead && i < 60; i++) {
                 enum thinner_result result = thinner_step(t.thinner, &err);
                 if (result == THINNER_WAITS)
                     fake_world_advance(f.vm.world, GRACE_MS * 1000000ull);
                 if (result == THINNER_IDLE || result == THINNER_WAITS)
                     thinner_hurry(t.thinner);
             }
-            reached = f.killed;
+            reached = f.death.dead;
             memory_store_hook(t.targets[0], NULL, NULL, NULL);
             made_thinner_close(&t);
             thin(&f);
@@ -583,7 +576,7 @@ static void a_dropped_name_is_not_used_again(void **state)
     struct retention r = made_policy("1s:all", 0, GRACE_MS);
     struct made_thinner t;
     struct err err = ERR_NONE;
-    f = (struct fixture){.fail_at = 0};
+    f = (struct fixture){.deny = false};
     made_vm_init(&f.vm, 1, BLOCKS);
     f.vm.maker.encrypt = false;
     f.target = memory_store_open(f.vm.target_bucket);
@@ -638,11 +631,8 @@ static void what_is_put_and_not_yet_recorded_is_not_lost(void **state)
     epoch_maker_cut(&f->vm.maker);
     made_processor_open(&f->vm, &p);
     /* Killed before its record: the segment is there, and nothing names it. */
-    f->fail_at = 0;
     for (uint64_t at = 1; at < 40; at++) {
-        f->calls = 0;
-        f->killed = false;
-        f->fail_at = at;
+        f->death = (struct memory_death){.at = at};
         memory_store_hook(p.targets[0], target_call, NULL, f);
         (void)!processor_step(p.processor, &err);
         thinner_hurry(t.thinner);
